@@ -32,13 +32,9 @@ class Text:
     def __post_init__(self) -> None:
         if not (self.ids.shape == self.valid.shape == self.supervised.shape):
             shapes = tuple(self.ids.shape), tuple(self.valid.shape), tuple(self.supervised.shape)
-            raise BadData(
-                f"ids, valid, supervised have shapes {shapes}", "three equal shapes", "pad them together"
-            )
+            raise BadData(f"ids, valid, supervised have shapes {shapes}", "three equal shapes", "pad them together")
         if self.supervised.shape[1] and bool(self.supervised[:, 0].any()):
-            raise BadData(
-                "the first token of a run is supervised", "a cue token first", "prepend the cue of the turn"
-            )
+            raise BadData("the first token of a run is supervised", "a cue token first", "prepend the cue of the turn")
         if bool((self.supervised & ~self.valid).any()):
             raise BadData("a padded token is supervised", "supervised only where valid", "mask with `valid`")
 
@@ -78,9 +74,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         if (self.actions is None) != (self.action_valid is None):
-            raise BadData(
-                "actions without action_valid", "a mask with every target", "give action_valid (B,H) bool"
-            )
+            raise BadData("actions without action_valid", "a mask with every target", "give action_valid (B,H) bool")
         if self.actions is not None and self.action_valid is not None:
             if self.action_valid.shape != self.actions.shape[:2] or self.action_valid.dtype != torch.bool:
                 raise BadData(
@@ -89,15 +83,11 @@ class Batch:
                     "one flag a step of the chunk",
                 )
             if not bool(torch.isfinite(self.actions[self.action_valid]).all()):
-                raise BadData(
-                    "actions hold NaN or infinity", "finite where valid", "run `mindhand data doctor`"
-                )
+                raise BadData("actions hold NaN or infinity", "finite where valid", "run `mindhand data doctor`")
         rows = len(self) * self.questions
         for name, text in self.text.items():
             if text.ids.shape[0] != rows:
-                raise BadData(
-                    f"text '{name}' has {text.ids.shape[0]} rows", f"{rows}", "rows = images x questions"
-                )
+                raise BadData(f"text '{name}' has {text.ids.shape[0]} rows", f"{rows}", "rows = images x questions")
         if self.task.shape != (rows,):
             raise BadData(f"task has shape {tuple(self.task.shape)}", f"({rows},)", "one flag a question")
 

@@ -73,9 +73,7 @@ class Keys:
     def uniform(self, *shape: int) -> np.ndarray:
         """(B, *shape) float64 in [0, 1)."""
         count = int(np.prod(shape, dtype=np.int64))
-        raw = np.stack(
-            [np.random.Philox(key=np.frombuffer(r, np.uint64)).random_raw(count) for r in self.rows]
-        )
+        raw = np.stack([np.random.Philox(key=np.frombuffer(r, np.uint64)).random_raw(count) for r in self.rows])
         return ((raw >> np.uint64(11)) * 2.0**-53).reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> np.ndarray:

@@ -72,9 +72,7 @@ class Observation:
         for role, x in self.images.items():
             _shape(f"image '{role}'", x, rows, history, None, None, 3)
             if x.dtype != np.uint8:
-                raise BadData(
-                    f"image '{role}' is {x.dtype}", "uint8, 0..255, RGB", "scale and cast at the camera"
-                )
+                raise BadData(f"image '{role}' is {x.dtype}", "uint8, 0..255, RGB", "scale and cast at the camera")
         if unknown := set(self.present) - set(self.images):
             raise BadData(
                 f"presence declared for cameras {sorted(unknown)} that carry no image",

@@ -131,9 +131,7 @@ class Reasoner(Protocol):
     """Slot. What is thought before acting, when, and what is done with it."""
 
     def turns(self, sample: Mapping[str, Any]) -> list[Turn]: ...
-    def due(
-        self, obs: Observation, state: State
-    ) -> np.ndarray: ...  # bool (B,): every chunk, once, or decided
+    def due(self, obs: Observation, state: State) -> np.ndarray: ...  # bool (B,): every chunk, once, or decided
     def read(self, texts: Sequence[str]) -> Reasoning: ...
     def apply(self, obs: Observation, reasoning: Reasoning) -> Observation: ...
 
@@ -358,9 +356,7 @@ class Policy(Protocol):
     provides: frozenset[str]
 
     def start(self, keys: Sequence[Key]) -> State: ...
-    def act(
-        self, obs: Observation, state: State, *, want: Sequence[str] = ()
-    ) -> tuple[ActionChunk, State]: ...
+    def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]: ...
 
 
 @runtime_checkable

@@ -55,9 +55,7 @@ class Part:
     def __post_init__(self) -> None:
         allowed = UNITS.get(self.kind)
         if self.kind not in UNITS or (allowed and self.unit not in allowed):
-            raise BadData(
-                f"part '{self.name}': {self.kind} in '{self.unit}'", f"a unit of {UNITS}", "correct the spec"
-            )
+            raise BadData(f"part '{self.name}': {self.kind} in '{self.unit}'", f"a unit of {UNITS}", "correct the spec")
         if self.kind == "rotation" and ROTATION_SIZE.get(self.rotation) != len(self.names):
             raise BadData(
                 f"part '{self.name}': {len(self.names)} dimensions for rotation '{self.rotation}'",
@@ -65,9 +63,7 @@ class Part:
                 "name the convention and every dimension",
             )
         if self.kind == "gripper" and self.polarity not in ("open", "closed"):
-            raise BadData(
-                f"gripper '{self.name}' has polarity '{self.polarity}'", "'open' or 'closed'", "state it"
-            )
+            raise BadData(f"gripper '{self.name}' has polarity '{self.polarity}'", "'open' or 'closed'", "state it")
         if self.kind in ("position", "rotation") and not self.frame:
             raise BadData(f"part '{self.name}' has no frame", "a named frame such as 'arm_base'", "name it")
 
@@ -157,9 +153,7 @@ class Spec:
             if p.name == name:
                 return slice(begin, begin + p.size)
             begin += p.size
-        raise SpecMismatch(
-            f"no {of} part '{name}'", f"one of {[p.name for p in getattr(self, of)]}", "check the spec"
-        )
+        raise SpecMismatch(f"no {of} part '{name}'", f"one of {[p.name for p in getattr(self, of)]}", "check the spec")
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dictionaries."""
@@ -213,8 +207,7 @@ class Spec:
         lines = self.differences(other, what=what)
         if lines:
             raise SpecMismatch(
-                f"{ours} and {theirs} speak different conventions ({ours} | {theirs}):\n    "
-                + "\n    ".join(lines),
+                f"{ours} and {theirs} speak different conventions ({ours} | {theirs}):\n    " + "\n    ".join(lines),
                 "equal specs",
                 "convert one side with mindhand.core.convert, or retrain with the spec of the other",
             )
