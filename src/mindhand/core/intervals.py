@@ -1,0 +1,135 @@
+"""Intervals: how much a measured number can be trusted. numpy only; every draw is a function of the data's size.
+
+All intervals are two-sided 95 %. A rate gets Wilson's interval; a mean, a median or anything measured over
+several trainings gets a percentile bootstrap. What varies most decides the interval: episodes of one training
+say nothing about the next training, so trainings are resampled before their episodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .errors import BadData
+from .keys import Keys
+
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """value with its 95 % interval [low, high] from n items (rows, pairs); `method` says how."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+def _vector(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    x = np.asarray(values, np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise BadData(
+            f"values of shape {x.shape}, {int((~np.isfinite(x)).sum())} of them not finite",
+            "one finite number an item and at least one item",
+            "find the item that was not measured; nothing is dropped in silence",
+        )
+    return x
+
+
+def wilson(hits: int, n: int) -> Interval:
+    """The score interval of a binomial proportion (Wilson 1927, JASA 22:209):
+    centre (p + z^2/2n) / (1 + z^2/n), half width z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2/n)."""
+    if not (0 <= hits <= n and n > 0):
+        raise BadData(f"{hits} successes of {n}", "0 <= successes <= n and n > 0", "count the rows again")
+    p, z2 = hits / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # At p = 0 and p = 1 the bound is exact; rounding would put it a bit inside.
+    low = 0.0 if hits == 0 else max(0.0, centre - half)
+    return Interval(p, low, 1.0 if hits == n else min(1.0, centre + half), n, "wilson")
+
+
+def _resampled(x: np.ndarray, statistic: str, keys: Keys) -> np.ndarray:
+    """`DRAWS` values of the statistic on resamples of `x`, in blocks so that memory stays small."""
+    block = max(1, min(DRAWS, 2**20 // len(x)))
+    reduce = np.mean if statistic == "mean" else np.median
+    out = [
+        reduce(x[keys.fold("block", begin).integers(len(x), min(block, DRAWS - begin), len(x))[0]], axis=-1)
+        for begin in range(0, DRAWS, block)
+    ]
+    return np.concatenate(out)
+
+
+def _percentile(value: float, draws: np.ndarray, n: int, method: str) -> Interval:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(float(value), float(min(low, value)), float(max(high, value)), n, method)
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, statistic: str = "mean") -> Interval:
+    """Percentile bootstrap (Efron 1979, Ann. Stat. 7:1) of the "mean" or the "median" of independent items."""
+    x = _vector(values)
+    if statistic not in ("mean", "median"):
+        raise BadData(f"statistic '{statistic}'", "'mean' or 'median'", "choose one")
+    draws = _resampled(x, statistic, Keys.seeded(1, "bootstrap", statistic, len(x)))
+    value = x.mean() if statistic == "mean" else np.median(x)
+    return _percentile(value, draws, len(x), "bootstrap")
+
+
+def hierarchical(groups: Sequence[Sequence[float] | np.ndarray]) -> Interval:
+    """The mean over trainings of each training's mean; `groups` holds one vector a training.
+
+    Resamples trainings, then the items of every training drawn (Davison and Hinkley 1997, section 3.8). The
+    deviations between trainings are scaled by sqrt(k / (k - 1)): k resampled trainings vary too little by that
+    factor. With 3 trainings the interval still covers less than it says where trainings differ much. Measured,
+    nominal 95 %, 3 trainings of 200 paired items: 98, 97, 95, 86 % where trainings differ by a standard
+    deviation of 0, 3, 6, 10 points; with 10 trainings 99, 98, 96, 92 %. One training gives a plain bootstrap.
+    """
+    x = [_vector(g) for g in groups]
+    if not x:
+        raise BadData("no trainings", "at least one", "give the items of each training")
+    if len(x) == 1:
+        return bootstrap(x[0])
+    k, total = len(x), sum(map(len, x))
+    means = np.array([g.mean() for g in x])
+    keys = Keys.seeded(1, "hierarchical", k, total)
+    pick = keys.fold("trainings").integers(k, DRAWS, k)[0]
+    within = np.zeros((DRAWS, k))
+    for j, g in enumerate(x):
+        rows, slots = np.nonzero(pick == j)
+        block = max(1, 2**20 // len(g))
+        for begin in range(0, len(rows), block):
+            at = rows[begin : begin + block], slots[begin : begin + block]
+            items = keys.fold("items", j, begin).integers(len(g), len(at[0]), len(g))[0]
+            within[at] = g[items].mean(1) - means[j]
+    value = means.mean()
+    draws = value + math.sqrt(k / (k - 1)) * (means[pick].mean(1) - value) + within.mean(1)
+    return _percentile(value, draws, total, "hierarchical")
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p value of McNemar's test (1947, Psychometrika 12:153) from the discordant pairs: items
+    that only A and only B solved. Binomial(a + b, 1/2), doubled tail. Within ONE training only: the pairs of
+    several trainings are not independent."""
+    if only_a < 0 or only_b < 0:
+        raise BadData(f"{only_a} and {only_b} discordant pairs", "counts", "count the pairs again")
+    n = only_a + only_b
+    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def above_chance(interval: Interval, chance: float) -> Interval:
+    """The interval on the scale where chance is 0 and perfection 1: (p - c) / (1 - c), Abbott's correction
+    (1925). It beats chance exactly where the returned `low` is above 0."""
+    if not 0 <= chance < 1:
+        raise BadData(f"chance {chance}", "0 <= chance < 1", "give the rate of a guesser, 1/k for k choices")
+
+    def scale(p: float) -> float:
+        return (p - chance) / (1 - chance)
+
+    return replace(interval, value=scale(interval.value), low=scale(interval.low), high=scale(interval.high))
