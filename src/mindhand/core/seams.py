@@ -82,6 +82,7 @@ class Trunk(Protocol):
     valid: dict[str, Tensor]  # (B,n) bool, matching `hidden`
     kept: dict[str, Tensor]  # (B,k) indices that survived, for segments that were pruned
     cache: list[list[Entry]]  # L lists, one entry a segment; lengths may differ between layers
+    end: Tensor  # (B,) int64, the next free position
 
     def layer(self, l: int, name: str) -> Tensor: ...
     def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk: ...
@@ -153,7 +154,7 @@ class StreamOut:
 class Inputs:
     """What reaches the model, after the transforms: differentiable pixels and normalised state.
 
-    pixels {role: float (B,T,3,h,w)}, present {role: bool (B,)}, state (B,T,S) or None, more by name.
+    pixels {role: float (B,T,3,h,w) in [0, 1]}, present {role: bool (B,)}, state (B,T,S) or None, more by name.
     """
 
     pixels: Mapping[str, Tensor]
@@ -266,6 +267,7 @@ class Draw:
     times: tuple[float, ...] = ()
     logged: Mapping[str, Tensor] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    sampler: Any = None  # who drew it, and knows its density if it has one
 
 
 @dataclass(frozen=True)

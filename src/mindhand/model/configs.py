@@ -1,0 +1,33 @@
+"""Named sizes: `test` (seconds), `nano` (a CPU's minutes), `qwen2-vl-2b` with ScaleDP (the paper's)."""
+
+from __future__ import annotations
+
+from .expert import ExpertConfig
+from .trunk import TowerConfig
+from .vision import StemConfig, ViTConfig
+from .vlm import VLMConfig
+
+
+def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
+    """The VLM of a named size; `vocabulary` as the tokenizer has it (qwen2-vl-2b brings its own)."""
+    if name == "qwen2-vl-2b":
+        tower = TowerConfig(1536, layers=28, heads=12, groups=2, head_size=128, ffn=8960)
+        return VLMConfig(tower, vocabulary or 151_936, ViTConfig())
+    if vocabulary is None:
+        raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
+    if name == "nano":
+        tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=384, theta=1e4, sections=(4, 6, 6))
+        return VLMConfig(tower, vocabulary, StemConfig())
+    if name == "test":
+        tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
+        return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 16, 16), out=32))
+    raise ValueError(f"no config '{name}': expected test, nano or qwen2-vl-2b")
+
+
+def expert_config(name: str, *, action: int, horizon: int, state: int, trunk: int) -> ExpertConfig:
+    """The expert of a named size: scaledp-h ("1B"), scaledp-l (0.4B), nano, test."""
+    sizes = {"scaledp-h": (1280, 32, 16), "scaledp-l": (1024, 24, 16), "nano": (128, 4, 4), "test": (32, 4, 2)}
+    if name not in sizes:
+        raise ValueError(f"no expert config '{name}': expected one of {sorted(sizes)}")
+    width, layers, heads = sizes[name]
+    return ExpertConfig(action, horizon, state, trunk, width, layers, heads)

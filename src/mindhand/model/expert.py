@@ -1,0 +1,221 @@
+"""The hand: a diffusion transformer (ScaleDP, 2409.14411) conditioned on what was seen and what was reasoned.
+
+Block (DiT, 2212.09748, adaLN-Zero), non-causal over the tokens of streams and of the chunk:
+    (s1,b1,a1,s2,b2,a2) = W SiLU(c);  x += a1 Attn(LN(x)(1+s1) + b1);  x += a2 MLP(LN(x)(1+s2) + b2)
+    final: LN(x)(1+s) + b -> Linear; all W and the last Linear are zero at the start.
+c is time plus one of the two conditions of `Following`. What differs from ScaleDP: tokens of streams to the
+"expert" (a wrist camera's, a gaze's) come before the chunk's in the same attention. Without streams, it is ScaleDP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mindhand.core.batch import masked_rows
+from mindhand.core.errors import BuildError
+from mindhand.core.keys import Keys
+from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Predict, Sampler, Trunk
+
+from .attention import attend
+from .diffusion import Diffusion, Flow, keyed_normal
+from .following import Following, Place
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Defaults are ScaleDP-H's ("1B")."""
+
+    action: int  # A', as coded
+    horizon: int  # H
+    state: int  # S
+    trunk: int = 1536  # D of the language tower
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    ratio: int = 4  # MLP
+    place: Place = "latter"  # of reasoning-following
+
+
+class Projector(nn.Module):
+    """W2 GELU(W1 mean(tokens)): the mean over a run of tokens becomes one vector."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """(B,D) -> (B,D)."""
+        return self.second(F.gelu(self.first(mean)))
+
+
+class _Block(nn.Module):
+    def __init__(self, c: ExpertConfig):
+        super().__init__()
+        self.heads = c.heads
+        self.norm = nn.LayerNorm(c.width, elementwise_affine=False, eps=1e-6)
+        self.qkv, self.o = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
+        self.fc1, self.fc2 = nn.Linear(c.width, c.ratio * c.width), nn.Linear(c.ratio * c.width, c.width)
+        self.modulate = nn.Linear(c.width, 6 * c.width)
+        self.inner, self.out = nn.Identity(), nn.Identity()
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, c: Tensor, mask: Tensor) -> Tensor:
+        s1, b1, a1, s2, b2, a2 = self.modulate(F.silu(c)).unsqueeze(1).chunk(6, -1)
+        h = self.norm(x) * (1 + s1) + b1
+        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(h).chunk(3, -1))
+        x = x + a1 * self.o(attend(q, k, v, mask))
+        h = self.norm(x) * (1 + s2) + b2
+        return self.out(x + a2 * self.fc2(self.inner(F.gelu(self.fc1(h), approximate="tanh"))))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What does not change while a chunk is denoised: L+1 conditions (B,width), stream tokens and their mask."""
+
+    blocks: list[Tensor]
+    tokens: Tensor  # (B,m,width)
+    valid: Tensor  # (B,m)
+
+    def repeat(self, samples: int) -> Conditions:
+        """(B*S) rows, row-major."""
+        same: dict[int, Tensor] = {}
+        wide = [same.setdefault(id(b), b.repeat_interleave(samples, 0)) for b in self.blocks]
+        return Conditions(wide, self.tokens.repeat_interleave(samples, 0), self.valid.repeat_interleave(samples, 0))
+
+
+class ActionExpert(nn.Module):
+    """Draws chunks by diffusion (default) or flow matching (core/seams.py, Expert)."""
+
+    def __init__(self, config: ExpertConfig, process: Diffusion | Flow = Diffusion()):  # noqa: B008 (frozen)
+        super().__init__()
+        c = self.config = config
+        self.process = process
+        self.needs: frozenset[str] = frozenset({"text"})
+        self.provides: frozenset[str] = frozenset({"draw"})
+        self.prompt, self.thought = Projector(c.trunk), Projector(c.trunk)
+        self.following = Following(c.place, c.trunk, c.state, c.width, c.layers)
+        self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.enter = nn.Linear(c.action, c.width)
+        self.position = nn.Parameter(torch.zeros(1, c.horizon, c.width))
+        nn.init.normal_(self.position, std=0.02)
+        self.blocks = nn.ModuleList(_Block(c) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width, elementwise_affine=False, eps=1e-6)
+        self.last, self.leave = nn.Linear(c.width, 2 * c.width), nn.Linear(c.width, c.action)
+        for layer in (self.last, self.leave):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def conditions(self, ctx: Context) -> Conditions:
+        """Pool the trunk into u and r, place them, and collect the tokens of streams to the expert."""
+        prompt = pooled(ctx.trunk, [n for n in ctx.trunk.hidden if not is_reasoning(n)])
+        thought = pooled(ctx.trunk, [n for n in ctx.trunk.hidden if is_reasoning(n)], like=prompt)
+        rows = prompt.shape[0]
+        state = ctx.inputs.state
+        if state is None or state.shape[-1] != self.config.state:
+            have = None if state is None else state.shape[-1]
+            raise BuildError(f"a state of size {have}", f"{self.config.state}", "use the spec the expert was built for")
+        now = state[:, -1].to(prompt.dtype)
+        blocks = self.following(self.prompt(prompt), self.thought(thought), prompt, now)
+        segments = [s for out in ctx.streams.values() for s in out.segments]
+        width = self.config.width
+        for s in segments:
+            if s.x.shape[-1] != width:
+                raise BuildError(f"stream tokens '{s.name}' of width {s.x.shape[-1]}", f"{width}", "project them")
+        tokens = torch.cat([s.x for s in segments], 1) if segments else prompt.new_zeros(rows, 0, width)
+        valid = torch.cat([s.valid for s in segments], 1) if segments else tokens.new_zeros(rows, 0, dtype=torch.bool)
+        return Conditions(blocks, tokens, valid)
+
+    def denoise(self, c: Conditions, x: Tensor, t: Tensor, valid: Tensor | None = None) -> Tensor:
+        """ONE network call: x (N,H,A'), t (N,), valid (N,H) -> prediction (N,H,A')."""
+        rows, horizon = x.shape[:2]
+        time = self.time(sinusoid(t * self.process.scale, 256).to(c.tokens.dtype))
+        z = torch.cat([c.tokens, self.enter(x.to(c.tokens.dtype)) + self.position[:, :horizon]], 1)
+        own = torch.ones(rows, horizon, dtype=torch.bool, device=x.device) if valid is None else valid
+        keys = torch.cat([c.valid, own], 1)
+        none = ~keys.any(1, keepdim=True)  # a row without robot data: let it see itself, its loss is masked
+        mask = (keys | none).view(rows, 1, 1, -1)
+        for b, cond in zip(self.blocks, c.blocks):
+            z = b(z, time + cond, mask)
+        scale, shift = self.last(F.silu(time + c.blocks[-1])).unsqueeze(1).chunk(2, -1)
+        return self.leave(self.norm(z[:, c.tokens.shape[1] :]) * (1 + scale) + shift)
+
+    def corrupt(self, code: Code, keys: Keys) -> Noised:
+        """Noise a coded chunk (B,H,A'); padded steps are zeroed first, so that they carry nothing."""
+        clean = torch.where(code.valid.unsqueeze(-1), code.values, torch.zeros_like(code.values))
+        return self.process.corrupt(clean, code.valid, keys)
+
+    def predict(self, ctx: Context, noised: Noised) -> Tensor:
+        """ONE network call, (B,H,A')."""
+        return self.denoise(self.conditions(ctx), noised.x, noised.t, noised.valid)
+
+    def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
+        """{"action": (B,)}: squared error of the prediction, mean over the valid steps of each row."""
+        noised = self.corrupt(code, keys)
+        error = (self.predict(ctx, noised).float() - noised.target.float()) ** 2
+        return {"action": masked_rows(error, noised.valid)}
+
+    def draw(
+        self,
+        ctx: Context,
+        samples: int,
+        *,
+        keys: Keys,
+        sampler: Sampler | None = None,
+        noise: Tensor | None = None,
+        frozen: Tensor | None = None,
+        want: Sequence[str] = (),
+    ) -> Draw:
+        """S chunks a row on one conditioning: value (B,S,H,A'). The chain is kept only if `want` names it."""
+        conditions = self.conditions(ctx)
+        rows = conditions.tokens.shape[0]
+        if noise is None:
+            shape = (samples, self.config.horizon, self.config.action)
+            noise = keyed_normal(keys.fold("draw"), *shape, like=self.position)
+        draw = (sampler or self.process.sampler())(
+            self._step(conditions.repeat(samples)), noise.expand(rows, samples, -1, -1), keys=keys, frozen=frozen
+        )
+        return draw if "chain" in want else replace(draw, chain=())
+
+    def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
+        """Recomputed, differentiable log-density of a drawn chain; the sampler must have one (SDE)."""
+        if not draw.chain or not hasattr(draw.sampler, "log_prob"):
+            raise BuildError(
+                f"a draw by {type(draw.sampler).__name__} with {len(draw.chain)} kept states has no density",
+                "draw(..., sampler=SDE(), want=('chain',))",
+                "draw with a stochastic sampler and keep the chain",
+            )
+        samples = draw.value.shape[1]
+        return draw.sampler.log_prob(self._step(self.conditions(ctx).repeat(samples)), draw)
+
+    def _step(self, conditions: Conditions) -> Predict:
+        return lambda x, t: self.denoise(conditions, x, t).to(x.dtype)
+
+
+def is_reasoning(name: str) -> bool:
+    """Whether a segment is the model's own words ("reasoning", "reasoning/2")."""
+    return name.split("/")[0] == "reasoning"
+
+
+def pooled(trunk: Trunk, names: Sequence[str], like: Tensor | None = None) -> Tensor:
+    """Mean hidden state (B,D) over the valid tokens of the named segments; zeros where there are none."""
+    if not names:
+        assert like is not None
+        return torch.zeros_like(like)
+    hidden = torch.cat([trunk.hidden[n] for n in names], 1)
+    valid = torch.cat([trunk.valid[n] for n in names], 1).unsqueeze(-1)
+    total = torch.where(valid, hidden, torch.zeros((), dtype=hidden.dtype, device=hidden.device)).sum(1)
+    return total / valid.sum(1).clamp_min(1)
+
+
+def sinusoid(t: Tensor, size: int) -> Tensor:
+    """(N,) -> (N,size) float32, cosines then sines of geometric frequencies 1 .. 1e-4."""
+    rate = torch.exp(-math.log(1e4) * torch.arange(size // 2, device=t.device, dtype=torch.float32) / (size // 2))
+    angle = t.float().unsqueeze(1) * rate
+    return torch.cat([angle.cos(), angle.sin()], -1)

@@ -1,0 +1,132 @@
+"""Dynamic mixture of experts by upcycling: ChatVLA-2's first contribution (2505.21906, sec. 3.1).
+
+Every decoder layer's FFN becomes E full copies of itself and a router:
+    l = W_r h + b_r;   S = top-k(l);   g = softmax over l_i, i in S;   y = sum_{i in S} g_i FFN_i(h)
+With equal experts and gates that sum to one, y = FFN(h) exactly: the upcycled VLM is the dense VLM. The two
+mixtures that the paper rejects are not function preserving when summed raw (shared + routed doubles the FFN);
+`rescale` divides by that gain, so that an ablation compares mixtures and not scales.
+While experts are equal the router's gradient is exactly zero; only routing itself breaks the symmetry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mindhand.core.errors import BuildError
+
+from .trunk import FFN, Tower
+
+Mixture = Literal["dynamic", "shared+dynamic", "static+dynamic", "static+shared+dynamic"]
+# what the raw sums of the rejected mixtures multiply the FFN by at initialisation
+GAIN: dict[str, float] = {
+    "dynamic": 1.0,
+    "shared+dynamic": 2.0,  # shared + routed
+    "static+dynamic": 1.0,  # (static + routed) / 2
+    "static+shared+dynamic": 1.5,  # (static + (shared + routed)) / 2
+}
+
+
+@dataclass(frozen=True)
+class MoEConfig:
+    """Defaults are the paper's: 8 experts, 2 active, dynamic only."""
+
+    experts: int = 8  # E, routed (paper: 8; ablations 6, 4)
+    active: int = 2  # k
+    mixture: Mixture = "dynamic"
+    rescale: bool = False  # divide the raw sum by GAIN, so that upcycling preserves the function
+    tasks: int = 2  # static experts: one a task (image-text, robot), chosen by Segment.task
+
+
+class MoE(nn.Module):
+    """Replaces an FFN. Sites: `scores` (router logits, B,n,E), `inner` (B*n*k rows, inner width)."""
+
+    def __init__(self, c: MoEConfig, like: FFN):
+        super().__init__()
+        if not 1 <= c.active <= c.experts:
+            raise BuildError(f"{c.active} of {c.experts} experts active", "1 <= active <= experts", "mend the config")
+        self.config = c
+        copies = c.experts
+
+        def stack(w: Tensor, n: int) -> nn.Parameter:
+            return nn.Parameter(w.detach().unsqueeze(0).repeat(n, 1, 1))
+
+        self.gate_up = stack(like.gate_up.weight, copies)  # (E,2F,D)
+        self.down = stack(like.down.weight, copies)  # (E,D,F)
+        width = like.gate_up.in_features
+        self.router = nn.Linear(width, c.experts, device=self.gate_up.device, dtype=self.gate_up.dtype)
+        self.scores, self.inner = nn.Identity(), nn.Identity()
+        inner = like.down.in_features
+
+        def copy() -> FFN:
+            with torch.device(self.gate_up.device):
+                ffn = FFN(width, inner).to(self.gate_up.dtype)
+            ffn.load_state_dict(like.state_dict())
+            return ffn
+
+        self.shared = copy() if "shared" in c.mixture else None
+        self.static = nn.ModuleList(copy() for _ in range(c.tasks)) if "static" in c.mixture else None
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        """(B,n,D) -> (B,n,D); `task` (B,n) int64 chooses the static expert."""
+        y = self.routed(x)
+        if self.shared is not None:
+            y = y + self.shared(x)
+        if self.static is not None:
+            if task is None:
+                raise BuildError("static experts without a task", "Segment.task: 0 image-text, 1 robot", "pass it")
+            outs = torch.stack([ffn(x) for ffn in self.static])  # static experts are few and small
+            fixed = outs.gather(0, task.view(1, *task.shape, 1).expand(1, *outs.shape[1:]))[0]
+            y = 0.5 * (fixed + y)
+        return y / GAIN[self.config.mixture] if self.config.rescale else y
+
+    def routed(self, x: Tensor) -> Tensor:
+        """The dynamic part alone. No capacity limit: no token is dropped, and rows do not affect each other."""
+        flat = x.reshape(-1, x.shape[-1])
+        logits = self.scores(self.router(x)).reshape(flat.shape[0], -1)
+        top, chosen = logits.float().topk(self.config.active, -1)
+        gate = top.softmax(-1).to(x.dtype).reshape(-1)
+        expert = chosen.reshape(-1)
+        # sorted by expert: each expert multiplies one contiguous block
+        order = expert.argsort(stable=True)
+        token = order // self.config.active
+        sizes = torch.bincount(expert, minlength=self.config.experts).tolist()
+        blocks = []
+        for e, block in enumerate(flat[token].split(sizes)):
+            if block.shape[0]:
+                g, u = F.linear(block, self.gate_up[e]).chunk(2, -1)
+                blocks.append(F.linear(self.inner(F.silu(g) * u), self.down[e]))
+        out = torch.cat(blocks) * gate[order].unsqueeze(-1)
+        return torch.zeros_like(flat).index_add(0, token, out.to(flat.dtype)).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Upcycle:
+    """Edit: replace the FFN of every layer of a tower by a mixture of copies of itself."""
+
+    config: MoEConfig = MoEConfig()
+    tower: str = "vlm"
+
+    def apply(self, vla: nn.Module) -> None:
+        """`vla` is a VLM or holds one as `backbone`."""
+        backbone = getattr(vla, "backbone", vla)
+        tower: Tower = backbone.towers[self.tower]
+        for l, block in enumerate(tower.layers):
+            if not isinstance(block.ffn, FFN):
+                raise BuildError(
+                    f"layer {l} of tower '{self.tower}' holds a {type(block.ffn).__name__}",
+                    "a plain FFN to copy",
+                    "upcycle once, before other edits of the FFN",
+                )
+            block.ffn = MoE(self.config, block.ffn)
+
+
+def traffic(scores: Tensor, active: int, valid: Tensor) -> Tensor:
+    """Share of routed tokens each expert received: scores (B,n,E), valid (B,n) -> (E,), sums to 1."""
+    chosen = F.one_hot(scores.topk(active, -1).indices, scores.shape[-1]).sum(-2)
+    count = (chosen * valid.unsqueeze(-1)).sum((0, 1)).float()
+    return count / count.sum().clamp_min(1)

@@ -1,0 +1,396 @@
+"""The trunk: segments of tokens through towers of decoder blocks that share one attention.
+
+What differs from a textbook decoder:
+- A pass runs *segments* (named runs of tokens), not one sequence. A *rule* says which segment sees which, how
+  (full, causal, none) and whether gradients pass; rows differ only by `valid`. Positions are explicit.
+- Segments ride in *towers*: same depth and head size, own weights and width, one softmax over all keys
+  (mixture of transformers). One tower named "vlm" is the plain decoder.
+- A finished pass is a `Trunk`: hidden states and per-layer caches, the prefix of the next pass. A segment named
+  like one of the prefix continues it, which is how text is generated.
+- Tokens can be dropped between layers (`keep`); caches of different layers may then differ in length.
+- Block as in Qwen2: grouped-query attention with biases on q, k, v, RMSNorm, SwiGLU, rotary positions with
+  multimodal sections. Parity with transformers' Qwen2 and Qwen2-VL is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mindhand.core.errors import BuildError
+from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment
+
+from .attention import attend, rotary, rotate
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One tower. Towers of one trunk share `layers`, `heads`, `groups` and `head_size`."""
+
+    width: int  # D
+    layers: int  # L
+    heads: int  # query heads N
+    groups: int  # key and value heads G
+    head_size: int  # d
+    ffn: int  # inner width of the SwiGLU
+    theta: float = 1e6
+    sections: tuple[int, int, int] = (16, 24, 24)  # rotary frequencies per temporal, height, width position
+    eps: float = 1e-6
+    bias: bool = True  # on q, k, v
+
+
+class FFN(nn.Module):
+    """SwiGLU: down(silu(gate x) * up x). gate and up are one matrix. Site: `inner`."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+        self.inner = nn.Identity()
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        """(B,n,D) -> (B,n,D). `task` (B,n) is for replacements that route by it."""
+        gate, up = self.gate_up(x).chunk(2, -1)
+        return self.down(self.inner(F.silu(gate) * up))
+
+
+class Attention(nn.Module):
+    """Projections of one layer; the softmax itself is shared between towers. Site: `out`."""
+
+    def __init__(self, c: TowerConfig):
+        super().__init__()
+        self.split = [c.heads * c.head_size, c.groups * c.head_size, c.groups * c.head_size]
+        self.size = c.head_size
+        self.qkv = nn.Linear(c.width, sum(self.split), bias=c.bias)
+        self.o = nn.Linear(c.heads * c.head_size, c.width, bias=False)
+        self.out = nn.Identity()
+
+    def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,n,D) -> q (B,N,n,d), k and v (B,G,n,d), q and k rotated."""
+        parts = self.qkv(x).split(self.split, -1)
+        q, k, v = (p.unflatten(-1, (-1, self.size)).transpose(1, 2) for p in parts)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+
+class Block(nn.Module):
+    """Pre-norm decoder block. Sites: `attn.out`, `ffn.inner`, `out`. `ffn` may be replaced by module path."""
+
+    def __init__(self, c: TowerConfig):
+        super().__init__()
+        self.norm1 = nn.RMSNorm(c.width, eps=c.eps)
+        self.attn = Attention(c)
+        self.norm2 = nn.RMSNorm(c.width, eps=c.eps)
+        self.ffn: nn.Module = FFN(c.width, c.ffn)
+        self.out = nn.Identity()
+
+
+class Tower(nn.Module):
+    """L blocks and a final norm."""
+
+    def __init__(self, c: TowerConfig):
+        super().__init__()
+        self.config = c
+        self.layers = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.norm = nn.RMSNorm(c.width, eps=c.eps)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A finished pass, and the prefix of the next (core/seams.py)."""
+
+    towers: nn.ModuleDict
+    hidden: dict[str, Tensor]
+    valid: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    cache: list[list[Entry]]
+    end: Tensor  # (B,) int64, the next free position: one more than the largest so far (as Qwen2-VL counts)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def layer(self, l: int, name: str) -> Tensor:
+        """Output of block l (0-based) for a segment, (B,n,D); the pass must have named l in `want`."""
+        if l not in self.states:
+            raise KeyError(f"layer {l} was not kept: pass want=({l},) to the forward; kept are {sorted(self.states)}")
+        return self.states[l][name]
+
+    def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk:
+        """Another pass on top of this one; arguments as `run`. This one stays usable."""
+        return run(self.towers, segments, past=self, **same)
+
+    def fork(self, samples: int) -> Trunk:
+        """(B*S) rows, row-major, on one prefix: best-of-N, several questions on one image."""
+
+        # one copy per distinct tensor: layers share `valid`, and plans are shared by its identity
+        seen: dict[int, Tensor] = {}
+
+        def wide(x: Tensor) -> Tensor:
+            if id(x) not in seen:
+                seen[id(x)] = x.repeat_interleave(samples, 0)
+            return seen[id(x)]
+
+        def every(m: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: wide(x) for name, x in m.items()}
+
+        cache = [[Entry(e.name, wide(e.k), wide(e.v), wide(e.valid)) for e in layer] for layer in self.cache]
+        states = {l: every(s) for l, s in self.states.items()}
+        return Trunk(
+            self.towers, every(self.hidden), every(self.valid), every(self.kept), cache, wide(self.end), states
+        )
+
+
+@lru_cache(maxsize=4096)
+def _mode(rule: tuple[tuple[str, str, str], ...], query: str, key: str) -> str:
+    for q, k, mode in rule:
+        if fnmatchcase(query, q) and fnmatchcase(key, k):
+            if mode not in ("full", "causal", "none", "full-stop", "causal-stop"):
+                raise BuildError(
+                    f"rule {(q, k, mode)} has an unknown mode", "full, causal, none (+ '-stop')", "mend it"
+                )
+            return mode
+    raise BuildError(
+        f"no rule says whether '{query}' sees '{key}'", "a first hit for every pair", "end the rule with a '*', '*'"
+    )
+
+
+@dataclass
+class _Group:
+    """Queries that treat gradients alike: which queries, which keys (and which of them detached), the mask."""
+
+    queries: list[int]
+    keys: list[int]
+    stop: list[bool]
+    mask: Tensor | None
+
+
+@dataclass
+class _Key:
+    """A candidate key run: its name, its place in the sequence (-1: before everything new), its validity."""
+
+    name: str
+    order: int
+    valid: Tensor
+
+
+def _plan(
+    segments: Sequence[Segment], valids: list[Tensor], keys: list[_Key], rule: Rule, hide: Mapping[str, Tensor]
+) -> list[_Group]:
+    """Masks for one layer. `keys` lists prefix and extra entries first and then the new segments, in order."""
+    rules = tuple(tuple(r) for r in rule)
+    table = [[_mode(rules, s.name, k.name) for k in keys] for s in segments]
+    groups: dict[tuple[bool, ...], list[int]] = {}
+    for i, row in enumerate(table):
+        groups.setdefault(tuple(m.endswith("-stop") for m in row), []).append(i)
+    plan = []
+    for stop, queries in groups.items():
+        blocks: list[list[Tensor | None]] = []  # None: not seen at all
+        for i in queries:
+            n, valid = valids[i].shape[1], valids[i]
+            row: list[Tensor | None] = []
+            for key, mode in zip(keys, table[i]):
+                m = key.valid.shape[1]
+                own = key.order == i
+                mode = mode.removesuffix("-stop")
+                if mode == "none" or (mode == "causal" and key.order > i):
+                    row.append(torch.diag_embed(~valid).expand(-1, n, m) if own else None)
+                    continue
+                seen = key.valid.unsqueeze(1).expand(-1, n, m)
+                if own and mode == "causal":
+                    seen = seen & torch.ones(n, m, dtype=torch.bool, device=valid.device).tril()
+                if key.name in hide and key.name != segments[i].name:
+                    if hide[key.name].shape != key.valid.shape:
+                        raise BuildError(
+                            f"hide['{key.name}'] has shape {tuple(hide[key.name].shape)}",
+                            f"{tuple(key.valid.shape)}",
+                            "one flag a token of the segment as it stands in this pass",
+                        )
+                    seen = seen & ~hide[key.name].unsqueeze(1)
+                if own:  # padding sees itself, so that no softmax is over nothing
+                    seen = seen | torch.diag_embed(~valid)
+                row.append(seen)
+            blocks.append(row)
+        used = [j for j in range(len(keys)) if any(row[j] is not None for row in blocks)]
+        rows = []
+        for i, row in zip(queries, blocks):
+            n, batch = valids[i].shape[1], valids[i].shape[0]
+
+            def block(j: int, row=row, batch=batch, n=n) -> Tensor:
+                b = row[j]
+                return b if b is not None else keys[j].valid.new_zeros(batch, n, keys[j].valid.shape[1])
+
+            rows.append(torch.cat([block(j) for j in used], 2))
+        mask = torch.cat(rows, 1)
+        if not bool(mask.any(2).all()):
+            names = [segments[i].name for i in queries]
+            raise BuildError(f"a token of {names} sees no key at all", "at least itself", "allow it in the rule")
+        plan.append(_Group(queries, used, [stop[j] for j in used], None if bool(mask.all()) else mask.unsqueeze(1)))
+    return plan
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """x (B,n,...) at index (B,k) -> (B,k,...)."""
+    return x.gather(1, index.reshape(index.shape + (1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
+
+
+def run(
+    towers: nn.ModuleDict,
+    segments: Sequence[Segment],
+    *,
+    rule: Rule = CAUSAL,
+    past: Trunk | None = None,
+    hide: Mapping[str, Tensor] | None = None,
+    keep: Keep | None = None,
+    want: Sequence[int] = (),
+    extras: Sequence[Sequence[Entry]] = (),
+) -> Trunk:
+    """Run segments through the towers, on top of `past`.
+
+    hide {segment: bool (B,n)}: tokens that no other segment sees, per row. keep: see `core.seams.Keep`.
+    want: layers whose output is retained. extras: L lists of foreign keys and values, seen like a prefix.
+    Names must be unique within a pass. Raises BuildError for a rule that leaves a token without a key.
+    """
+    names = [s.name for s in segments]
+    if len(set(names)) != len(names):
+        raise BuildError(f"segments {names} repeat a name", "unique names in one pass", "rename one")
+    hide = hide or {}
+    order = list(dict.fromkeys(s.tower for s in segments))  # towers in use, first seen first
+    members = {t: [i for i, s in enumerate(segments) if s.tower == t] for t in order}
+    depth = {len(towers[t].layers) for t in order}
+    if len(depth) != 1:
+        raise BuildError(f"towers {order} have depths {depth}", "one depth", "give add_tower the trunk's depth")
+    x = {t: torch.cat([segments[i].x for i in members[t]], 1) for t in order}
+    rope: dict[str, tuple[Tensor, Tensor]] = {}
+    task: dict[str, Tensor | None] = {}
+    valids = [s.valid for s in segments]
+    sizes = [s.x.shape[1] for s in segments]
+    for t in order:
+        c = towers[t].config
+        rope[t] = rotary(torch.cat([segments[i].position for i in members[t]], 1), c.head_size, c.theta, c.sections)
+        given = [segments[i].task for i in members[t]]
+        task[t] = (
+            None
+            if any(g is None for g in given)
+            else torch.cat([g.unsqueeze(1).expand(-1, sizes[i]) for g, i in zip(given, members[t]) if g is not None], 1)
+        )
+    kept: dict[str, Tensor] = {}
+    cache: list[list[Entry]] = []
+    states: dict[int, dict[str, Tensor]] = {}
+    plan: list[_Group] = []
+    plan_key: tuple[int, ...] = ()
+    joined: dict[tuple[int, int], Tensor] = {}
+
+    for l in range(depth.pop()):
+        blocks = {t: towers[t].layers[l] for t in order}
+        before = [*(past.cache[l] if past else ()), *(extras[l] if extras else ())]
+        here = tuple(id(v) for v in (*[e.valid for e in before], *valids))
+        if here != plan_key:  # lengths change only where something was pruned
+            keys = [_Key(e.name, -1, e.valid) for e in before]
+            keys += [_Key(s.name, i, v) for i, (s, v) in enumerate(zip(segments, valids))]
+            plan, plan_key = _plan(segments, valids, keys, rule, hide), here
+        q: dict[int, Tensor] = {}
+        k: list[Tensor] = [e.k for e in before] + [x[order[0]]] * len(segments)
+        v: list[Tensor] = [e.v for e in before] + [x[order[0]]] * len(segments)
+        for t in order:
+            heads = blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t])
+            widths = [sizes[i] for i in members[t]]
+            for i, qi, ki, vi in zip(members[t], *(h.split(widths, 2) for h in heads)):
+                q[i], k[len(before) + i], v[len(before) + i] = qi, ki, vi
+        out: dict[int, Tensor] = {}
+        for g in plan:
+            ks = [k[j].detach() if stop else k[j] for j, stop in zip(g.keys, g.stop)]
+            vs = [v[j].detach() if stop else v[j] for j, stop in zip(g.keys, g.stop)]
+            a = attend(torch.cat([q[i] for i in g.queries], 2), torch.cat(ks, 2), torch.cat(vs, 2), g.mask)
+            out.update(zip(g.queries, a.split([sizes[i] for i in g.queries], 1)))
+        entries = [Entry(s.name, k[len(before) + i], v[len(before) + i], valids[i]) for i, s in enumerate(segments)]
+        cache.append(_join(past.cache[l] if past else [], entries, joined))
+        attn_out: dict[int, Tensor] = {}
+        for t in order:
+            b = blocks[t]
+            a = b.attn.out(b.attn.o(torch.cat([out[i] for i in members[t]], 1)))
+            h = x[t] + a
+            x[t] = b.out(h + b.ffn(b.norm2(h), task[t]))
+            if keep is not None:
+                attn_out.update(zip(members[t], a.split([sizes[i] for i in members[t]], 1)))
+        if l in want:
+            states[l] = {
+                segments[i].name: part
+                for t in order
+                for i, part in zip(members[t], x[t].split([sizes[i] for i in members[t]], 1))
+            }
+        if keep is not None:
+            chosen = {i: keep(l, segments[i].name, attn_out[i]) for i in range(len(segments))}
+            if any(c is not None for c in chosen.values()):
+                for t in order:
+                    _prune(t, members[t], chosen, segments, x, rope, task, valids, sizes, kept)
+
+    hidden, valid = (dict(past.hidden), dict(past.valid)) if past else ({}, {})
+    for t in order:
+        parts = towers[t].norm(x[t]).split([sizes[i] for i in members[t]], 1)
+        for i, part in zip(members[t], parts):
+            name = segments[i].name
+            hidden[name] = torch.cat([hidden[name], part], 1) if name in hidden else part
+            valid[name] = torch.cat([valid[name], valids[i]], 1) if name in valid else valids[i]
+    end = past.end if past else torch.zeros_like(segments[0].position[:, 0, 0]).expand(segments[0].x.shape[0])
+    for s in segments:  # before pruning: a token that was dropped keeps its place
+        top = torch.where(s.valid, s.position.amax(-1), -1)
+        if top.shape[1]:
+            end = torch.maximum(end, top.amax(1) + 1)
+    return Trunk(towers, hidden, valid, {**(past.kept if past else {}), **kept}, cache, end, states)
+
+
+def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], Tensor]) -> list[Entry]:
+    """Entries of the prefix, continued by new ones of the same name, then the others.
+
+    `joined` keeps one validity tensor for all layers that agree, since plans are shared by its identity.
+    """
+    fresh = {e.name: e for e in new}
+    entries = []
+    for e in past:
+        n = fresh.pop(e.name, None)
+        if n is not None:
+            pair = (id(e.valid), id(n.valid))
+            if pair not in joined:
+                joined[pair] = torch.cat([e.valid, n.valid], 1)
+            e = Entry(e.name, torch.cat([e.k, n.k], 2), torch.cat([e.v, n.v], 2), joined[pair])
+        entries.append(e)
+    return entries + list(fresh.values())
+
+
+def _prune(
+    tower: str,
+    members: list[int],
+    chosen: Mapping[int, Tensor | None],
+    segments: Sequence[Segment],
+    x: dict[str, Tensor],
+    rope: dict[str, tuple[Tensor, Tensor]],
+    task: dict[str, Tensor | None],
+    valids: list[Tensor],
+    sizes: list[int],
+    kept: dict[str, Tensor],
+) -> None:
+    """Drop tokens of a tower's segments from here on; positions stay those of the tokens that remain."""
+    widths = [sizes[i] for i in members]
+
+    def cut(whole: Tensor) -> Tensor:
+        parts = whole.split(widths, 1)
+        indices = [chosen[i] for i in members]
+        return torch.cat([p if c is None else _take(p, c) for p, c in zip(parts, indices)], 1)
+
+    batch = x[tower].shape[0]
+    x[tower] = cut(x[tower])
+    rope[tower] = (cut(rope[tower][0].expand(batch, -1, -1)), cut(rope[tower][1].expand(batch, -1, -1)))
+    given = task[tower]
+    if given is not None:
+        task[tower] = cut(given)
+    for i in members:
+        index = chosen[i]
+        if index is not None:
+            name = segments[i].name
+            valids[i] = valids[i].gather(1, index)
+            sizes[i] = index.shape[1]
+            kept[name] = kept[name].gather(1, index) if name in kept else index

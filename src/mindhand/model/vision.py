@@ -1,0 +1,150 @@
+"""Two vision towers: the transformer of Qwen2-VL, and a convolutional stem that learns to read within minutes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mindhand.core.errors import BadData
+from mindhand.core.seams import Patches
+
+from .attention import attend
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Vision transformer as in Qwen2-VL (2409.12191): defaults are its 2B model's."""
+
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    patch: int = 14
+    frames: int = 2  # one picture is repeated to fill the temporal patch
+    merge: int = 2  # neighbouring patches per side that become one token
+    ratio: int = 4  # MLP
+    out: int = 1536  # width of the language tower
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # of CLIP (2103.00020), which it kept
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class _ViTBlock(nn.Module):
+    def __init__(self, c: ViTConfig):
+        super().__init__()
+        self.heads = c.heads
+        self.norm1, self.norm2 = nn.LayerNorm(c.width, eps=1e-6), nn.LayerNorm(c.width, eps=1e-6)
+        self.qkv, self.o = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
+        self.fc1, self.fc2 = nn.Linear(c.width, c.ratio * c.width), nn.Linear(c.ratio * c.width, c.width)
+        self.out = nn.Identity()
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, -1))
+
+        def turn(p: Tensor) -> Tensor:  # in float32, as the reference does
+            a, b = p.float().chunk(2, -1)
+            return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(p.dtype)
+
+        x = x + self.o(attend(turn(q), turn(k), v, None))
+        h = self.fc1(self.norm2(x))
+        return self.out(x + self.fc2(h * torch.sigmoid(1.702 * h)))
+
+
+class ViT(nn.Module):
+    """Patches of all positions attend to each other (rotary over row and column); 2x2 patches merge to a token."""
+
+    def __init__(self, c: ViTConfig):
+        super().__init__()
+        self.config = c
+        self.patch = nn.Linear(3 * c.frames * c.patch**2, c.width, bias=False)  # Conv3d whose stride is its kernel
+        self.blocks = nn.ModuleList(_ViTBlock(c) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width, eps=1e-6)
+        merged = c.width * c.merge**2
+        self.merge = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, c.out))
+
+    def forward(self, image: Tensor) -> Patches:
+        """image float (B,T,3,h,w) in [0, 1]; h, w multiples of patch*merge; T 1 or a multiple of `frames`."""
+        c = self.config
+        mean, std = (image.new_tensor(m).view(3, 1, 1) for m in (c.mean, c.std))
+        image = (image - mean) / std
+        batch, time, _, h, w = image.shape
+        unit = c.patch * c.merge
+        if h % unit or w % unit:
+            raise BadData(f"an image of {h}x{w} pixels", f"sides that are multiples of {unit}", "resize it in the Spec")
+        if time == 1:
+            image, time = image.expand(-1, c.frames, -1, -1, -1), c.frames
+        t, y, x = time // c.frames, h // unit, w // unit
+        p = image.reshape(batch, t, c.frames, 3, y, c.merge, c.patch, x, c.merge, c.patch)
+        # rows in merge order, so that four neighbours lie together; columns as the convolution's (channel, frame, y, x)
+        p = p.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(batch * t, y * x * c.merge**2, -1)
+        row = torch.arange(y * c.merge, device=image.device).view(y, 1, c.merge, 1).expand(y, x, c.merge, c.merge)
+        col = torch.arange(x * c.merge, device=image.device).view(1, x, 1, c.merge).expand(y, x, c.merge, c.merge)
+        quarter = c.width // c.heads // 4
+        rate = 1e4 ** (-torch.arange(quarter, device=image.device, dtype=torch.float32) / quarter)
+        angle = torch.cat([row.reshape(-1, 1) * rate, col.reshape(-1, 1) * rate], -1)
+        z = self.patch(p)
+        for b in self.blocks:
+            z = b(z, angle.cos(), angle.sin())
+        z = self.merge(self.norm(z).reshape(batch, t * y * x, -1))
+        return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), (t, y, x))
+
+
+@dataclass(frozen=True)
+class StemConfig:
+    """Four strided convolutions. The cell is 16 pixels high and 8 wide by default: text runs sideways."""
+
+    channels: tuple[int, int, int, int] = (32, 48, 96, 128)
+    strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 1))
+    out: int = 128
+
+
+class Stem(nn.Module):
+    """A convolutional stem instead of a vision transformer: the small VLM reads after minutes, not days."""
+
+    def __init__(self, c: StemConfig):
+        super().__init__()
+        self.config = c
+        layers: list[nn.Module] = []
+        before = 3
+        for channels, stride in zip(c.channels, c.strides):
+            # a kernel of 4 at stride 2 covers every pixel evenly; at stride 1 an odd kernel keeps the size
+            kernel = tuple(4 if s == 2 else 3 for s in stride)
+            layers += [
+                nn.Conv2d(before, channels, kernel, stride, padding=1),
+                nn.GroupNorm(8, channels),
+                nn.GELU(),
+            ]
+            before = channels
+        self.convs = nn.Sequential(*layers)
+        self.out = nn.Conv2d(before, c.out, 1)
+
+    def forward(self, image: Tensor) -> Patches:
+        """image float (B,T,3,h,w) in [0, 1] -> one token a cell, frames in sequence."""
+        batch, time, _, h, w = image.shape
+        z = self.out(self.convs(image.reshape(batch * time, 3, h, w) * 2 - 1))
+        rows, cols = z.shape[-2:]
+        z = z.flatten(2).transpose(1, 2).reshape(batch, time * rows * cols, -1)
+        return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), (time, rows, cols))
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 (B,T,h,w,3) -> float32 (B,T,3,h,w) in [0, 1]; every tower normalises for itself."""
+    return images.permute(0, 1, 4, 2, 3).to(torch.float32) / 255.0
+
+
+def crop(image: Tensor, centre: Tensor, size: int) -> Tensor:
+    """Square crops of `size` pixels round `centre` (B,2) in x, y pixels. image (B,3,h,w) -> (B,3,size,size).
+
+    Whole pixels are copied; outside the picture the border repeats. Not differentiable in `centre`.
+    """
+    padded = F.pad(image, [size // 2] * 4, mode="replicate")
+    corner = centre.round().long()
+    corner[:, 0].clamp_(0, image.shape[-1] - 1)
+    corner[:, 1].clamp_(0, image.shape[-2] - 1)
+    step = torch.arange(size, device=image.device)
+    rows = (corner[:, 1:2] + step).view(-1, 1, size, 1)
+    cols = (corner[:, 0:1] + step).view(-1, 1, 1, size)
+    batch = torch.arange(image.shape[0], device=image.device).view(-1, 1, 1, 1)
+    channel = torch.arange(3, device=image.device).view(1, 3, 1, 1)
+    return padded[batch, channel, rows, cols]

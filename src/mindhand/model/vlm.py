@@ -1,0 +1,149 @@
+"""The VLM: sees, reads, reasons in words. The default occupant of the backbone slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from mindhand.core.errors import BuildError
+from mindhand.core.keys import Keys
+from mindhand.core.seams import CAUSAL, Entry, Keep, Patches, Rule, Segment, Turn, text_position
+
+from .trunk import Tower, TowerConfig, Trunk, run
+from .vision import Stem, StemConfig, ViT, ViTConfig
+from .words import Words
+
+
+@dataclass(frozen=True)
+class VLMConfig:
+    """`vision` None makes a language model. Embeddings are tied to the output head."""
+
+    tower: TowerConfig
+    vocabulary: int
+    vision: ViTConfig | StemConfig | None = None
+
+
+class VLM(nn.Module):
+    """A decoder over segments, with eyes and words (core/seams.py, Backbone)."""
+
+    def __init__(self, config: VLMConfig, words: Words | None = None):
+        super().__init__()
+        self.config = config
+        self.words = words
+        self.provides = frozenset({"text", "image"} if config.vision else {"text"})
+        self.needs: frozenset[str] = frozenset()
+        self.embedding = nn.Embedding(config.vocabulary, config.tower.width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.towers = nn.ModuleDict({"vlm": Tower(config.tower)})
+        v = config.vision
+        self.vision: nn.Module | None = None if v is None else ViT(v) if isinstance(v, ViTConfig) else Stem(v)
+
+    @property
+    def width(self) -> int:
+        """D of the language tower."""
+        return self.config.tower.width
+
+    def see(self, images: Mapping[str, Tensor]) -> dict[str, Patches]:
+        """{role: float (B,T,3,h,w) in [0, 1]} -> {role: patches of width D}."""
+        if self.vision is None:
+            raise BuildError("this backbone has no vision tower", "VLMConfig(vision=...)", "give it one")
+        return {role: self.vision(x) for role, x in images.items()}
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (B,n) -> (B,n,D)."""
+        return self.embedding(ids)
+
+    def forward(
+        self,
+        segments: Sequence[Segment],
+        *,
+        rule: Rule = CAUSAL,
+        past: Trunk | None = None,
+        hide: Mapping[str, Tensor] = {},
+        keep: Keep | None = None,
+        want: Sequence[int] = (),
+        extras: Sequence[Sequence[Entry]] = (),
+    ) -> Trunk:
+        """One pass (see `model.trunk.run`)."""
+        return run(self.towers, segments, rule=rule, past=past, hide=hide, keep=keep, want=want, extras=extras)
+
+    def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """hidden (...,D) -> scores over the vocabulary (...,V), or over the given `ids` (m,) only: (...,m)."""
+        weight = self.embedding.weight if ids is None else self.embedding.weight[ids]
+        return nn.functional.linear(hidden, weight)
+
+    def add_tower(self, name: str, config: TowerConfig) -> None:
+        """A second set of weights riding in the same attention; refuses a shape that cannot."""
+        own = self.config.tower
+        same = ("layers", "heads", "groups", "head_size")
+        wrong = {f: (getattr(config, f), getattr(own, f)) for f in same if getattr(config, f) != getattr(own, f)}
+        if wrong:
+            raise BuildError(
+                f"tower '{name}' differs in {wrong}", "the trunk's depth and heads", "only width may differ"
+            )
+        if name in self.towers:
+            raise BuildError(f"two towers named '{name}'", "one occupant", "rename one")
+        self.towers[name] = Tower(config)
+
+    def add_words(self, names: Sequence[str]) -> list[int]:
+        """New words at the end of the vocabulary, embedded as the mean of the old ones; returns their ids."""
+        if self.words is None:
+            raise BuildError("this backbone has no tokenizer", "VLM(config, words)", "give it one before adding words")
+        self.words.tokenizer.add_special_tokens(list(names))
+        need = len(self.words) - self.embedding.num_embeddings
+        if need > 0:
+            old = self.embedding.weight.data
+            grown = torch.cat([old, old.mean(0, keepdim=True).expand(need, -1)])
+            self.embedding = nn.Embedding.from_pretrained(grown.clone(), freeze=False)
+            self.config = replace(self.config, vocabulary=len(self.words))
+        return [self.words.id(n) for n in names]
+
+    def generate(self, trunk: Trunk, turns: Sequence[Turn], *, keys: Keys) -> tuple[Trunk, list[str]]:
+        """Write the turns, greedily, on top of `trunk`; rows that have ended are padded and masked.
+
+        Returns the extended trunk and the text of the last turn, a string a row. `keys` is unused by greedy
+        decoding and there for backbones that sample. A given text is forced, token by token, in one pass.
+        """
+        if self.words is None:
+            raise BuildError("this backbone has no tokenizer", "VLM(config, words)", "give it one to generate")
+        texts: list[str] = []
+        for turn in turns:
+            if turn.given is not None:
+                forced = self.words.answers(turn.given, turn.cue)
+                trunk = trunk.extend([self.text(turn.segment, forced.ids, forced.valid, trunk)])
+                texts = list(turn.given)
+            else:
+                trunk, texts = self._decode(trunk, turn)
+        return trunk, texts
+
+    def text(
+        self, name: str, ids: Tensor, valid: Tensor, past: Trunk | None = None, task: Tensor | None = None
+    ) -> Segment:
+        """A segment of text (B,n) whose positions follow on the prefix's tokens."""
+        device = self.embedding.weight.device
+        ids, valid = ids.to(device), valid.to(device)
+        start: Tensor | int = 0 if past is None else past.end
+        return Segment(name, self.embed(ids), valid, text_position(valid, start), task=task)
+
+    def _decode(self, trunk: Trunk, turn: Turn) -> tuple[Trunk, list[str]]:
+        words = self.words
+        assert words is not None
+        rows = trunk.end.shape[0]
+        device = trunk.end.device
+        stop = words.id(turn.stop)
+        token = torch.full((rows, 1), words.id(turn.cue), dtype=torch.int64, device=device)
+        alive = torch.ones(rows, 1, dtype=torch.bool, device=device)
+        said: list[Tensor] = []
+        for written in range(turn.limit + 2):  # the cue, up to `limit` tokens, the stop
+            trunk = trunk.extend([self.text(turn.segment, token, alive, trunk)])
+            alive = alive & ((token != stop) if said else True)
+            if not bool(alive.any()):
+                break
+            best = self.logits(trunk.hidden[turn.segment][:, -1:]).argmax(-1)
+            token = torch.where(alive & (written < turn.limit), best, torch.full_like(best, stop))
+            said.append(token)
+        texts = [words.decode(row[: row.index(stop)]) for row in torch.cat(said, 1).tolist()]
+        return trunk, texts
