@@ -1,0 +1,161 @@
+"""The hand: conditioning by place, masks, one call, draws, log-probabilities."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mindhand.core.errors import BuildError
+from mindhand.core.keys import Keys
+from mindhand.core.seams import Code, Context, Expert, Inputs, Segment, StreamOut
+from mindhand.model.diffusion import SDE, Flow
+from mindhand.model.following import PLACES, Following
+
+from .tiny import expert, segments, vlm
+
+
+def context(model=None, answers=("3+4=7.", "take 7 left back."), state=None) -> Context:
+    model = model or vlm()
+    trunk = model(segments(model, answers=answers)[0])
+    state = torch.randn(2, 1, 5, generator=torch.Generator().manual_seed(0)) if state is None else state
+    return Context(trunk, {}, Inputs({}, {}, state))
+
+
+def code(valid=None) -> Code:
+    values = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(5)).clamp(-1, 1)
+    return Code(values, torch.ones(2, 4, dtype=torch.bool) if valid is None else valid)
+
+
+def test_is_an_expert():
+    assert isinstance(expert(), Expert)
+
+
+def blocks_that_move(place: str, what: str) -> list[bool]:
+    """Which of the L+1 conditions change when u, r or the state does."""
+    torch.manual_seed(0)
+    f = Following(place, 6, 2, 8, 4)
+    for p in f.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x = {"u": torch.randn(1, 6), "r": torch.randn(1, 6), "prompt": torch.randn(1, 6), "state": torch.randn(1, 2)}
+    a = f(**x)
+    b = f(**{**x, what: x[what] + torch.randn_like(x[what])})
+    assert len(a) == 5
+    return [bool((p - q).abs().max() > 1e-6) for p, q in zip(a, b)]
+
+
+@pytest.mark.parametrize(
+    "place,u,r",
+    [
+        ("none", [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]),
+        ("film", [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]),
+        ("latter", [1, 1, 0, 0, 0], [1, 1, 1, 1, 1]),  # cond is u + r, so r reaches the former half too
+        ("former", [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]),
+        ("all", [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]),
+    ],
+)
+def test_places(place, u, r):
+    assert blocks_that_move(place, "u") == [bool(x) for x in u]
+    assert blocks_that_move(place, "r") == [bool(x) for x in r]
+    assert all(blocks_that_move(place, "state"))
+
+
+def test_film_starts_as_plain_observation():
+    f = Following("film", 6, 2, 8, 4)
+    u, r, p, s = torch.randn(1, 6), torch.randn(1, 6), torch.randn(1, 6), torch.randn(1, 2)
+    assert torch.equal(f(u, r, p, s)[0], f(u, 0 * r, p, s)[0])
+
+
+def test_shared_norm_and_new_parameters():
+    """Reasoning-following adds one Linear to a hand without it, and nothing else (about 2M at the paper's size)."""
+    plain, rf = (sum(p.numel() for p in Following(p, 1536, 14, 1280, 32).parameters()) for p in ("none", "latter"))
+    assert rf - plain == (1536 + 14) * 1280 + 1280
+    with pytest.raises(ValueError, match="expected one of"):
+        Following("middle", 4, 2, 8, 2)
+
+
+def test_zero_start():
+    from mindhand.model.configs import expert_config
+    from mindhand.model.expert import ActionExpert
+
+    fresh = ActionExpert(expert_config("test", action=3, horizon=4, state=5, trunk=32))
+    n = fresh.corrupt(code(), Keys.seeded(2))
+    assert not bool(fresh.predict(context(), n).any())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_reasoning_reaches_the_hand_where_it_should(place):
+    hand = expert(place)
+    n = hand.corrupt(code(), Keys.seeded(2))
+    model = vlm()
+    a = hand.predict(context(model), n)
+    b = hand.predict(context(model, answers=("3+4=8.", "take 1 right front.")), n)
+    assert bool((a - b).abs().max() > 1e-5) == (place != "none")
+
+
+def test_padding_changes_neither_loss_nor_gradient():
+    hand = expert()
+    ctx = context()
+    valid = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    out = []
+    for junk in (0.0, 9.0):
+        c = code(valid)
+        c = Code(torch.where(valid.unsqueeze(-1), c.values, torch.full_like(c.values, junk)), valid)
+        hand.zero_grad()
+        loss = hand.loss(ctx, c, Keys.seeded(2, "k"))["action"]
+        loss.sum().backward(retain_graph=True)
+        out.append((loss.detach(), torch.cat([p.grad.flatten() for p in hand.parameters() if p.grad is not None])))
+    assert torch.equal(out[0][0], out[1][0]) and torch.equal(out[0][1], out[1][1])
+    none = hand.loss(ctx, code(torch.zeros(2, 4, dtype=torch.bool)), Keys.seeded(2))["action"]
+    assert none.tolist() == [0, 0] and bool(torch.isfinite(none).all())
+
+
+def test_streams_condition_and_masked_tokens_do_not():
+    hand = expert()
+    ctx = context()
+    n = hand.corrupt(code(), Keys.seeded(2))
+    x = torch.randn(2, 3, 32)
+    pos = torch.zeros(2, 3, 3, dtype=torch.long)
+
+    def run(x, valid):
+        out = StreamOut((Segment("wrist", x, valid, pos),))
+        return hand.predict(replace(ctx, streams={"wrist": out}), n)
+
+    on = torch.ones(2, 3, dtype=torch.bool)
+    assert (run(x, on) - run(x.flip(-1), on)).abs().max() > 1e-4
+    assert torch.equal(run(x, ~on), run(x.flip(-1), ~on))
+    assert (run(x, ~on) - hand.predict(ctx, n)).abs().max() < 1e-5
+    with pytest.raises(BuildError, match="width"):
+        hand.predict(replace(ctx, streams={"w": StreamOut((Segment("w", x[..., :5], on, pos),))}), n)
+
+
+@pytest.mark.parametrize("process", [None, Flow()])
+def test_draws_are_keyed_and_share_a_prefix(process):
+    hand = expert(process=process).eval()
+    with torch.no_grad():
+        ctx = context()
+        keys = Keys.seeded(2, "episode")
+        many = hand.draw(ctx, 3, keys=keys).value
+        assert many.shape == (2, 3, 4, 3) and (many[:, 0] - many[:, 1]).abs().max() > 1e-3
+        assert torch.equal(many, hand.draw(ctx, 3, keys=keys).value)
+        noise = torch.randn(2, 1, 4, 3)
+        one = hand.draw(ctx, 1, keys=keys, noise=noise).value
+        forked = hand.draw(ctx.fork(2), 1, keys=keys.repeat(2), noise=noise.repeat_interleave(2, 0)).value
+        assert (one - forked[::2]).abs().max() < 1e-5
+        assert hand.draw(ctx, 1, keys=keys).chain == () and hand.draw(ctx, 1, keys=keys, want=("chain",)).chain
+
+
+def test_flow_log_probabilities():
+    hand = expert(process=Flow())
+    ctx = context()
+    draw = hand.draw(ctx, 2, keys=Keys.seeded(2), sampler=SDE(count=4), want=("chain",))
+    lp = hand.log_prob(ctx, draw)
+    assert lp.value.shape == lp.mask.shape == (2, 2, 4 * 4 * 3)
+    lp.value.sum().backward()
+    assert hand.leave.weight.grad.abs().max() > 0
+    with pytest.raises(BuildError, match="no density"):
+        hand.log_prob(ctx, hand.draw(ctx, 1, keys=Keys.seeded(2), want=("chain",)))
+
+
+def test_a_foreign_state_is_refused():
+    with pytest.raises(BuildError, match="state of size 7"):
+        expert().predict(context(state=torch.zeros(2, 1, 7)), expert().corrupt(code(), Keys.seeded(2)))
