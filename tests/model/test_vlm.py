@@ -49,7 +49,7 @@ def test_generation_equals_greedy_without_cache():
                     for s in segs[:2]
                 ]
                 p = model(alone)
-                h = p.extend([model.text("reasoning", t, ones, p)]).hidden["reasoning"]
+                h = p.extend([model.text("reasoning", t, ones, p.end)]).hidden["reasoning"]
                 best = int(model.logits(h[:, -1]).argmax())
                 if best == W.end:
                     break

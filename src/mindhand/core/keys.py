@@ -66,6 +66,12 @@ class Keys:
             rows = tuple(_digest(row, word) for row in rows)
         return Keys(rows)
 
+    def fold_each(self, words: Sequence[str | int]) -> Keys:
+        """New keys, row i folded with `words[i]`: rows that are at different queries of their episodes."""
+        if len(words) != len(self.rows):
+            raise ValueError(f"{len(words)} words for {len(self.rows)} keys: expected one a row")
+        return Keys(tuple(_digest(row, word) for row, word in zip(self.rows, words)))
+
     def repeat(self, samples: int) -> Keys:
         """(B*S) keys, row-major: the S samples of row 0 first. Matches `Trunk.fork`."""
         return Keys(tuple(_digest(row, sample) for row in self.rows for sample in range(samples)))

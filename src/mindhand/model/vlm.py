@@ -113,19 +113,18 @@ class VLM(nn.Module):
         for turn in turns:
             if turn.given is not None:
                 forced = self.words.answers(turn.given, turn.cue)
-                trunk = trunk.extend([self.text(turn.segment, forced.ids, forced.valid, trunk)])
+                trunk = trunk.extend([self.text(turn.segment, forced.ids, forced.valid, trunk.end)])
                 texts = list(turn.given)
             else:
                 trunk, texts = self._decode(trunk, turn)
         return trunk, texts
 
     def text(
-        self, name: str, ids: Tensor, valid: Tensor, past: Trunk | None = None, task: Tensor | None = None
+        self, name: str, ids: Tensor, valid: Tensor, start: Tensor | int = 0, task: Tensor | None = None
     ) -> Segment:
-        """A segment of text (B,n) whose positions follow on the prefix's tokens."""
+        """A segment of text (B,n) whose positions count up from `start` (B,) or int (a prefix's `end`)."""
         device = self.embedding.weight.device
         ids, valid = ids.to(device), valid.to(device)
-        start: Tensor | int = 0 if past is None else past.end
         return Segment(name, self.embed(ids), valid, text_position(valid, start), task=task)
 
     def _decode(self, trunk: Trunk, turn: Turn) -> tuple[Trunk, list[str]]:
@@ -138,7 +137,7 @@ class VLM(nn.Module):
         alive = torch.ones(rows, 1, dtype=torch.bool, device=device)
         said: list[Tensor] = []
         for written in range(turn.limit + 2):  # the cue, up to `limit` tokens, the stop
-            trunk = trunk.extend([self.text(turn.segment, token, alive, trunk)])
+            trunk = trunk.extend([self.text(turn.segment, token, alive, trunk.end)])
             alive = alive & ((token != stop) if said else True)
             if not bool(alive.any()):
                 break

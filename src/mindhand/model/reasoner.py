@@ -1,0 +1,45 @@
+"""Reasoning in words, before every chunk: the default occupant of the reasoner slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mindhand.core.nouns import Observation, Reasoning
+from mindhand.core.seams import State, Turn
+
+from .words import SAY
+
+
+class WordsReasoner:
+    """Writes one thought a query (2505.21906: the reasoning is regenerated with every chunk).
+
+    `parse` reads a thought's fields from its text, or gives None where it does not have the form.
+    """
+
+    needs: frozenset[str] = frozenset({"text"})
+    provides: frozenset[str] = frozenset({"reasoning"})
+
+    def __init__(self, parse: Callable[[str], Mapping[str, Any] | None], limit: int = 40):
+        self.parse, self.limit = parse, limit
+
+    def turns(self, sample: Mapping[str, Any]) -> list[Turn]:
+        """One turn; `sample["reasoning"]` (strings) forces the text: interventions and teacher forcing."""
+        given = sample.get("reasoning")
+        return [Turn(SAY, self.limit, given=None if given is None else tuple(given))]
+
+    def due(self, obs: Observation, state: State) -> np.ndarray:
+        """Always."""
+        return np.ones(len(obs), bool)
+
+    def read(self, texts: Sequence[str]) -> Reasoning:
+        """The texts and what could be parsed from each."""
+        found = [self.parse(t) for t in texts]
+        names = sorted({name for f in found if f for name in f})
+        return Reasoning(tuple(texts), {n: tuple(f.get(n) if f else None for f in found) for n in names})
+
+    def apply(self, obs: Observation, reasoning: Reasoning) -> Observation:
+        """Words change no picture."""
+        return obs

@@ -1,0 +1,270 @@
+"""The VLA: ordinary parts wired together. Trains (losses of a batch) and acts (a Policy).
+
+prepare -> trunk (pictures, prompt) -> reasoning (given in training, written when acting) -> streams -> expert.
+Slots are constructor arguments, stacks are lists; `core.parts.resolve` refuses what does not fit.
+Named losses hold a value a row such that their mean over rows is the batch's loss: every supervised token counts
+the same, whatever row it stands in, and the action error averages over robot rows only (2505.21906 and lineage).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mindhand.core.batch import Batch
+from mindhand.core.errors import SpecMismatch
+from mindhand.core.keys import Key, Keys
+from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
+from mindhand.core.parts import resolve
+from mindhand.core.seams import (
+    Code,
+    Context,
+    Edit,
+    Inputs,
+    Objective,
+    Patches,
+    Sampler,
+    Segment,
+    State,
+    Transform,
+    grid_position,
+)
+from mindhand.core.spec import Spec
+
+from .codec import StateScale
+from .trunk import Trunk
+from .vision import pixels
+
+
+class VLA(nn.Module):
+    """A vision-language-action model. `see`: the camera roles the trunk reads; others are for streams."""
+
+    def __init__(
+        self,
+        *,
+        spec: Spec,
+        backbone: Any,
+        expert: Any,
+        codec: Any,
+        reasoner: Any = None,
+        streams: Sequence[Any] = (),
+        sampler: Sampler | None = None,
+        transforms: Sequence[Transform] = (),
+        objectives: Sequence[Objective] = (),
+        edits: Sequence[Edit] = (),
+        see: Sequence[str] = ("front",),
+    ):
+        super().__init__()
+        self.plan = resolve(
+            {"backbone": backbone, "codec": codec, "expert": expert, "sampler": sampler, "reasoner": reasoner},
+            {"streams": streams, "transforms": transforms, "objectives": objectives, "edits": edits},
+        )
+        for role in see:
+            spec.camera(role)
+        self.spec, self.see = spec, tuple(see)
+        self.backbone, self.expert, self.codec = backbone, expert, codec
+        self.reasoner, self.sampler = reasoner, sampler
+        self.streams = nn.ModuleList(streams)
+        self.transforms, self.edits = list(transforms), list(edits)
+        self.objectives = nn.ModuleList(objectives)  # objectives may hold weights
+        self.state_scale = StateScale(spec.state_size)
+        self.provides: frozenset[str] = frozenset({"propose"})
+        for edit in edits:
+            edit.apply(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    # ---- one model, both ways ------------------------------------------------------------------------
+
+    def image_segments(self, inputs: Inputs, task: Tensor | None = None) -> tuple[list[Segment], int]:
+        """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts."""
+        roles = [r for r in self.see if r in inputs.pixels]
+        seen: dict[str, Patches] = self.backbone.see({r: inputs.pixels[r] for r in roles})
+        segments, start = [], 0
+        for role, p in seen.items():
+            valid = p.valid & inputs.present[role].unsqueeze(1)
+            place = grid_position(p.x.shape[0], p.grid, start, p.x.device)
+            segments.append(Segment(f"image/{role}", p.x, valid, place, task=task))
+            start += max(p.grid)
+        return segments, start
+
+    def run_streams(self, inputs: Inputs, trunk: Trunk, states: Mapping[str, State]) -> dict[str, Any]:
+        """Outputs of the streams to the expert, by name."""
+        return {
+            f"{i}/{type(s).__name__}": s(inputs, trunk, states.get(f"{i}/{type(s).__name__}", {}))
+            for i, s in enumerate(self.streams)
+        }
+
+    # ---- training ------------------------------------------------------------------------------------
+
+    def inputs(self, batch: Batch) -> Inputs:
+        """Pixels and normalised state of a batch; targets named "gaze..." ride along for streams."""
+        images = {role: pixels(x) for role, x in batch.images.items()}
+        state = None if batch.state is None else self.state_scale(batch.state)
+        more = {n: t.value for n, t in batch.targets.items() if n.startswith("gaze")}
+        return Inputs(images, batch.present, state, more)
+
+    def trunk(self, batch: Batch, inputs: Inputs, want: Sequence[int] = ()) -> Trunk:
+        """The pass of a batch, all text given. With several questions a picture, its prefix runs once."""
+        one = batch.task.view(-1, batch.questions)[:, 0]
+        pending, end = self.image_segments(inputs, one)
+        trunk: Trunk | None = None
+        if batch.questions > 1:
+            trunk, pending = self.backbone(pending, want=want).fork(batch.questions), []
+        text: list[Segment] = []
+        for name in batch.order:
+            if name in batch.text:
+                t = batch.text[name]
+                s = self.backbone.text(name, t.ids, t.valid, end, task=batch.task)
+                end = end + t.valid.sum(1)
+                text.append(s)
+        return self.backbone([*pending, *text], past=trunk, want=want)
+
+    def context(self, batch: Batch, want: Sequence[int] = ()) -> Context:
+        """All that conditions the hand, from a batch."""
+        inputs = self.inputs(batch)
+        trunk = self.trunk(batch, inputs, want)
+        return Context(trunk, self.run_streams(inputs, trunk, {}) if batch.actions is not None else {}, inputs)
+
+    def losses(self, batch: Batch, keys: Keys, want: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Named losses, a value a row: "text", "action", those of streams and objectives."""
+        ctx = self.context(batch, want)
+        out: dict[str, Tensor] = {}
+        replaced = frozenset().union(*(o.replaces for o in self.objectives)) if len(self.objectives) else frozenset()
+        if "text" not in replaced and any(bool(t.supervised.any()) for t in batch.text.values()):
+            out["text"] = self.text_loss(batch, ctx.trunk)
+        if batch.actions is not None and batch.action_valid is not None and "action" not in replaced:
+            code = self.codec.encode(batch.actions, batch.action_valid, batch.state)
+            robot = batch.action_valid.any(1)
+            for name, value in self.expert.loss(ctx, code, keys).items():
+                out[name] = value * len(robot) / robot.sum().clamp_min(1)
+        for stream in ctx.streams.values():
+            out.update(stream.losses)
+        for objective in self.objectives:
+            out.update(objective.loss(self, batch, ctx))
+        return out
+
+    def text_loss(self, batch: Batch, trunk: Trunk) -> Tensor:
+        """Cross-entropy of supervised tokens, summed a row and scaled so that all tokens weigh the same: (B*Q,)."""
+        rows, device = batch.task.shape[0], batch.task.device
+        total = torch.zeros(rows, device=device)
+        count = torch.zeros((), device=device)
+        for name, t in batch.text.items():
+            target = t.supervised[:, 1:]
+            row, _ = target.nonzero(as_tuple=True)
+            if not len(row):
+                continue
+            scores = self.backbone.logits(trunk.hidden[name][:, :-1][target])
+            error = nn.functional.cross_entropy(scores.float(), t.ids[:, 1:][target], reduction="none")
+            total = total.index_add(0, row, error)
+            count = count + len(row)
+        return total * rows / count.clamp_min(1)
+
+    # ---- acting --------------------------------------------------------------------------------------
+
+    def start(self, keys: Sequence[Key]) -> State:
+        """Fresh state for the rows of these episodes; a row's counters are its own."""
+        rows = len(keys)
+        streams = {f"{i}/{type(s).__name__}": s.start(rows) for i, s in enumerate(self.streams)}
+        return {"query": np.zeros(rows, np.int64), "streams": streams}
+
+    def prepare(self, obs: Observation) -> Inputs:
+        """Observation -> differentiable pixels and normalised state, on the model's device."""
+        if obs.state.shape[-1] != self.spec.state_size:
+            raise SpecMismatch(f"a state of size {obs.state.shape[-1]}", f"{self.spec.state_size}", "check the spec")
+        for role, x in obs.images.items():
+            camera = self.spec.camera(role)
+            if x.shape[2:4] != (camera.height, camera.width):
+                raise SpecMismatch(
+                    f"picture '{role}' of {x.shape[2]}x{x.shape[3]} pixels",
+                    f"{camera.height}x{camera.width}",
+                    "prepare it as the spec's camera says",
+                )
+        device = self.device
+        images = {role: pixels(torch.from_numpy(np.ascontiguousarray(x)).to(device)) for role, x in obs.images.items()}
+        present = {role: torch.from_numpy(p).to(device) for role, p in obs.present.items()}
+        return Inputs(images, present, self.state_scale(torch.from_numpy(obs.state).to(device)))
+
+    @torch.inference_mode()
+    def think(self, obs: Observation, state: State) -> tuple[Context, State]:
+        """Everything before the hand moves: see, read the instruction, reason. "forced" in `state` gives the text."""
+        for t in self.transforms:
+            obs, state = t.act(obs, state)
+        inputs = self.prepare(obs)
+        words = self.backbone.words
+        ask = words.questions(obs.text["instruction"])
+        images, end = self.image_segments(inputs)
+        trunk = self.backbone([*images, self.backbone.text("text", ask.ids, ask.valid, end)])
+        reasoning: Reasoning | None = None
+        if self.reasoner is not None:
+            keys = self._keys(obs, state).fold("reason")
+            trunk, texts = self.backbone.generate(
+                trunk, self.reasoner.turns({"reasoning": state.get("forced")}), keys=keys
+            )
+            reasoning = self.reasoner.read(texts)
+        streams = self.run_streams(inputs, trunk, state["streams"])
+        state = {**state, "streams": {name: out.state for name, out in streams.items()}}
+        return Context(trunk, streams, inputs, reasoning), state
+
+    @torch.inference_mode()
+    def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
+        """One chunk a row. `want`: "gaze" (pixels looked at), "context"."""
+        ctx, state = self.think(obs, state)
+        draw = self.expert.draw(ctx, 1, keys=self._keys(obs, state).fold("act"), sampler=self.sampler)
+        chunk = self._decode(draw.value[:, 0], obs)
+        extra: dict[str, Any] = {"context": ctx} if "context" in want else {}
+        if "gaze" in want:
+            extra["gaze"] = next(
+                (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
+            )
+        state = {**state, "query": state["query"] + 1}
+        return replace(chunk, reasoning=ctx.reasoning, extra=extra), state
+
+    @torch.inference_mode()
+    def propose(
+        self,
+        obs: Observation,
+        state: State,
+        samples: int,
+        *,
+        noise: np.ndarray | None = None,
+        temperature: float = 1.0,
+    ) -> tuple[Proposals, State]:
+        """`samples` chunks a row on one prefix; `temperature` scales the starting noise."""
+        ctx, state = self.think(obs, state)
+        keys = self._keys(obs, state).fold("act")
+        c = self.expert.config
+        start = keys.fold("draw").normal(samples, c.horizon, c.action) if noise is None else noise
+        z = torch.from_numpy(np.ascontiguousarray(start)).to(self.device).float() * temperature
+        draw = self.expert.draw(ctx, samples, keys=keys, sampler=self.sampler, noise=z)
+        chunks = [self._decode(draw.value[:, s], obs) for s in range(samples)]
+        actions = np.stack([c.actions for c in chunks], 1)
+        valid = np.stack([c.valid for c in chunks], 1)
+        return Proposals(actions, valid), {**state, "query": state["query"] + 1}
+
+    def _keys(self, obs: Observation, state: State) -> Keys:
+        return Keys.of(obs.keys).fold_each([int(q) for q in state["query"]])
+
+    def _decode(self, value: Tensor, obs: Observation) -> ActionChunk:
+        valid = torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
+        decoded = self.codec.decode(Code(value, valid), torch.from_numpy(obs.state).to(value.device))
+        return ActionChunk(decoded.actions, decoded.valid, extra={"errors": decoded.errors})
+
+    # ---- what a checkpoint stores beside weights -------------------------------------------------------
+
+    def statistics(self) -> dict[str, Any]:
+        """Of actions and state, by which codecs normalise."""
+        return {"action": self.codec.statistics(), "state": self.state_scale.statistics()}
+
+    def load_statistics(self, stored: Mapping[str, Any]) -> None:
+        """The inverse."""
+        self.codec.load_statistics(stored["action"])
+        self.state_scale.load_statistics(stored["state"])
