@@ -1,0 +1,306 @@
+"""The command line: twelve verbs. This file parses and reports; the work is a plain function under recipes/ or data/.
+
+An engine is imported when its verb is called, and gets the verb's fields as keyword arguments. It returns None or
+an exit code. Codes: 0 done, 1 done and something is wrong (doctor), 2 refused, 130 stopped by Ctrl-C.
+A new verb or option needs a line in docs/decisions.md and in the test that freezes them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Union
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from mindhand.core.errors import Refusal
+
+Run = Annotated[Path, arg(help="run folder; the same command continues what lies in it", metavar="DIR")]
+Seed = Annotated[int, arg(help="everything random follows from it")]
+Minutes = Annotated[float | None, arg(help="stop on the clock, with everything saved", metavar="M")]
+Checkpoint = Annotated[Positional[Path], arg(help="checkpoint folder", metavar="CHECKPOINT")]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole path from nothing: record demonstrations, train, evaluate, and a report to look at.
+
+    Example: mindhand demo --minutes 15
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.demo:demo"
+    run: Run = Path("runs/demo")
+    minutes: Minutes = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Look over this machine: versions that fit together, rendering, fonts, disk, cores; or a checkpoint.
+
+    Example: mindhand doctor
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.doctor:doctor"
+    checkpoint: Annotated[Path | None, arg(help="compare its stored smoke prediction", metavar="DIR")] = None
+
+
+@dataclass(frozen=True)
+class DataDoctor:
+    """Look over a dataset: files, statistics, spec, a contact sheet of what a model would see.
+
+    Example: mindhand data doctor runs/demo/data
+    """
+
+    engine: ClassVar[str] = "mindhand.data.doctor:doctor"
+    path: Annotated[Positional[Path], arg(help="dataset folder", metavar="PATH")]
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Record demonstrations of the scripted expert as a LeRobot v3 dataset.
+
+    Example: mindhand data record --task maths_matching/R --episodes 400 --run runs/maths
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.record:record"
+    task: Annotated[str, arg(help="family/split of the desk")] = "maths_matching/R"
+    episodes: Annotated[int, arg(help="how many")] = 400
+    workers: Annotated[int, arg(help="processes")] = 2
+    run: Run = Path("runs/data")
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train nano, the small vision-language model, on the synthetic image-text corpus.
+
+    Example: mindhand pretrain --run runs/nano --minutes 60
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.pretrain:pretrain"
+    run: Run = Path("runs/nano")
+    minutes: Minutes = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Make a VLM a robot policy by a recipe's stages.
+
+    Example: mindhand train chatvla2 --data runs/maths --run runs/policy
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.train:train"
+    recipe: Annotated[Positional[str], arg(help="name of a recipe", metavar="RECIPE")]
+    data: Annotated[Path, arg(help="demonstrations", metavar="DIR")] = Path("runs/data")
+    base: Annotated[Path | None, arg(help="VLM checkpoint; the packaged nano unless given", metavar="DIR")] = None
+    run: Run = Path("runs/train")
+    minutes: Minutes = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Fit a trained policy to demonstrations of another robot or task.
+
+    Example: mindhand tune runs/policy/checkpoint --data my_robot --run runs/mine
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.tune:tune"
+    checkpoint: Checkpoint
+    data: Annotated[Path, arg(help="demonstrations", metavar="DIR")]
+    full: Annotated[bool, arg(help="train all weights, not adapters")] = False
+    run: Run = Path("runs/tune")
+    minutes: Minutes = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Run a policy through a protocol: success, choice, reasoning, what was forgotten, with intervals and films.
+
+    Example: mindhand eval runs/policy/checkpoint --split R K-dev
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.evaluate:evaluate"
+    checkpoint: Checkpoint
+    protocol: Annotated[str, arg(help="name of a protocol")] = "maths-matching"
+    split: Annotated[tuple[Literal["R", "C", "K-dev", "K-test", "X"], ...], arg(help="which knowledge")] = (
+        "R",
+        "K-dev",
+        "X",
+    )
+    episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
+    language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
+    workers: Annotated[int, arg(help="processes; the result is the same for any number")] = 2
+    run: Run = Path("runs/eval")
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Run a method's experiment: on and off arms, several trainings, paired scenes, a record.
+
+    Example: mindhand prove --list
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.prove:prove"
+    method: Annotated[Positional[tuple[str, ...]], arg(help="names of methods", metavar="METHOD")] = ()
+    list: Annotated[bool, arg(help="the catalogue: name, claim, what was measured")] = False
+    run: Run = Path("runs/proofs")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed on this machine, as ratios within one run.
+
+    Example: mindhand bench prefill
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.bench:bench"
+    name: Annotated[Positional[tuple[str, ...]], arg(help="which; all unless given", metavar="NAME")] = ()
+    list: Annotated[bool, arg(help="what can be measured")] = False
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a policy to a robot over a websocket; on this machine only, unless a token is set.
+
+    Example: mindhand serve runs/policy/checkpoint --port 8000
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.serve:serve"
+    checkpoint: Checkpoint
+    host: Annotated[str, arg(help="address to listen on; others than loopback need a token")] = "127.0.0.1"
+    port: Annotated[int, arg(help="port")] = 8000
+    token: Annotated[Path | None, arg(help="file that holds the token clients must send", metavar="FILE")] = None
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Ask the mind about a picture: it should still read, count and reason.
+
+    Example: mindhand chat runs/policy/checkpoint --image board.png --ask "what is written on the board?"
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.chat:chat"
+    checkpoint: Annotated[
+        Positional[Path | None], arg(help="checkpoint folder; the packaged nano unless given", metavar="CHECKPOINT")
+    ] = None
+    image: Annotated[Path | None, arg(help="picture; a sampled desk unless given", metavar="FILE")] = None
+    ask: Annotated[str | None, arg(help="one question; a conversation unless given", metavar="TEXT")] = None
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A page in the browser: watch a policy think and act, change the board, move the tiles.
+
+    Example: mindhand studio runs/policy/checkpoint
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.studio:studio"
+    checkpoint: Annotated[
+        Positional[Path | None], arg(help="checkpoint folder; the packaged policy unless given", metavar="CHECKPOINT")
+    ] = None
+    port: Annotated[int, arg(help="port, on this machine only")] = 8080
+
+
+@dataclass(frozen=True)
+class Data:
+    """Record a dataset, or look one over.
+
+    Example: mindhand data doctor runs/demo/data
+    """
+
+    action: Annotated[DataDoctor, subcommand("doctor")] | Annotated[DataRecord, subcommand("record")]
+
+
+VERBS: dict[str, type] = {
+    "demo": Demo,
+    "doctor": Doctor,
+    "data": Data,
+    "pretrain": Pretrain,
+    "train": Train,
+    "tune": Tune,
+    "eval": Eval,
+    "prove": Prove,
+    "bench": Bench,
+    "serve": Serve,
+    "chat": Chat,
+    "studio": Studio,
+}
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+
+
+def parse(argv: Sequence[str] | None = None) -> Any:
+    """The chosen verb with its fields; `argv` is the command line unless given.
+    SystemExit 2 with a message on a wrong one, SystemExit 0 after --help."""
+    verbs = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in VERBS.items())]  # noqa: UP007
+    about = "mindhand: train the hand, keep the mind. Every verb explains itself: mindhand train --help"
+    picked = tyro.cli(verbs, prog="mindhand", description=about, args=argv, config=CONFIG)  # type: ignore[arg-type]
+    return picked.action if isinstance(picked, Data) else picked
+
+
+def engine(verb: Any) -> Any:
+    """The function that does the work of a parsed verb; Refusal where this version does not have it."""
+    module, _, function = verb.engine.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise Refusal(
+                f"'{error.name}' is not installed, and {module} needs it",
+                "an installation with everything `mindhand` depends on",
+                "run `mindhand doctor`: it names what is missing and the line that installs it",
+            ) from error
+        raise Refusal(
+            f"`mindhand {spoken(type(verb))}` is not part of this version: there is no {module}",
+            f"a verb that works here: {', '.join(working())}",
+            "update mindhand; `mindhand doctor` prints the version you have",
+        ) from error
+
+
+ENGINES: dict[str, type] = {**{k: v for k, v in VERBS.items() if v is not Data},
+                            "data doctor": DataDoctor, "data record": DataRecord}  # fmt: skip
+
+
+def spoken(kind: type) -> str:
+    """How a verb is written: "data record"."""
+    return next(name for name, k in ENGINES.items() if k is kind)
+
+
+def working() -> list[str]:
+    """The verbs whose engines this version has."""
+    return [name for name, kind in ENGINES.items() if importlib.util.find_spec(kind.engine.partition(":")[0])]
+
+
+def saved(verb: Any) -> str:
+    """What to say of the work that Ctrl-C stopped."""
+    folder = getattr(verb, "run", None)
+    if folder is None:
+        return "stopped; nothing was being written"
+    if folder.exists():
+        return f"stopped; what was finished lies in {folder}, and the same command continues it"
+    return f"stopped before anything was written to {folder}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    verb = parse(argv)
+    try:
+        code = engine(verb)(**{f.name: getattr(verb, f.name) for f in fields(verb)})
+    except Refusal as refusal:
+        print(f"mindhand: {refusal}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nmindhand: {saved(verb)}", file=sys.stderr)
+        return 130
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
