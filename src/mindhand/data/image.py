@@ -1,0 +1,117 @@
+"""How a picture reaches the model: central crop, then resize. The one implementation, used by the frame cache
+when training and by the policy when acting; a second one costs tens of points of success.
+
+Area averaging weighs every source pixel by the share of it that the target pixel covers (an exact box mean for
+integer factors); bilinear samples at half-pixel centres with clamped borders and no prefilter. Both are
+separable, computed in exact integers or float64, and round halves up.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mindhand.core.errors import BadData
+from mindhand.core.spec import Camera
+
+
+def crop_box(height: int, width: int, crop: float) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the central crop that keeps `crop` of each side, rounded to pixels."""
+    if not 0.0 < crop <= 1.0:
+        raise BadData(f"a crop of {crop}", "a share of each side in (0, 1]", "correct the camera of the spec")
+    h, w = max(1, round(height * crop)), max(1, round(width * crop))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@lru_cache(maxsize=64)
+def weights(source: int, target: int, interpolation: str) -> np.ndarray:
+    """float64 (target, source): row t holds how much each source pixel counts in target pixel t; rows sum to 1."""
+    if interpolation == "area":
+        edges = np.arange(target + 1) * (source / target)
+        pixel = np.arange(source)
+        share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+        share = np.clip(share, 0.0, None)
+        return share / share.sum(1, keepdims=True)
+    if interpolation == "bilinear":
+        centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+        low = np.minimum(centre.astype(np.int64), max(source - 2, 0))
+        share = np.zeros((target, source))
+        share[np.arange(target), low] = 1.0 - (centre - low)
+        share[np.arange(target), np.minimum(low + 1, source - 1)] += centre - low
+        return share
+    raise BadData(f"interpolation '{interpolation}'", "'area' or 'bilinear'", "name one in the camera of the spec")
+
+
+def resize(images: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    """uint8 (..., h, w, 3) -> uint8 (..., height, width, 3)."""
+    if images.dtype != np.uint8 or images.ndim < 3:
+        raise BadData(
+            f"a picture of {images.dtype} {images.shape}", "uint8 (..., height, width, channels)", "cast at the camera"
+        )
+    *lead, h, w, channels = images.shape
+    if (h, w) == (height, width):
+        return images
+    if interpolation == "area" and h % height == 0 and w % width == 0:
+        a, b = h // height, w // width
+        boxes = images.reshape(*lead, height, a, width, b, channels)
+        total = boxes.sum(axis=(-4, -2), dtype=np.uint32)
+        return ((total * 2 + a * b) // (2 * a * b)).astype(np.uint8)
+    rows, columns = weights(h, height, interpolation), weights(w, width, interpolation)
+    out = rows @ images.astype(np.float64).reshape(*lead, h, w * channels)
+    out = columns @ out.reshape(*lead, height, w, channels)
+    # 1e-9: a half that float sums miss by an ulp, in an order the BLAS chose, still rounds up on every machine.
+    return np.clip(np.floor(out + (0.5 + 1e-9)), 0, 255).astype(np.uint8)
+
+
+def prepare(images: np.ndarray, camera: Camera) -> np.ndarray:
+    """uint8 (..., source height, source width, 3) -> uint8 (..., height, width, 3), exactly as `camera` says.
+
+    Raises BadData where the pictures are not of the camera's source size: a picture that was already resized by
+    someone else, in a way nobody wrote down, is not resized again.
+    """
+    if tuple(images.shape[-3:]) != (*camera.source, 3):
+        raise BadData(
+            f"camera '{camera.role}' gave pictures of {tuple(images.shape[-3:])}",
+            f"{(*camera.source, 3)} (height, width, RGB), the source size in the spec",
+            "set the camera to that size, or state the real one in the spec",
+        )
+    if camera.interpolation == "none":
+        return images
+    top, left, h, w = crop_box(*camera.source, camera.crop)
+    cropped = images[..., top : top + h, left : left + w, :]
+    return np.ascontiguousarray(resize(cropped, camera.height, camera.width, camera.interpolation))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """uint8 (h,w,3) as PNG, lossless. Level 1: a tenth larger than level 6 on rendered scenes, in 60 % of its time."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png", compress_level=1)
+    return out.getvalue()
+
+
+def decode(source: bytes | Path, what: str) -> np.ndarray:
+    """A PNG, JPEG or other still picture as uint8 RGB (h,w,3). BadData naming `what` where it is damaged or absent.
+
+    Greyscale and palettes become RGB; transparency is laid on white, as a viewer shows it; pictures with an EXIF
+    orientation are turned upright.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            if opened.mode == "RGB" and opened.format == "PNG":
+                return np.array(opened)
+            picture = ImageOps.exif_transpose(opened)
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture.convert("RGBA"))
+            return np.array(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise BadData(f"{what}: no file {source}", "the picture", "restore it or remove the sample") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise BadData(f"{what} cannot be decoded ({error})", "a whole picture file", "write it again") from error

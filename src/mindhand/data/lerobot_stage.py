@@ -1,0 +1,71 @@
+"""Staging: an episode becomes one file, in `incoming/`, under its final name in one rename."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mindhand.core.spec import Spec
+
+from . import lerobot_format as form
+from . import lerobot_stats as stats
+from .episodes import Episode
+from .files import replacing
+from .image import encode_png
+
+_SHORT = {"state": form.STATE, "action": form.ACTION}
+
+
+def staged_path(path: Path | str, number: int) -> Path:
+    """Where the `number`-th episode of the dataset at `path` is staged."""
+    return Path(path) / form.INCOMING / f"episode-{number:07d}.parquet"
+
+
+def staged_files(path: Path | str) -> list[tuple[int, Path]]:
+    """Number and file of every staged episode, in order."""
+    files = (Path(path) / form.INCOMING).glob("episode-*.parquet")
+    return sorted((int(file.stem.removeprefix("episode-")), file) for file in files)
+
+
+def about(schema: pa.Schema) -> dict[str, Any]:
+    """What a staged file says of its episode: instruction, success, key, stats."""
+    return json.loads(schema.metadata[b"episode"])
+
+
+def _vectors(x: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(x).reshape(-1))
+    return flat if x.ndim == 1 or x.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
+
+
+def stage(path: Path | str, number: int, episode: Episode, spec: Spec) -> None:
+    """Writes `episode` as the `number`-th of the dataset at `path`, atomically, without counting it yet.
+
+    Safe from several processes for different numbers. A later `LeRobotWriter.commit` moves it in.
+    """
+    episode.require(spec)
+    frames = np.arange(len(episode), dtype=np.int64)
+    timestamp = (frames / spec.rate).astype(np.float32)
+    columns: dict[str, pa.Array] = {form.STATE: _vectors(episode.state), form.ACTION: _vectors(episode.action)}
+    numbers = {name: stats.of_vector(getattr(episode, short)) for short, name in _SHORT.items()}
+    for role in spec.roles:
+        pictures = episode.images[role]
+        encoded = [{"bytes": encode_png(x), "path": f"frame-{i:06d}.png"} for i, x in enumerate(pictures)]
+        columns[form.IMAGES + role] = pa.array(encoded, form.IMAGE)
+        numbers[form.IMAGES + role] = stats.of_pictures(pictures)
+    columns[form.REASONING] = pa.array(list(episode.reasoning), pa.string())
+    columns |= {"timestamp": pa.array(timestamp), "frame_index": pa.array(frames)}
+    numbers |= {"timestamp": stats.of_vector(timestamp), "frame_index": stats.of_vector(frames)}
+    told = {
+        "instruction": episode.instruction,
+        "success": episode.success,
+        "key": form.key_text(episode.key),
+        "stats": numbers,
+    }
+    table = pa.table(columns).replace_schema_metadata({"episode": json.dumps(told)})
+    with replacing(staged_path(path, number)) as temporary:
+        pq.write_table(table, temporary, compression="none", use_dictionary=[form.REASONING], write_statistics=False)

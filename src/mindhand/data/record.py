@@ -1,0 +1,256 @@
+"""Recording demonstrations from a world's scripted expert.
+
+In three of four episodes the joint command is disturbed by Ornstein-Uhlenbeck noise while the label stays the
+clean command: the demonstrations then hold recoveries (the idea of DART, arXiv 1703.09327, with correlated
+noise). Episodes that fail under it are kept, with success False.
+
+Every control step is stored with its pictures. Rendering only every second step halves the cost, but then either
+pictures repeat or actions have another rate than frames; both are conventions a reader would have to know. What
+training needs at a lower rate it takes from the frame cache (`every=2`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Key, Keys
+from mindhand.core.seams import World
+
+from .episodes import Episode
+from .lerobot_stage import stage, staged_files
+from .lerobot_write import LeRobotWriter
+from .progress import progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from mindhand.core.spec import Spec
+
+LIMIT = 4000  # control steps; a world decides or truncates an episode long before
+BLOCK = 64  # noise is drawn in blocks, each a pure function of key and block number
+
+
+@runtime_checkable
+class Disturbed(World, Protocol):
+    """A World whose joints can be disturbed: `joint_noise` (n, joints) in rad (m for slides) is added to the joint
+    command of the next `step` of those rows, beneath the action that was commanded."""
+
+    joints: int
+
+    def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None: ...
+
+
+@dataclass(frozen=True)
+class Noise:
+    """x' = (1 - theta) x + s n from x = 0, with s such that x comes to the standard deviation `sd` (rad)."""
+
+    sd: float = 0.012
+    theta: float = 0.15
+    share: float = 0.75  # of the episodes
+
+    def steps(self, key: Key, joints: int) -> Callable[[int], np.ndarray]:
+        """A function of t = 0, 1, ... (asked in order) that gives the noise (joints,) of that step of the episode."""
+        keys = Keys.of([key]).fold("demonstration noise")
+        on = bool(keys.fold("on").uniform(1)[0, 0] < self.share)
+        pull, push = 1.0 - self.theta, self.sd * np.sqrt(1.0 - (1.0 - self.theta) ** 2)
+        x, block = np.zeros(joints), np.zeros((0, joints))
+
+        def at(t: int) -> np.ndarray:
+            nonlocal x, block
+            if not on:
+                return x
+            if t % BLOCK == 0:
+                block = keys.fold(t // BLOCK).normal(BLOCK, joints)[0]
+            x = pull * x + push * block[t % BLOCK]
+            return x
+
+        return at
+
+
+def told(world: World, rows: Sequence[int]) -> list[str]:
+    """What the world itself says the thought of this moment is: `geometry(rows)[i]["reasoning"]`."""
+    facts = world.geometry(rows)
+    if missing := [r for r, f in zip(rows, facts) if "reasoning" not in f]:
+        raise BadData(
+            f"the world's geometry of row {missing[0]} holds no 'reasoning'",
+            "the text of the present sub-step",
+            "pass thought=, a function of world and rows that gives one string a row",
+        )
+    return [str(f["reasoning"]) for f in facts]
+
+
+Thought = Callable[[World, Sequence[int]], Sequence[str]]
+
+
+class _Row:
+    """One running episode."""
+
+    def __init__(self, number: int, key: Key, noise: Callable[[int], np.ndarray], instruction: str):
+        self.number, self.key, self.noise, self.instruction = number, key, noise, instruction
+        self.state: list[np.ndarray] = []
+        self.action: list[np.ndarray] = []
+        self.images: dict[str, list[np.ndarray]] = {}
+        self.reasoning: list[str] = []
+
+    def episode(self, success: bool) -> Episode:
+        return Episode(
+            images={role: np.stack(x) for role, x in self.images.items()},
+            state=np.stack(self.state),
+            action=np.stack(self.action),
+            instruction=self.instruction,
+            reasoning=self.reasoning,
+            success=success,
+            key=self.key,
+        )
+
+
+def demonstrate(
+    world: Disturbed,
+    episodes: Sequence[tuple[int, Key]],
+    done: Callable[[int, Episode], None],
+    *,
+    noise: Noise,
+    rows: int,
+    thought: Thought = told,
+) -> None:
+    """Runs the expert through numbered keys, `rows` worlds at a time, and hands each finished Episode to `done`.
+
+    An episode is a function of its key alone: noise is drawn from it, and rows share nothing.
+    """
+    waiting = list(reversed(episodes))
+    running: dict[int, _Row] = {}
+    free = list(range(rows))
+    while waiting or running:
+        begun = [(free.pop(), *waiting.pop()) for _ in range(min(len(free), len(waiting)))]
+        if begun:
+            at = [row for row, _, _ in begun]
+            world.reset([key for _, _, key in begun], at)
+            words = world.observe(at, cameras=()).text["instruction"]
+            for (row, number, key), instruction in zip(begun, words):
+                running[row] = _Row(number, key, noise.steps(key, world.joints), instruction)
+        at = sorted(running)
+        seen = world.observe(at)
+        command = np.asarray(world.expert(at), np.float32)
+        thoughts = thought(world, at)
+        world.disturb(at, np.stack([running[row].noise(len(running[row].state)) for row in at]))
+        outcome = world.step(command, at)
+        for i, row in enumerate(at):
+            now = running[row]
+            now.state.append(seen.state[i, -1].copy())
+            now.action.append(command[i].copy())
+            now.reasoning.append(thoughts[i])
+            for role, pictures in seen.images.items():
+                now.images.setdefault(role, []).append(pictures[i, -1].copy())
+            if outcome.done[i]:
+                done(now.number, now.episode(bool(outcome.success[i])))
+                free.append(row)
+                del running[row]
+            elif len(now.state) >= LIMIT:
+                raise BadData(
+                    f"episode {now.key} is not decided after {LIMIT} steps",
+                    "a world that ends or truncates its episodes",
+                    "give the world a step limit",
+                )
+
+
+def pending(writer: LeRobotWriter, keys: Sequence[Key]) -> list[tuple[int, Key]]:
+    """Number and key of every episode still to be recorded; staged ones of other keys are discarded."""
+    if len(set(keys)) != len(keys):
+        raise BadData("a key named twice", "distinct keys", "number the episodes")
+    committed = set(writer.keys())
+    wanted = dict(enumerate((k for k in keys if k not in committed), start=len(writer)))
+    staged = writer.staged()
+    for number, key in staged.items():
+        if wanted.get(number) != key:
+            writer.discard(number)
+    return [(number, key) for number, key in wanted.items() if staged.get(number) != key]
+
+
+def record_demonstrations(
+    world: Disturbed,
+    keys: Sequence[Key],
+    writer: LeRobotWriter,
+    *,
+    noise: Noise = Noise(),
+    rows: int = 1,
+    thought: Thought = told,
+    console: Console | None = None,
+) -> int:
+    """Records those of `keys` that `writer` does not hold yet, in this process; returns how many were recorded.
+
+    Call it again with the same keys after a kill: what was staged is kept. The writer is left open, with all
+    episodes committed.
+    """
+    world.spec.require(writer.spec, "the world", f"dataset {writer.path}")
+    todo = pending(writer, keys)
+    count = 0
+    with progress(console, "record", len(keys), len(keys) - len(todo), "episodes") as advance:
+
+        def done(number: int, episode: Episode) -> None:
+            nonlocal count
+            stage(writer.path, number, episode, writer.spec)
+            count += 1
+            advance(len(keys) - len(todo) + count)
+
+        demonstrate(world, todo, done, noise=noise, rows=rows, thought=thought)
+    writer.commit()
+    return count
+
+
+def _work(
+    make: Callable[[], Disturbed],
+    path: Path,
+    spec: Spec,
+    episodes: list[tuple[int, Key]],
+    noise: Noise,
+    rows: int,
+    thought: Thought,
+) -> None:
+    world = make()
+    world.spec.require(spec, "the world", f"dataset {path}")
+    demonstrate(world, episodes, lambda n, e: stage(path, n, e, spec), noise=noise, rows=rows, thought=thought)
+
+
+def record_with_workers(
+    make: Callable[[], Disturbed],
+    keys: Sequence[Key],
+    writer: LeRobotWriter,
+    *,
+    workers: int = 2,
+    noise: Noise = Noise(),
+    rows: int = 1,
+    thought: Thought = told,
+    console: Console | None = None,
+) -> int:
+    """As `record_demonstrations`, in `workers` processes that each make their own world (`make`: a module's
+    function or class, picklable). The dataset is the same for any number of workers."""
+    todo = pending(writer, keys)
+    held = len(keys) - len(todo)
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        progress(console, "record", len(keys), held, "episodes") as advance,
+    ):
+        shares = [todo[w::workers] for w in range(workers)]
+        jobs = [
+            pool.submit(_work, make, writer.path, writer.spec, share, noise, rows, thought) for share in shares if share
+        ]
+        before, left = len(writer), set(jobs)
+        numbers = {number for number, _ in todo}
+        while left:
+            left = wait(left, timeout=0.5).not_done
+            there = {number for number, _ in staged_files(writer.path)} | set(range(before, len(writer)))
+            advance(held + len(numbers & there))
+            writer.commit(full=True)
+        for job in jobs:
+            job.result()
+    writer.commit()
+    return len(todo)
