@@ -34,15 +34,13 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.rstrip("\n")
 
 
-def commit(root: Path | None) -> str:
-    """The commit of a checkout, 12 digits; "unknown" outside one."""
-    return "unknown" if root is None else _git(root, "rev-parse", "--short=12", "HEAD")
+def commit(root: Path) -> str:
+    """The commit of a checkout, 12 digits."""
+    return _git(root, "rev-parse", "--short=12", "HEAD")
 
 
-def dirty(root: Path | None, files: Sequence[Path]) -> list[str]:
+def dirty(root: Path, files: Sequence[Path]) -> list[str]:
     """What differs from the commit: tracked files under src/, and any of `files`, even if git never saw it."""
-    if root is None:
-        return []
     inside = [str(f) for f in files if f.is_relative_to(root)]
     lines = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "src").splitlines()
     if inside:
@@ -58,9 +56,9 @@ def source_files(sources: Sequence[str | Path | ModuleType]) -> list[Path]:
             path = PACKAGE.joinpath(*source.split(".")[1:])
             path = path if path.is_dir() else path.with_suffix(".py")
         else:
-            path = Path(source.__file__ or "") if isinstance(source, ModuleType) else Path(source)
+            path = Path((source.__file__ or "?") if isinstance(source, ModuleType) else source)
             path = path.parent if path.name == "__init__.py" else path
-        if not path.exists():
+        if not path.exists() or str(source) in ("", "."):
             raise BadData(f"no source '{source}'", "a path, a module, or 'mindhand.x.y'", "name what the number used")
         out.update(p.resolve() for p in (path.rglob("*.py") if path.is_dir() else [path]))
     if not out:
@@ -68,12 +66,13 @@ def source_files(sources: Sequence[str | Path | ModuleType]) -> list[Path]:
     return sorted(out)
 
 
-def source_name(path: Path, root: Path | None) -> str:
+def source_name(path: Path) -> str:
     """How a record names a source: "src/mindhand/..." for the package wherever it is installed, else relative
-    to the checkout, else the bare file name."""
+    to its checkout, else the bare file name."""
+    root = checkout(path)
     if path.is_relative_to(PACKAGE):
         return f"src/mindhand/{path.relative_to(PACKAGE).as_posix()}"
-    return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name
+    return path.relative_to(root).as_posix() if root else path.name
 
 
 def source_hash(path: Path) -> str:
@@ -109,13 +108,10 @@ def hardware() -> dict[str, str | int]:
     return out
 
 
-def command(root: Path | None) -> str:
-    """The command line of this process, with paths inside the checkout made relative to it."""
+def command() -> str:
+    """The command line of this process, with absolute paths as a record names sources: no machine shows."""
 
     def short(word: str) -> str:
-        path = Path(word)
-        if path.is_absolute():
-            return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name
-        return word
+        return source_name(Path(word)) if Path(word).is_absolute() else word
 
     return shlex.join(short(word) for word in sys.argv)

@@ -109,7 +109,12 @@ def _column(rows: Sequence[Row], name: str) -> np.ndarray:
 
 
 def _check_rows(rows: Sequence[Row]) -> None:
-    if isinstance(rows, Mapping | str) or not len(rows) or not all(isinstance(r, Mapping) for r in rows):
+    if (
+        isinstance(rows, Mapping)
+        or not isinstance(rows, Sequence)
+        or not rows
+        or not all(isinstance(r, Mapping) for r in rows)
+    ):
         raise BadData(f"rows are a {type(rows).__name__}", "a list of one dictionary an episode", "give the rows")
     seen: dict[tuple, int] = {}
     for i, row in enumerate(rows):
@@ -250,16 +255,18 @@ def write_record(
     if not NAME.fullmatch(name):
         raise BadData(f"record name '{name}'", "'area/what/variant' in [a-z0-9_.+=-]", "rename it")
     files = provenance.source_files(sources)
-    root = next((r for r in map(provenance.checkout, files) if r), None)
+    roots = sorted({r for r in map(provenance.checkout, files) if r})
     home = results_folder() if folder is None else Path(folder).resolve()
     if home is None:
         raise BadData("no checkout, so no results/", "a folder for drafts", "give folder='runs/...'")
-    changed = provenance.dirty(root, files)
+    changed = sorted({line for root in roots for line in provenance.dirty(root, files)})
     # results/ of the checkout the code is in, and of the one the folder is in: neither is fooled by the other
-    finals = {r / "results" for r in (root, provenance.checkout(home)) if r}
-    if any(home.is_relative_to(final) for final in finals) and (changed or root is None):
+    finals = {r / "results" for r in (*roots, provenance.checkout(home)) if r}
+    final = any(home.is_relative_to(place) for place in finals)
+    if final and (changed or not roots):
         raise BadData(
-            f"results/ cannot take '{name}' from a tree that differs from its commit: {', '.join(changed) or 'none'}",
+            f"results/ cannot take '{name}' from a tree that differs from its commit: "
+            + (", ".join(changed) or "its sources are in no checkout"),
             "committed sources",
             "commit them and measure again, or write a draft with folder='runs/...'",
         )
@@ -269,7 +276,7 @@ def write_record(
     data, digest = _pack(rows)
     writer = name.rpartition("/")[0]
     path: str | None = f"rows/{writer}/{digest[:12]}.jsonl.gz"
-    if len(data) > COMMITTED:
+    if final and len(data) > COMMITTED:
         path = None
     record = Record(
         name=name,
@@ -280,9 +287,9 @@ def write_record(
         chance=chance,
         trainings=each,
         rows={"path": path, "sha256": digest, "count": len(rows)},
-        sources={provenance.source_name(f, root): provenance.source_hash(f) for f in files},
-        command=provenance.command(root) if command is None else command,
-        commit=provenance.commit(root),
+        sources={provenance.source_name(f): provenance.source_hash(f) for f in files},
+        command=provenance.command() if command is None else command,
+        commit="+".join(map(provenance.commit, roots)) or "unknown",
         dirty=tuple(changed),
         versions=provenance.versions(),
         hardware=provenance.hardware(),
