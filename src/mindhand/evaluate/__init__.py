@@ -1,0 +1,1 @@
+"""Judging: protocols, rows, scores with intervals, the report."""

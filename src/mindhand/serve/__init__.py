@@ -1,0 +1,1 @@
+"""Acting: chunks carried out step by step, filters before a robot, the policy server."""
