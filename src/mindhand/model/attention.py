@@ -20,11 +20,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     groups = k.shape[1]
     if q.device.type == "cpu" and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         q = q.reshape(batch, groups, heads // groups * count, size)  # queries of a group share its keys
-        score = torch.matmul(q, k.transpose(-1, -2)).float() * size**-0.5
-        score = score.view(batch, groups, heads // groups, count, -1)
+        score = torch.matmul(q * size**-0.5, k.transpose(-1, -2)).view(batch, groups, heads // groups, count, -1)
         if mask is not None:
-            score = score.masked_fill(~mask.unsqueeze(2), float("-inf"))
-        weight = score.softmax(-1).to(v.dtype).view(batch, groups, heads // groups * count, -1)
+            score = score + torch.zeros_like(mask, dtype=score.dtype).masked_fill_(~mask, float("-inf")).unsqueeze(2)
+        weight = score.softmax(-1).view(batch, groups, heads // groups * count, -1)
         out = torch.matmul(weight, v).view(batch, heads, count, size)
     else:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=groups != heads)
@@ -32,14 +31,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position: x (B,N,n,d), cos and sin (B,n,d/2); dimension i pairs with i + d/2 (RoFormer, 2104.09864)."""
+    """Rotary position: x (B,N,n,d), cos and sin (B,1,n,d) of `rotary`; dimension i pairs with i + d/2
+    (RoFormer, 2104.09864)."""
     a, b = x.chunk(2, -1)
-    cos, sin = cos.unsqueeze(1).to(x.dtype), sin.unsqueeze(1).to(x.dtype)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    return x * cos + torch.cat((b, a), -1) * sin
 
 
-def rotary(position: Tensor, size: int, theta: float, sections: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """cos and sin (B,n,size/2) float32 of positions (B,n,3).
+def rotary(
+    position: Tensor, size: int, theta: float, sections: tuple[int, ...], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """cos and signed sin (B,1,n,size) of positions (B,n,3), for `rotate`; angles are computed in float32.
 
     `sections` says how many of the size/2 frequencies follow the temporal, height and width position
     (Qwen2-VL, 2409.12191, sec. 2.1: 16, 24, 24 of 64); they keep the order of the frequencies.
@@ -51,4 +52,5 @@ def rotary(position: Tensor, size: int, theta: float, sections: tuple[int, ...])
     )
     rate = theta ** (-torch.arange(0, size, 2, device=position.device, dtype=torch.float32) / size)
     angle = position.float()[..., axis] * rate
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), -1).unsqueeze(1).to(dtype), torch.cat((-sin, sin), -1).unsqueeze(1).to(dtype)

@@ -28,6 +28,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment
 
 from .attention import attend, rotary, rotate
+from .norm import RMSNorm
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Block(nn.Module):
 
     def __init__(self, c: TowerConfig):
         super().__init__()
-        self.norm1 = nn.RMSNorm(c.width, eps=c.eps)
+        self.norm1 = RMSNorm(c.width, eps=c.eps)
         self.attn = Attention(c)
-        self.norm2 = nn.RMSNorm(c.width, eps=c.eps)
+        self.norm2 = RMSNorm(c.width, eps=c.eps)
         self.ffn: nn.Module = FFN(c.width, c.ffn)
         self.out = nn.Identity()
 
@@ -98,7 +99,7 @@ class Tower(nn.Module):
         super().__init__()
         self.config = c
         self.layers = nn.ModuleList(Block(c) for _ in range(c.layers))
-        self.norm = nn.RMSNorm(c.width, eps=c.eps)
+        self.norm = RMSNorm(c.width, eps=c.eps)
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,9 @@ def _mode(rule: tuple[tuple[str, str, str], ...], query: str, key: str) -> str:
     )
 
 
+WASTE = 1.15  # segments share a softmax if it grows by no more than this
+
+
 @dataclass
 class _Group:
     """Queries that treat gradients alike: which queries, which keys (and which of them detached), the mask."""
@@ -181,13 +185,32 @@ def _plan(
     segments: Sequence[Segment], valids: list[Tensor], keys: list[_Key], rule: Rule, hide: Mapping[str, Tensor]
 ) -> list[_Group]:
     """Masks for one layer. `keys` lists prefix and extra entries first and then the new segments, in order."""
+    sizes, widths = [v.shape[1] for v in valids], [k.valid.shape[1] for k in keys]
     rules = tuple(tuple(r) for r in rule)
     table = [[_mode(rules, s.name, k.name) for k in keys] for s in segments]
-    groups: dict[tuple[bool, ...], list[int]] = {}
+
+    def sees(i: int, j: int) -> bool:
+        return table[i][j][:4] != "none" and not (table[i][j][:6] == "causal" and keys[j].order > i)
+
+    groups: list[tuple[tuple[bool, ...], list[int], set[int]]] = []  # how keys are stopped, queries, keys
     for i, row in enumerate(table):
-        groups.setdefault(tuple(m.endswith("-stop") for m in row), []).append(i)
+        stop, seen = tuple(m.endswith("-stop") for m in row), {j for j in range(len(keys)) if sees(i, j)}
+        for g, (other, queries, union) in enumerate(groups):
+            # one softmax for several segments, unless most of its scores would be masked away
+            area = sum(sizes[q] for q in queries) * sum(widths[j] for j in union) + sizes[i] * sum(
+                widths[j] for j in seen
+            )
+            both = union | seen
+            if (
+                stop == other
+                and (sizes[i] + sum(sizes[q] for q in queries)) * sum(widths[j] for j in both) <= WASTE * area
+            ):
+                groups[g] = (stop, [*queries, i], both)
+                break
+        else:
+            groups.append((stop, [i], seen))
     plan = []
-    for stop, queries in groups.items():
+    for stop, queries, _ in groups:
         blocks: list[list[Tensor | None]] = []  # None: not seen at all
         for i in queries:
             n, valid = valids[i].shape[1], valids[i]
@@ -264,13 +287,17 @@ def run(
     if len(depth) != 1:
         raise BuildError(f"towers {order} have depths {depth}", "one depth", "give add_tower the trunk's depth")
     x = {t: torch.cat([segments[i].x for i in members[t]], 1) for t in order}
+    device = segments[0].x.device.type
+    if torch.is_autocast_enabled(device):  # the residual stream too: casting it back and forth costs a fifth of a step
+        x = {t: z.to(torch.get_autocast_dtype(device)) for t, z in x.items()}
     rope: dict[str, tuple[Tensor, Tensor]] = {}
     task: dict[str, Tensor | None] = {}
     valids = [s.valid for s in segments]
     sizes = [s.x.shape[1] for s in segments]
     for t in order:
         c = towers[t].config
-        rope[t] = rotary(torch.cat([segments[i].position for i in members[t]], 1), c.head_size, c.theta, c.sections)
+        position = torch.cat([segments[i].position for i in members[t]], 1)
+        rope[t] = rotary(position, c.head_size, c.theta, c.sections, x[t].dtype)
         given = [segments[i].task for i in members[t]]
         task[t] = (
             None
@@ -335,6 +362,9 @@ def run(
             name = segments[i].name
             hidden[name] = torch.cat([hidden[name], part], 1) if name in hidden else part
             valid[name] = torch.cat([valid[name], valids[i]], 1) if name in valid else valids[i]
+    if past:  # the prefix's kept layers stay readable
+        for l, kept_before in past.states.items():
+            states[l] = {**kept_before, **states.get(l, {})}
     end = past.end if past else torch.zeros_like(segments[0].position[:, 0, 0]).expand(segments[0].x.shape[0])
     for s in segments:  # before pruning: a token that was dropped keeps its place
         top = torch.where(s.valid, s.position.amax(-1), -1)
@@ -383,7 +413,8 @@ def _prune(
 
     batch = x[tower].shape[0]
     x[tower] = cut(x[tower])
-    rope[tower] = (cut(rope[tower][0].expand(batch, -1, -1)), cut(rope[tower][1].expand(batch, -1, -1)))
+    cos, sin = (cut(r.expand(batch, -1, -1, -1).squeeze(1)).unsqueeze(1) for r in rope[tower])
+    rope[tower] = (cos, sin)
     given = task[tower]
     if given is not None:
         task[tower] = cut(given)

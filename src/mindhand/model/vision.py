@@ -92,10 +92,12 @@ class ViT(nn.Module):
 
 @dataclass(frozen=True)
 class StemConfig:
-    """Four strided convolutions. The cell is 16 pixels high and 8 wide by default: text runs sideways."""
+    """Pixels are folded into channels, then strided convolutions. A cell is 16 pixels high and 8 wide by default:
+    text runs sideways."""
 
-    channels: tuple[int, int, int, int] = (32, 48, 96, 128)
-    strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 1))
+    fold: int = 4  # pixels a side that become channels
+    channels: tuple[int, ...] = (64, 96, 128)
+    strides: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 1))
     out: int = 128
 
 
@@ -106,7 +108,7 @@ class Stem(nn.Module):
         super().__init__()
         self.config = c
         layers: list[nn.Module] = []
-        before = 3
+        before = 3 * c.fold**2
         for channels, stride in zip(c.channels, c.strides):
             # a kernel of 4 at stride 2 covers every pixel evenly; at stride 1 an odd kernel keeps the size
             kernel = tuple(4 if s == 2 else 3 for s in stride)
@@ -122,7 +124,8 @@ class Stem(nn.Module):
     def forward(self, image: Tensor) -> Patches:
         """image float (B,T,3,h,w) in [0, 1] -> one token a cell, frames in sequence."""
         batch, time, _, h, w = image.shape
-        z = self.out(self.convs(image.reshape(batch * time, 3, h, w) * 2 - 1))
+        z = F.pixel_unshuffle(image.reshape(batch * time, 3, h, w) * 2 - 1, self.config.fold)
+        z = self.out(self.convs(z))
         rows, cols = z.shape[-2:]
         z = z.flatten(2).transpose(1, 2).reshape(batch, time * rows * cols, -1)
         return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), (time, rows, cols))

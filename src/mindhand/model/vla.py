@@ -22,6 +22,7 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
 from mindhand.core.parts import resolve
 from mindhand.core.seams import (
+    CAUSAL,
     Code,
     Context,
     Edit,
@@ -37,20 +38,24 @@ from mindhand.core.seams import (
 from mindhand.core.spec import Spec
 
 from .codec import StateScale
+from .expert import is_reasoning, pooled
 from .trunk import Trunk
 from .vision import pixels
 
 
 class VLA(nn.Module):
-    """A vision-language-action model. `see`: the camera roles the trunk reads; others are for streams."""
+    """A vision-language-action model. `see`: the camera roles the trunk reads; others are for streams.
+
+    Without an expert it is a VLM with objectives (its action head is closed): pretraining and warm-up.
+    """
 
     def __init__(
         self,
         *,
         spec: Spec,
         backbone: Any,
-        expert: Any,
-        codec: Any,
+        expert: Any = None,
+        codec: Any = None,
         reasoner: Any = None,
         streams: Sequence[Any] = (),
         sampler: Sampler | None = None,
@@ -113,35 +118,41 @@ class VLA(nn.Module):
         return Inputs(images, batch.present, state, more)
 
     def trunk(self, batch: Batch, inputs: Inputs, want: Sequence[int] = ()) -> Trunk:
-        """The pass of a batch, all text given. With several questions a picture, its prefix runs once."""
-        one = batch.task.view(-1, batch.questions)[:, 0]
-        pending, end = self.image_segments(inputs, one)
-        trunk: Trunk | None = None
-        if batch.questions > 1:
-            trunk, pending = self.backbone(pending, want=want).fork(batch.questions), []
-        text: list[Segment] = []
-        for name in batch.order:
-            if name in batch.text:
-                t = batch.text[name]
-                s = self.backbone.text(name, t.ids, t.valid, end, task=batch.task)
-                end = end + t.valid.sum(1)
-                text.append(s)
-        return self.backbone([*pending, *text], past=trunk, want=want)
+        """The pass of a batch, all text given.
+
+        Several questions a picture share its prefix in one pass: as segments "text@0", "text@1", ... that do not
+        see each other. It costs two thirds of forking the prefix, whose keys and values would be copied a question.
+        """
+        many = batch.questions
+        segments, end = self.image_segments(inputs, batch.task.view(-1, many)[:, 0])
+        rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *CAUSAL)
+        for q in range(many):
+            start: Tensor | int = end
+            for name in batch.order:
+                if name in batch.text:
+                    t = batch.text[name]
+                    ids, valid = t.ids[q::many], t.valid[q::many]
+                    label = name if many == 1 else f"{name}@{q}"
+                    segments.append(self.backbone.text(label, ids, valid, start, task=batch.task[q::many]))
+                    start = start + valid.sum(1)
+        return self.backbone(segments, rule=rule, want=want)
 
     def context(self, batch: Batch, want: Sequence[int] = ()) -> Context:
-        """All that conditions the hand, from a batch."""
+        """All that conditions the hand, from a batch. A batch of remembered thoughts needs no pass."""
         inputs = self.inputs(batch)
-        trunk = self.trunk(batch, inputs, want)
-        return Context(trunk, self.run_streams(inputs, trunk, {}) if batch.actions is not None else {}, inputs)
+        trunk = remembered(batch, self.backbone) or self.trunk(batch, inputs, want)
+        acts = self.expert is not None and batch.actions is not None
+        return Context(trunk, self.run_streams(inputs, trunk, {}) if acts else {}, inputs)
 
-    def losses(self, batch: Batch, keys: Keys, want: Sequence[int] = ()) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
         """Named losses, a value a row: "text", "action", those of streams and objectives."""
-        ctx = self.context(batch, want)
+        ctx = self.context(batch, sorted({l for o in self.objectives for l in getattr(o, "want", ())}))
         out: dict[str, Tensor] = {}
         replaced = frozenset().union(*(o.replaces for o in self.objectives)) if len(self.objectives) else frozenset()
         if "text" not in replaced and any(bool(t.supervised.any()) for t in batch.text.values()):
             out["text"] = self.text_loss(batch, ctx.trunk)
-        if batch.actions is not None and batch.action_valid is not None and "action" not in replaced:
+        acts = self.expert is not None and batch.actions is not None and batch.action_valid is not None
+        if acts and "action" not in replaced:
             code = self.codec.encode(batch.actions, batch.action_valid, batch.state)
             robot = batch.action_valid.any(1)
             for name, value in self.expert.loss(ctx, code, keys).items():
@@ -162,7 +173,9 @@ class VLA(nn.Module):
             row, _ = target.nonzero(as_tuple=True)
             if not len(row):
                 continue
-            scores = self.backbone.logits(trunk.hidden[name][:, :-1][target])
+            labels = [name] if batch.questions == 1 else [f"{name}@{q}" for q in range(batch.questions)]
+            hidden = torch.stack([trunk.hidden[l] for l in labels], 1).flatten(0, 1)
+            scores = self.backbone.logits(hidden[:, :-1][target])
             error = nn.functional.cross_entropy(scores.float(), t.ids[:, 1:][target], reduction="none")
             total = total.index_add(0, row, error)
             count = count + len(row)
@@ -262,9 +275,29 @@ class VLA(nn.Module):
 
     def statistics(self) -> dict[str, Any]:
         """Of actions and state, by which codecs normalise."""
+        if self.codec is None:
+            return {}
         return {"action": self.codec.statistics(), "state": self.state_scale.statistics()}
 
     def load_statistics(self, stored: Mapping[str, Any]) -> None:
         """The inverse."""
         self.codec.load_statistics(stored["action"])
         self.state_scale.load_statistics(stored["state"])
+
+
+def remember(ctx: Context) -> dict[str, Tensor]:
+    """What a frozen trunk tells the hand, small enough to keep for every frame: the mean hidden states (B,D) of
+    prompt and reasoning, which is all that the expert's projectors read."""
+    names = list(ctx.trunk.hidden)
+    prompt = pooled(ctx.trunk, [n for n in names if not is_reasoning(n)])
+    return {"prompt": prompt, "reasoning": pooled(ctx.trunk, [n for n in names if is_reasoning(n)], like=prompt)}
+
+
+def remembered(batch: Batch, backbone: Any) -> Trunk | None:
+    """A trunk of one token a segment from what `remember` kept (targets "kept/prompt", "kept/reasoning")."""
+    if "kept/prompt" not in batch.targets:
+        return None
+    kept = {"text": batch.targets["kept/prompt"].value, "reasoning": batch.targets["kept/reasoning"].value}
+    hidden = {n: x.unsqueeze(1) for n, x in kept.items()}
+    ones = torch.ones(len(batch), 1, dtype=torch.bool, device=batch.task.device)
+    return Trunk(backbone.towers, hidden, dict.fromkeys(hidden, ones), {}, [], ones.long().squeeze(1))

@@ -80,7 +80,9 @@ class MuonAdamW(torch.optim.Optimizer):
         p.addcdiv_(state["first"], root, value=-group["lr"] / (1 - b1**n))
 
 
-def split(module: nn.Module, named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def split(
+    module: nn.Module, named: Iterable[tuple[str, nn.Parameter]]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(matrices for Muon, the rest) of the named parameters: embeddings, heads' outputs, norms and biases are rest."""
     embedded = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     matrices, rest = [], []

@@ -1,0 +1,148 @@
+"""The loop: one for pretraining, co-training, fine-tuning and, with other sources and objectives, RL.
+
+A step is a pure function of weights, optimiser state and step number: batches come from `source.batch(vla, step)`
+and all noise from counters. A run that was stopped therefore goes on bit for bit (on CPU). State is written
+atomically every `every` seconds and on Ctrl-C or SIGTERM; metrics go to metrics.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mindhand.core.checkpoint import load_state, save_state
+from mindhand.core.errors import BuildError, Refusal
+from mindhand.core.keys import Keys
+
+from .progress import Meter
+from .stage import Stage
+
+
+class Stopped(Refusal):
+    """Training was asked to stop and has saved its state."""
+
+
+class StopOnSignal:
+    """While entered, SIGINT and SIGTERM set `stop` instead of tearing the run apart; a second SIGINT is obeyed."""
+
+    def __init__(self) -> None:
+        self.stop = False
+
+    def __enter__(self) -> StopOnSignal:
+        self.old: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stop = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+
+def train_stage(
+    vla: nn.Module,
+    stage: Stage,
+    folder: Path,
+    *,
+    every: float = 60.0,
+    meter: Meter | None = None,
+    watch: Callable[[int, nn.Module], None] | None = None,
+) -> dict[str, float]:
+    """Train `vla` through one stage in `folder`, resuming what is there; returns the last losses.
+
+    vla has `losses(batch, keys) -> {name: (B,)}`. watch(step, vla) is called after every step (gates, pictures).
+    Raises Stopped after saving when asked to stop, BuildError for a loss that is missing or not finite.
+    """
+    named = stage.trainable(vla)
+    optimiser = stage.optimiser.build(vla, named)
+    base = [g["lr"] for g in optimiser.param_groups]
+    folder.mkdir(parents=True, exist_ok=True)
+    step, spent = _resume(vla, optimiser, folder / "state", stage)
+    meter = meter or Meter()
+    meter.begin(stage.name, stage.steps, step)
+    last: dict[str, float] = {}
+    clock = saved = time.monotonic()
+    vla.train()
+    with StopOnSignal() as signals, (folder / "metrics.jsonl").open("a") as log:
+        while step < stage.steps:
+            batch = stage.source.batch(vla, step)
+            keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step)
+            with torch.autocast(batch.task.device.type, torch.bfloat16, enabled=stage.bf16):
+                rows = vla.losses(batch, keys)  # ty: ignore[call-non-callable]
+            if missing := set(stage.weights) - set(rows):
+                raise BuildError(
+                    f"stage '{stage.name}' weighs the losses {sorted(missing)}, which the model does not compute",
+                    f"losses among {sorted(rows)}",
+                    "correct the weights or the batch",
+                )
+            means = {name: value.mean() for name, value in rows.items()}
+            total = torch.stack([weight * means[name] for name, weight in stage.weights.items()]).sum()
+            if not bool(torch.isfinite(total)):
+                values = {n: float(m.detach()) for n, m in means.items()}
+                raise BuildError(f"the loss is not finite at step {step}: {values}", "a number", "lower the rate")
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_([p for _, p in named], stage.optimiser.clip)
+            rate = stage.optimiser.rate(step, stage.steps)
+            for group, lr in zip(optimiser.param_groups, base):
+                group["lr"] = lr * rate
+            optimiser.step()
+            for objective in getattr(vla, "objectives", ()):
+                objective.after_step(vla, step)
+            step += 1
+            now = time.monotonic()
+            if step % 20 == 0 or step == stage.steps:
+                last = {n: round(float(m.detach()), 5) for n, m in means.items()}
+                seconds = round(spent + now - clock, 2)
+                line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
+                log.write(json.dumps({**line, "seconds": seconds}) + "\n")
+                log.flush()
+                meter.update(step, last)
+            if watch is not None:
+                watch(step, vla)
+            if signals.stop or now - saved > every or step == stage.steps:
+                _save(vla, optimiser, folder / "state", stage, step, spent + now - clock)
+                saved = now
+            if signals.stop and step < stage.steps:
+                meter.end()
+                raise Stopped(
+                    f"stopped at step {step} of {stage.steps} of stage '{stage.name}'",
+                    "to be resumed: nothing is lost",
+                    f"run the same command again (state in {folder})",
+                )
+    meter.end()
+    return last
+
+
+def _save(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage, step: int, seconds: float) -> None:
+    names = {id(p): n for n, p in vla.named_parameters()}
+    moments = {names[id(p)]: dict(s) for p, s in optimiser.state.items()}
+    model = {n: t.detach() for n, t in vla.state_dict().items()}
+    save_state(folder, {"stage": stage.name, "step": step, "seconds": seconds, "model": model, "moments": moments})
+
+
+def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float]:
+    if not folder.exists():
+        return 0, 0.0
+    state = load_state(folder)
+    if state["stage"] != stage.name:
+        raise BuildError(f"{folder} is of stage '{state['stage']}'", f"'{stage.name}'", "use another folder")
+    vla.load_state_dict(state["model"])
+    params = dict(vla.named_parameters())
+    for name, moments in state["moments"].items():
+        optimiser.state[params[name]] = {k: v.clone() for k, v in moments.items()}
+    return int(state["step"]), float(state["seconds"])
