@@ -108,11 +108,26 @@ def test_trainings_that_agree_keep_the_interval():
     assert hierarchical(x).high - hierarchical(x).low < 2 * (bootstrap(np.concatenate(x)).high - np.mean(x)) * 2
 
 
+def test_the_same_scenes_in_every_training_are_counted_once():
+    rng = np.random.default_rng(6)
+    covered = {True: 0, False: 0}
+    for _ in range(150):
+        scene = rng.random(60) < 0.3  # the method helps in three scenes of ten, whatever the training
+        x = [scene + rng.normal(0, 0.1, size=60) for _ in range(4)]
+        for same in covered:
+            found = hierarchical(x, same_items=same)
+            covered[same] += found.low <= 0.3 <= found.high
+    assert covered[True] > 0.9 * 150
+    assert covered[False] < 0.85 * 150
+
+
 def test_hierarchical_by_hand():
     # Two trainings without any spread of their own: means 0 and 1, drawn (0,0), (0,1), (1,0), (1,1)
     found = hierarchical([np.zeros(5), np.ones(9)])
     assert found.value == 0.5  # trainings weigh alike, whatever their size
     assert found.n == 14
+    assert (found.low, found.high) == pytest.approx((0.5 - math.sqrt(0.5), 0.5 + math.sqrt(0.5)))
+    found = hierarchical([np.zeros(5), np.ones(5)], same_items=True)
     assert (found.low, found.high) == pytest.approx((0.5 - math.sqrt(0.5), 0.5 + math.sqrt(0.5)))
     one = np.random.default_rng(5).normal(size=20)
     assert hierarchical([one]) == bootstrap(one)
@@ -150,6 +165,7 @@ def test_above_chance():
         lambda: bootstrap([1.0], "mode"),
         lambda: hierarchical([]),
         lambda: hierarchical([[1.0], []]),
+        lambda: hierarchical([[1.0], [1.0, 2.0]], same_items=True),
         lambda: mcnemar(-1, 2),
         lambda: above_chance(wilson(1, 2), 1.0),
     ],

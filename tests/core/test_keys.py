@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,12 @@ def test_words_make_new_keys(words):
     assert folded.rows == KEYS.fold(words[0]).fold(*words[1:]).rows
     assert folded.rows != KEYS.fold(*words, 0).rows
     assert Keys.seeded(3, *words).rows != Keys.seeded(3, *words, 0).rows
+
+
+def test_each_row_may_have_a_word_of_its_own():
+    assert KEYS.fold_each([4, "x"]).rows == (KEYS.fold(4).rows[0], KEYS.fold("x").rows[1])
+    with pytest.raises(ValueError, match="3 words for 2 keys"):
+        KEYS.fold_each([1, 2, 3])
 
 
 def test_a_number_and_its_text_are_two_words():

@@ -151,7 +151,7 @@ class Registry:
 def config_from_json(cls: type, data: Mapping[str, Any], part: str) -> Any:
     """A frozen Config from plain JSON: lists become tuples, nested Configs are built. BuildError for a field too
     many or too few: a default that nobody chose is a silently different part."""
-    known = {f.name for f in fields(cls)}  # ty: ignore[invalid-argument-type]
+    known = {f.name for f in fields(cls)}
     if odd := sorted(known ^ set(data)):
         raise BuildError(
             f"part '{part}': fields {odd} are missing or unknown", f"exactly {sorted(known)}", "convert it"

@@ -100,7 +100,7 @@ def _column(rows: Sequence[Row], name: str) -> np.ndarray:
         number = isinstance(x, bool | int | float | np.bool_ | np.integer | np.floating)
         if not number or not math.isfinite(x):
             raise BadData(
-                f"row {i}: '{name}' is {x!r}",
+                f"row {i} (key {row.get('key')}): '{name}' is {x!r}",
                 "a finite number in every row",
                 "a failed episode is a row with False, not a missing row or a missing value",
             )
@@ -135,13 +135,21 @@ def _by_training(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return dict(sorted(out.items()))
 
 
+def _key(row: Row) -> str:
+    return str(row.get("key"))
+
+
+def _order(rows: Sequence[Row]) -> list[int]:
+    return sorted(range(len(rows)), key=lambda i: _key(rows[i]))
+
+
 def _paired(rows: Sequence[Row], field: str, training: str) -> np.ndarray:
     """One difference on - off an item, in the order of the keys."""
     arms: dict[str, dict[str, float]] = {"on": {}, "off": {}}
     for row, x in zip(rows, _column(rows, field)):
         if row.get("arm") not in arms or "key" not in row:
             raise BadData(f"a row with arm {row.get('arm')!r}", "arm 'on' or 'off', and a key", "name both")
-        arms[row["arm"]][str(row["key"])] = float(x)
+        arms[row["arm"]][_key(row)] = float(x)
     if odd := sorted(set(arms["on"]) ^ set(arms["off"])):
         raise BadData(
             f"training '{training}': {len(odd)} items in one arm only, first {odd[0]}",
@@ -171,20 +179,23 @@ def measure(rows: Sequence[Row], field: str, kind: Kind) -> tuple[Interval, dict
     elif kind in ("rate", "mean"):
         if len(arms := {str(row.get("arm")) for row in rows}) > 1:
             raise BadData(f"one {kind} over the arms {sorted(arms)}", "rows of one arm", "write a record for each arm")
-        values = {name: _column(part, field) for name, part in groups.items()}
+        values = {name: _column(part, field)[_order(part)] for name, part in groups.items()}
     else:
         raise BadData(f"kind '{kind}'", "rate, mean, ratio or difference", "choose one")
     each = {name: float(x.mean()) for name, x in values.items()} if len(values) > 1 else {}
+    # The same scenes met by every training are no new scenes.
+    tested = [sorted({_key(row) for row in part}) for part in groups.values()]
+    same = all("key" in row for row in rows) and all(t == tested[0] for t in tested)
+    found = hierarchical(list(values.values()), same_items=same)
     if kind != "rate":
-        return hierarchical(list(values.values())), each
+        return found, each
     pooled = np.concatenate(list(values.values()))
     if not np.isin(pooled, (0, 1)).all():
         raise BadData(f"rate of '{field}', which is not true or false in every row", "bool", "kind 'mean'?")
     interval = wilson(int(pooled.sum()), len(pooled))
     if each:
-        wide = hierarchical(list(values.values()))
-        low, high = max(0.0, min(interval.low, wide.low)), min(1.0, max(interval.high, wide.high))
-        interval = Interval(wide.value, low, high, interval.n, "wilson and hierarchical")
+        low, high = max(0.0, min(interval.low, found.low)), min(1.0, max(interval.high, found.high))
+        interval = Interval(found.value, low, high, interval.n, "wilson and hierarchical")
     return interval, each
 
 
