@@ -312,6 +312,16 @@ def test_after_a_replacement_nothing_is_left_beside(tmp_path):
     assert load_checkpoint(tmp_path / "c", None).statistics == {"other": 1}
 
 
+def test_a_folder_whose_replacement_was_killed_is_still_there(tmp_path):
+    save_state(tmp_path / "s", {"step": 1})
+    os.rename(tmp_path / "s", tmp_path / ".s.old")  # the moment between the two renames
+    assert folders.exists(tmp_path / "s")
+    assert load_state(tmp_path / "s") == {"step": 1}
+    save_state(tmp_path / "s", {"step": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    assert not folders.exists(tmp_path / "t")
+
+
 def test_a_link_stays_a_link(tmp_path):
     save(tmp_path / "real")
     (tmp_path / "latest").symlink_to(tmp_path / "real")

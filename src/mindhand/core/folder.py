@@ -135,6 +135,11 @@ def settled(folder: Path | str) -> Path:
     return old if old.exists() and not folder.exists() else folder
 
 
+def exists(folder: Path | str) -> bool:
+    """Whether there is a folder to load. `Path.exists` overlooks one whose replacement was killed half-way."""
+    return settled(folder).is_dir()
+
+
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     """The manifest of a folder that is whole, of this kind and a known format; else BadCheckpoint says why not."""
     again = "copy the folder again from where it was written, or train it again"

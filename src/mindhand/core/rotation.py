@@ -1,7 +1,7 @@
 """Rotation conventions of `spec.ROTATION_SIZE`, all by way of matrices. Batched numpy, computed in float64.
 
     matrix       9, row by row
-    rot6d        6, the first two columns of the matrix, one after the other (Zhou et al., 1812.07035, eq. 14-16)
+    rot6d        6, the first two columns of the matrix, one after the other (Zhou et al., 1812.07035)
     quat_wxyz    4, unit, canonical w >= 0 (Hamilton; rotates vectors as R v)
     quat_xyzw    4, the same, scalar last
     axis_angle   3, axis times angle, canonical angle in [0, pi]
