@@ -1,0 +1,8 @@
+"""The desk: a MuJoCo table with a whiteboard, number tiles and one arm."""
+
+import os
+import sys
+
+# Chosen before mujoco is imported anywhere in this package: a machine without a screen renders through EGL.
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")

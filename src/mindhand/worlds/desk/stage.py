@@ -1,0 +1,213 @@
+"""One row of the desk: a model and its data, dressed as a scene, measured and painted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from mindhand.worlds.scene import FACES, PLACES, TILE, MathsScene
+
+from . import textures
+from .arm import FINGER_RANGE
+from .build import ARM, ARM_POS, CAMERAS, MAX_TILES, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, make_model
+from .canvas import Brush, Canvas
+from .kinematics import JOINTS, tool_yaw
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_SPAN = FINGER_RANGE[1] - FINGER_RANGE[0]
+
+
+def _id(model: mujoco.MjModel, kind: str, name: str) -> int:
+    found = mujoco.mj_name2id(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind}"), name)
+    if found < 0:
+        raise KeyError(name)
+    return found
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Where things are in the model's arrays."""
+
+    arm: np.ndarray  # (6,) qpos addresses of the joints
+    fingers: np.ndarray  # (2,) qpos addresses
+    tiles: np.ndarray  # (n,) bodies
+    tile_qpos: tuple[int, ...]
+    tile_qvel: tuple[int, ...]  # dof addresses; the linear velocity comes first
+    tile_geoms: tuple[int, ...]
+    labels: tuple[int, ...]  # textures
+    board: int  # texture
+    board_geom: int
+    tcp: int  # site
+    cameras: dict[str, int]
+
+    @staticmethod
+    def of(m: mujoco.MjModel) -> Ids:
+        joints = [_id(m, "JOINT", f"{ARM}/{j}") for j in JOINTS]
+        fingers = [_id(m, "JOINT", f"{ARM}/{side}_finger") for side in ("left", "right")]
+        free = [_id(m, "JOINT", f"tile{k}") for k in range(MAX_TILES)]
+        return Ids(
+            arm=m.jnt_qposadr[joints],
+            fingers=m.jnt_qposadr[fingers],
+            tiles=np.array([_id(m, "BODY", f"tile{k}") for k in range(MAX_TILES)]),
+            tile_qpos=tuple(int(m.jnt_qposadr[j]) for j in free),
+            tile_qvel=tuple(int(m.jnt_dofadr[j]) for j in free),
+            tile_geoms=tuple(_id(m, "GEOM", f"tile{k}") for k in range(MAX_TILES)),
+            labels=tuple(_id(m, "TEXTURE", f"label{k}") for k in range(MAX_TILES)),
+            board=_id(m, "TEXTURE", "board"),
+            board_geom=_id(m, "GEOM", "board"),
+            tcp=_id(m, "SITE", f"{ARM}/tcp"),
+            cameras={role: _id(m, "CAMERA", name) for role, name in CAMERAS.items()},
+        )
+
+
+_TRAY = TILE[0] / 2 + 0.013, TILE[1] / 2 + 0.014
+
+
+def in_tray(x: float, y: float) -> bool:
+    """Whether a tile with this centre lies at least partly in the tray."""
+    dx, dy = _TRAY
+    return any(abs(x - px) < dx and abs(y - py) < dy for px, py in PLACES)
+
+
+class Stage:
+    """A row. Positions are in the table's frame; `base` converts to "arm_base", which is shifted, not turned."""
+
+    base = np.array(ARM_POS)
+
+    def __init__(self, size: int = 128):
+        self.model = make_model(size)
+        self.data = mujoco.MjData(self.model)
+        self.ids = Ids.of(self.model)
+        self.scene: MathsScene | None = None
+        self.count = 0
+        self._textures: dict[int, np.ndarray] = {}
+        self._brush: Brush | None = None
+
+    def dress(self, scene: MathsScene) -> None:
+        """Labels, colours and the board of a scene; moves nothing."""
+        self.scene, self.count = scene, len(scene.tiles)
+        m, used = self.model, {self.ids.board: textures.board(scene.board)[0]}
+        for k, tile in enumerate(scene.tiles):
+            used[self.ids.labels[k]] = textures.tile_label(tile, scene.tile_font)
+            m.geom_rgba[self.ids.tile_geoms[k], :3] = np.array(FACES[tile.face]) / 255
+        for k, geom in enumerate(self.ids.tile_geoms):
+            # A tile that is not used floats where it is parked: no weight, no contacts, no work for the solver.
+            used_here = k < self.count
+            m.body_gravcomp[self.ids.tiles[k]] = 0.0 if used_here else 1.0
+            m.geom_contype[geom], m.geom_conaffinity[geom] = TILE_BITS if used_here else (0, 0)
+        for index, picture in used.items():
+            if self._textures.get(index) is not picture:
+                begin = m.tex_adr[index]
+                m.tex_data[begin : begin + picture.size] = picture.ravel()
+        self._textures = used
+
+    def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, float, float]]) -> None:
+        """Put the arm at joints (6,), the gripper at 0..1 and the tiles at (x, y, yaw), everything at rest."""
+        m, d, ids = self.model, self.data, self.ids
+        mujoco.mj_resetData(m, d)
+        for k in range(MAX_TILES):
+            if k < len(poses):
+                x, y, yaw = poses[k]
+                z = REST + (PLATE if in_tray(x, y) else 0.0)
+            else:
+                x, y, yaw, z = PARK[0] + 0.1 * k, PARK[1], 0.0, REST
+            a = ids.tile_qpos[k]
+            d.qpos[a : a + 7] = x, y, z, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)
+        finger = FINGER_RANGE[0] + _SPAN * gripper
+        d.qpos[ids.arm] = joints
+        d.qpos[ids.fingers] = finger, -finger
+        self.command(joints, gripper)
+        self.refresh()
+
+    def command(self, joints: np.ndarray, gripper: float) -> None:
+        """Set the servos' targets: joints (6,) in radians, gripper 0 (closed) to 1 (open)."""
+        finger = FINGER_RANGE[0] + _SPAN * gripper
+        self.data.ctrl[:] = [*joints, finger, -finger]
+
+    def advance(self) -> None:
+        """One control step of 50 ms."""
+        mujoco.mj_step(self.model, self.data, SUBSTEPS)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring poses and cameras up to the joint positions, which mj_step leaves one substep ahead of them."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
+    # ---- measured --------------------------------------------------------------------------------------
+
+    @property
+    def joints(self) -> np.ndarray:
+        """(6,) radians."""
+        return self.data.qpos[self.ids.arm]
+
+    @property
+    def tcp(self) -> np.ndarray:
+        """(3,) metres, table frame."""
+        return self.data.site_xpos[self.ids.tcp].copy()
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3,3) of the tool."""
+        return self.data.site_xmat[self.ids.tcp].reshape(3, 3).copy()
+
+    @property
+    def yaw(self) -> float:
+        """The tool's yaw, meaningful while it points down."""
+        return tool_yaw(self.data.site_xmat[self.ids.tcp].reshape(3, 3))
+
+    @property
+    def gripper(self) -> float:
+        """0 closed to 1 open, the mean of both fingers."""
+        left, right = self.data.qpos[self.ids.fingers]
+        return float((left - right) / 2 - FINGER_RANGE[0]) / _SPAN
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(n,3) centres of the tiles in use."""
+        return self.data.xpos[self.ids.tiles[: self.count]]
+
+    def still(self, k: int, speed: float, upright: float) -> bool:
+        """Whether tile k moves slower than `speed` (m/s) and the cosine of its tilt is above `upright`."""
+        a = self.ids.tile_qvel[k]
+        x, y, z = self.data.qvel[a : a + 3].tolist()
+        return x * x + y * y + z * z < speed * speed and self.data.xmat[self.ids.tiles[k], 8] > upright
+
+    def tile_yaw(self, k: int) -> float:
+        """The yaw of tile k, in radians."""
+        m = self.data.xmat[self.ids.tiles[k]]
+        return math.atan2(m[3], m[0])
+
+    # ---- pictures --------------------------------------------------------------------------------------
+
+    def paint(self, canvas: Canvas, camera: str, shape: tuple[int, int]) -> np.ndarray:
+        """What camera "front" or "wrist" sees, uint8 (height, width, 3)."""
+        if self._brush is None:
+            self._brush = canvas.brush(self.model)
+        return self._brush.paint(self.model, self.data, self.ids.cameras[camera], shape, self._textures)
+
+    def project(self, points: np.ndarray, camera: str, shape: tuple[int, int]) -> np.ndarray:
+        """(N,3) points to (N,2) pixels (u right, v down, the top left corner of the picture is 0, 0) of a picture
+        of `shape`; NaN behind the camera."""
+        c = self.ids.cameras[camera]
+        seen = (np.asarray(points, float) - self.data.cam_xpos[c]) @ self.data.cam_xmat[c].reshape(3, 3)
+        focal = shape[0] / 2 / math.tan(math.radians(self.model.cam_fovy[c]) / 2)
+        depth = np.where(seen[:, 2] < -1e-6, -seen[:, 2], np.nan)
+        return np.stack([shape[1] / 2 + focal * seen[:, 0] / depth, shape[0] / 2 - focal * seen[:, 1] / depth], 1)
+
+    # ---- state -----------------------------------------------------------------------------------------
+
+    def get_state(self) -> np.ndarray:
+        """Everything the integrator needs, float64."""
+        out = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, self.data, out, STATE)
+        return out
+
+    def set_state(self, state: np.ndarray) -> None:
+        """The inverse of `get_state`."""
+        mujoco.mj_setState(self.model, self.data, state, STATE)
+        self.refresh()

@@ -1,0 +1,298 @@
+"""The desk as a World: rows of maths-matching episodes with a scripted expert and exact snapshots.
+
+Action (10): absolute TCP pose in "arm_base" (metres; rot6d, the tool's first two axes) and gripper, 1 = open; the
+world does the inverse kinematics. State (10): the same numbers, measured. "arm_base" is the table's frame moved to
+the arm's base (-0.41, 0, 0), not turned; `geometry` and `project` speak the table's frame.
+
+An episode is a pure function of its Key and the actions: bit-identical in any row, process or order.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Key, Keys
+from mindhand.core.nouns import Observation, Outcome
+from mindhand.core.spec import Camera, Part, Spec
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.scene import MathsScene, reasoning_text, sample_task, scene_hash
+
+from .build import SUBSTEPS, TIMESTEP
+from .canvas import Canvas
+from .expert import HOME, Expert
+from .judge import Judge
+from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
+from .stage import Stage
+
+SECONDS = TIMESTEP * SUBSTEPS
+LIMITS = {1: 200, 2: 340}  # control steps allowed, by digits of the answer
+JOINT_STEP = np.pi * SECONDS  # rad a control step: the arm's top speed
+GRIPPER_STEP = 0.34  # a faster close drives the pads into a tile
+WORKSPACE = ((0.08, 0.62), (-0.40, 0.40), (0.009, 0.45))  # TCP x, y, z in arm_base
+START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
+
+_POSE = (
+    Part("tcp", "position", ("x", "y", "z"), "m", frame="arm_base"),
+    Part("tool", "rotation", ("xx", "xy", "xz", "yx", "yy", "yz"), "1", frame="arm_base", rotation="rot6d"),
+    Part("gripper", "gripper", ("open",), "1", polarity="open"),
+)
+SPEC = Spec(
+    robot="desk-viperx",
+    action=_POSE,
+    state=_POSE,
+    cameras=(
+        Camera("front", 128, 128, source=(128, 128)),
+        Camera("wrist", 64, 64, source=(128, 128), interpolation="area"),
+    ),
+    rate=1 / SECONDS,
+)
+
+
+def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (H,W,3) to (height,width,3) by averaging whole blocks, halves rounded up."""
+    fy, fx = picture.shape[0] // height, picture.shape[1] // width
+    if (fy, fx) == (1, 1):
+        return picture
+    total = picture.reshape(height, fy, width, fx, 3).sum((1, 3), dtype=np.uint32)
+    return ((2 * total + fy * fx) // (2 * fy * fx)).astype(np.uint8)
+
+
+class _Row:
+    """One episode in progress."""
+
+    def __init__(self, key: Key, scene: MathsScene):
+        self.key, self.scene = key, scene
+        self.judge, self.expert = Judge(scene), Expert(Keys.of([key]))
+        self.steps = 0
+        self.joints = np.zeros(6)  # the last command, before any disturbance: the seed of the next
+        self.gripper = 1.0
+        self.noise: np.ndarray | None = None  # of the next command only
+
+
+class DeskWorld:
+    """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
+
+    Tasks are those of `scene.sample_task`: "maths_matching/R", "maths_matching/K-dev/2", ...
+    Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
+    """
+
+    spec = SPEC
+
+    def __init__(self, rows: int = 1):
+        self._stages = [Stage() for _ in range(rows)]
+        self._rows: list[_Row | None] = [None] * rows
+        self._canvas: Canvas | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    # ---- the seam --------------------------------------------------------------------------------------
+
+    def reset(self, keys: Sequence[Key], rows: Sequence[int]) -> None:
+        """Begin the episodes named by `keys` in `rows`."""
+        if len(keys) != len(rows):
+            raise BadData(f"{len(keys)} keys for {len(rows)} rows", "one key a row", "pass equally many of both")
+        for key, r in zip(keys, rows):
+            scene = sample_task(key)
+            row = self._rows[r] = _Row(key, scene)
+            draw = Draw(Keys.of([key]).fold("start"))
+            start = np.array(HOME) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
+            pose = start - Stage.base, tool_down(draw.normal(0.05, 0.1))
+            row.joints = inverse(*pose, np.zeros(6)).joints
+            stage = self._stages[r]
+            stage.dress(scene)
+            stage.set(row.joints, row.gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
+
+    def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
+        """One control step of 50 ms. actions (R,10) in the spec's units.
+
+        A target outside the workspace or out of reach is moved to the nearest one that is not ("clipped"); a
+        jump faster than the arm or the gripper can go is cut short ("limited"). Both are reported in the facts,
+        beside those of `Judge.facts`. reward is 1 on success, else 0. An episode ends with success and is
+        truncated after LIMITS steps.
+        """
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != (len(rows), SPEC.action_size) or not np.isfinite(actions).all():
+            raise BadData(
+                f"actions of shape {actions.shape}, finite: {bool(np.isfinite(actions).all())}",
+                f"finite numbers of shape ({len(rows)}, {SPEC.action_size})",
+                "check what the policy returned before it reaches a robot",
+            )
+        facts = [self._step(action, self._row(r), self._stages[r]) for action, r in zip(actions, rows)]
+        success = np.array([self._row(r).judge.success for r in rows])
+        late = np.array([self._row(r).steps >= LIMITS[f["digits"]] for r, f in zip(rows, facts)])
+        return Outcome(success.astype(np.float32), success, success.copy(), late & ~success, tuple(facts))
+
+    def _step(self, action: np.ndarray, row: _Row, stage: Stage) -> Mapping[str, Any]:
+        target = action.tolist()
+        position = [min(max(x, low), high) for x, (low, high) in zip(target[:3], WORKSPACE)]
+        rotation = from_rot6d(target[3:9])
+        clipped = position != target[:3] or rotation is None
+        found = inverse(position, stage.rotation if rotation is None else rotation, row.joints)
+        move = found.joints - row.joints
+        slow = np.minimum(np.maximum(move, -JOINT_STEP), JOINT_STEP)
+        squeeze = min(max(target[9], 0.0), 1.0) - row.gripper
+        shut = max(-GRIPPER_STEP, min(GRIPPER_STEP, squeeze))
+        row.joints = row.joints + slow
+        row.gripper += shut
+        if row.noise is None:
+            stage.command(row.joints, row.gripper)
+        else:
+            stage.command(np.clip(row.joints + row.noise, LOW, HIGH), row.gripper)
+            row.noise = None
+        stage.advance()
+        row.steps += 1
+        row.judge.update(stage)
+        limited = shut != squeeze or bool((slow != move).any())
+        return {**row.judge.facts(), "clipped": clipped or not found.exact, "limited": limited, "steps": row.steps}
+
+    def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation:
+        """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default."""
+        roles = SPEC.roles if cameras is None else tuple(cameras)
+        return Observation(
+            images={role: np.stack([self._picture(r, role) for r in rows])[:, None] for role in roles},
+            state=np.stack([self._state(r) for r in rows])[:, None],
+            text={"instruction": tuple(self._row(r).scene.instruction for r in rows)},
+            time=np.array([[self._row(r).steps * SECONDS] for r in rows]),
+            keys=tuple(self._row(r).key for r in rows),
+        )
+
+    def snapshot(self, rows: Sequence[int]) -> list[bytes]:
+        """Everything a row is, exactly: going on from a restored snapshot gives the same numbers and pictures."""
+        out = []
+        for r in rows:
+            row, stage = self._row(r), self._stages[r]
+            key = {"protocol": row.key.protocol, "task": row.key.task, "index": row.key.index, "seed": row.key.seed}
+            header = {
+                "scene_hash": scene_hash(), "key": key, "steps": row.steps, "gripper": row.gripper,
+                "joints": row.joints.tolist(), "noise": None if row.noise is None else row.noise.tolist(),
+                "scene": row.scene.to_json(), "judge": row.judge.data(), "expert": row.expert.data(),
+            }  # fmt: skip
+            text = json.dumps(header).encode()
+            out.append(_MAGIC + struct.pack("<I", len(text)) + text + stage.get_state().tobytes())
+        return out
+
+    def restore(self, rows: Sequence[int], snaps: Sequence[bytes]) -> None:
+        """Put snapshots into rows, of this or another world; refuses another world's or a damaged one."""
+        for r, snap in zip(rows, snaps, strict=True):
+            stage = self._stages[r]
+            try:
+                begin = len(_MAGIC) + 4
+                (length,) = struct.unpack("<I", snap[len(_MAGIC) : begin])
+                header = json.loads(snap[begin : begin + length])
+                state = np.frombuffer(snap[begin + length :], np.float64)
+                good = snap.startswith(_MAGIC) and header["scene_hash"] == scene_hash()
+                good = good and state.size == stage.get_state().size
+            except (ValueError, KeyError, struct.error):
+                good = False
+            if not good:
+                raise BadData("a snapshot that is damaged or of another scene declaration",
+                              f"one written by this version of the desk (scene {scene_hash()})",
+                              "take the snapshot again")  # fmt: skip
+            row = _Row(Key(**header["key"]), MathsScene.from_json(header["scene"]))
+            row.steps, row.gripper = header["steps"], header["gripper"]
+            row.joints = np.array(header["joints"])
+            row.noise = None if header["noise"] is None else np.array(header["noise"])
+            row.judge.load(header["judge"])
+            row.expert.load(header["expert"])
+            self._rows[r] = row
+            stage.dress(row.scene)
+            stage.set_state(state)
+
+    def expert(self, rows: Sequence[int]) -> np.ndarray:
+        """The scripted expert's next action (R,10), from whatever state the row is in."""
+        return np.stack(
+            [self._row(r).expert.act(self._stages[r], self._row(r).judge, self._row(r).steps) for r in rows]
+        )
+
+    def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Privileged geometry, table frame: tiles (n,4) x y z yaw, digits (n,), tcp (3,), tool (3,3), joints (6,),
+        gripper, places (2,2), target (index of the tile now wanted, -1 when done)."""
+        return [self._geometry(r) for r in rows]
+
+    def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:
+        """Table-frame points (N,3), or (R,N,3) a row, to pixels (R,N,2) of that camera as the spec gives it:
+        u right, v down, the picture's top left corner at 0, 0. NaN behind the camera."""
+        c = SPEC.camera(camera)
+        points = np.broadcast_to(points, (len(rows), *np.shape(points)[-2:]))
+        return np.stack([self._stages[r].project(p, camera, (c.height, c.width)) for p, r in zip(points, rows)])
+
+    # ---- besides ---------------------------------------------------------------------------------------
+
+    def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None:
+        """Add (R,6) radians to the joint command of the next `step` only: the recorder's noise, which the action
+        recorded as label does not contain. For Ornstein-Uhlenbeck noise call it before every step."""
+        for r, noise in zip(rows, np.asarray(joint_noise, np.float64), strict=True):
+            self._row(r).noise = noise.copy()
+
+    def scene(self, row: int) -> MathsScene:
+        """The scene as it is now: tiles where they last lay on the table."""
+        return self._row(row).scene.moved(self._row(row).judge.rest)
+
+    def placed(self, row: int) -> int:
+        """How many leading digits of the answer lie in the tray."""
+        return self._row(row).judge.placed
+
+    def reasoning(self, row: int) -> str:
+        """The text of the sub-step that the row is in."""
+        return reasoning_text(self.scene(row), self.placed(row), self._row(row).judge.taken)
+
+    def target(self, row: int) -> tuple[int, np.ndarray] | None:
+        """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw); None when all are placed."""
+        scene, judge = self.scene(row), self._row(row).judge
+        if judge.placed == len(scene.equation.digits):
+            return None
+        k = scene.order(judge.taken)[judge.placed]
+        return k, np.array([*self._stages[row].positions[k], self._stages[row].tile_yaw(k)])
+
+    def close(self) -> None:
+        """Free the drawing context."""
+        if self._canvas is not None:
+            self._canvas.close()
+            self._canvas = None
+
+    def __enter__(self) -> DeskWorld:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _row(self, r: int) -> _Row:
+        row = self._rows[r]
+        if row is None:
+            raise BadData(f"row {r} has no episode", "reset(keys, rows) first", "reset it")
+        return row
+
+    def _state(self, r: int) -> np.ndarray:
+        stage = self._stages[r]
+        return np.concatenate([stage.tcp - Stage.base, to_rot6d(stage.rotation), [stage.gripper]]).astype(np.float32)
+
+    def _picture(self, r: int, role: str) -> np.ndarray:
+        camera, stage = SPEC.camera(role), self._stages[r]
+        if self._canvas is None:
+            self._canvas = Canvas(max(max(c.source) for c in SPEC.cameras))
+        self._row(r)
+        return area_resize(stage.paint(self._canvas, role, camera.source), camera.height, camera.width)
+
+    def _geometry(self, r: int) -> Mapping[str, Any]:
+        row, stage = self._row(r), self._stages[r]
+        target = self.target(r)
+        yaws = [stage.tile_yaw(k) for k in range(stage.count)]
+        return {
+            "tiles": np.column_stack([stage.positions, yaws]),
+            "digits": np.array([t.digit for t in row.scene.tiles]),
+            "tcp": stage.tcp,
+            "tool": stage.rotation,
+            "joints": stage.joints.copy(),
+            "gripper": stage.gripper,
+            "target": -1 if target is None else target[0],
+        }
+
+
+_MAGIC = b"mindhand.desk.1\n"
