@@ -84,9 +84,9 @@ class Font:
 
 
 FONTS = (
-    Font("sans", "DejaVuSans-subset.ttf", "R"),
-    Font("mono", "DejaVuSansMono-subset.ttf", "R"),
-    Font("serif", "DejaVuSerif-subset.ttf", "R"),
+    Font("sans", "DejaVuSans-Bold-subset.ttf", "R"),
+    Font("mono", "DejaVuSansMono-Bold-subset.ttf", "R"),
+    Font("serif", "DejaVuSerif-Bold-subset.ttf", "R"),
     Font("karla", "Karla-Bold.otf", "R"),
     Font("italic", "DejaVuSerif-BoldItalic-subset.ttf", "K"),
     Font("comic", "ComicNeue-Bold.otf", "K"),

@@ -17,7 +17,7 @@ from mindhand.worlds.scene import FACES, FONTS, INKS, PAPERS, Board, Tile
 
 from .build import BOARD, LABEL
 
-BOARD_DIGIT, LABEL_DIGIT = 39, 44  # pixels: height of an 8
+BOARD_DIGIT, LABEL_DIGIT = 39, 50  # pixels: height of an 8
 BOARD_FILL = 0.94  # the line shrinks to stay within this part of the board's width
 _FILES = {f.name: Path(__file__).parent / "fonts" / f.file for f in FONTS}
 
