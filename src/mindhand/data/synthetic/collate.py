@@ -1,0 +1,78 @@
+"""From samples to a `Batch`: pixels, token runs, and the dense targets that make a small VLM read in minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mindhand.core.batch import Batch, Target
+from mindhand.core.errors import BadData
+from mindhand.model.words import Words
+
+from .samples import NOTHING, ImageText, Pixel
+
+ROLE = "front"
+ORDER = (f"image/{ROLE}", "text", "reasoning")
+
+
+def cell(point: Pixel, size: tuple[int, int], grid: tuple[int, int]) -> int:
+    """The cell, row-major, of a pixel (u, v) in a picture of `size` (height, width) cut into `grid` (rows, columns)."""
+    u, v = point
+    column, row = int(u * grid[1] / size[1]), int(v * grid[0] / size[0])
+    return min(max(row, 0), grid[0] - 1) * grid[1] + min(max(column, 0), grid[1] - 1)
+
+
+def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> np.ndarray:
+    """int64 (rows*columns,): the class of the glyph whose centre lies in each cell, NOTHING without one; of two,
+    the one nearer to the cell's centre."""
+    size = sample.image.shape[:2]
+    out = np.full(grid[0] * grid[1], NOTHING, np.int64)
+    near: dict[int, float] = {}
+    for glyph, u, v in sample.glyphs:
+        at = cell((u, v), size, grid)
+        du = u * grid[1] / size[1] - at % grid[1] - 0.5
+        dv = v * grid[0] / size[0] - at // grid[1] - 0.5
+        distance = du * du + dv * dv
+        if distance < near.get(at, np.inf):
+            near[at], out[at] = distance, glyph
+    return out
+
+
+def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[int, int]) -> Batch:
+    """B samples of Q questions each -> a batch with images {"front": (B,1,h,w,3)} and B*Q rows of text.
+
+    "text" holds the questions (nothing supervised), "reasoning" the answers. grid: rows and columns of the vision
+    tower's tokens. Targets: "glyph" (B, rows*columns) class of the glyph centred in each cell, valid everywhere;
+    "point" (B*Q,) the cell that a grounded answer speaks of, valid where one does.
+    """
+    counts = {len(s.questions) for s in samples}
+    shapes = {s.image.shape for s in samples}
+    if len(counts) != 1 or len(shapes) != 1:
+        raise BadData(
+            f"a batch of pictures {sorted(shapes)} with {sorted(counts)} questions",
+            "one shape and one number of questions, and at least one sample",
+            "sort the samples by both before collating",
+        )
+    rows, asked = len(samples), counts.pop()
+    qas = [qa for s in samples for qa in s.questions]
+    images = torch.from_numpy(np.stack([s.image for s in samples])).unsqueeze(1)
+    size = tuple(images.shape[2:4])
+    glyphs = torch.from_numpy(np.stack([glyph_cells(s, grid) for s in samples]))
+    points = torch.tensor([0 if qa.point is None else cell(qa.point, size, grid) for qa in qas], dtype=torch.int64)
+    return Batch(
+        order=ORDER,
+        images={ROLE: images},
+        present={ROLE: torch.ones(rows, dtype=torch.bool)},
+        text={
+            "text": words.questions([qa.question for qa in qas]),
+            "reasoning": words.answers([qa.answer for qa in qas]),
+        },
+        task=torch.zeros(rows * asked, dtype=torch.int64),
+        questions=asked,
+        targets={
+            "glyph": Target(glyphs, torch.ones(glyphs.shape, dtype=torch.bool)),
+            "point": Target(points, torch.tensor([qa.point is not None for qa in qas], dtype=torch.bool)),
+        },
+    )

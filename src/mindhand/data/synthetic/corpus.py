@@ -1,0 +1,93 @@
+"""The corpus: pictures of the desk with questions, each a pure function of (seed, step, row). Nothing is stored.
+
+Who may see what is decided here and nowhere else: a corpus draws equations, on boards and in words, from its
+`splits` alone and fonts from its `fonts` alone. Class X is refused: it is in no corpus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.scene import KNOWN, MathsScene, equations, sample_maths
+
+from .mix import COTRAIN, PRETRAIN, Mix
+from .picture import Picture, glyphs_of
+from .questions import make
+from .samples import QA, ImageText, Pixel
+
+COTRAIN_SPLITS = ("R", "C")
+PRETRAIN_FONTS, COTRAIN_FONTS = ("R", "K"), ("R",)
+
+
+@dataclass(frozen=True)
+class DeskCorpus:
+    """Image-text samples without end.
+
+    steps: length of the training, which the mix's curriculum is a share of; later steps keep its last phase.
+    rows: pictures a step. questions: asked about each. picture: who draws a scene (`desk_picture.front`).
+    """
+
+    seed: int
+    splits: tuple[str, ...]
+    fonts: tuple[str, ...]
+    mix: Mix
+    picture: Picture
+    steps: int
+    rows: int = 32
+    questions: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.splits or set(self.splits) - set(KNOWN):
+            raise BadData(f"a corpus of the classes {self.splits}", f"classes among {KNOWN}", "X is for exams only")
+        if not self.fonts or set(self.fonts) - set(PRETRAIN_FONTS):
+            raise BadData(f"a corpus in the fonts {self.fonts}", f"fonts among {PRETRAIN_FONTS}", "X is for exams only")
+        if self.steps < 1 or self.rows < 1 or self.questions < 1:
+            raise BadData(
+                f"steps={self.steps}, rows={self.rows}, questions={self.questions}", "at least 1 each", "correct it"
+            )
+
+    def _keys(self, step: int, row: int) -> Keys:
+        return Keys.seeded(1, "desk corpus", self.seed, step, row)
+
+    def scene(self, step: int, row: int) -> MathsScene:
+        """The scene of one sample. Equations are drawn evenly from all classes together; half of the scenes have
+        none of the answer's tiles (`Mix.bare`)."""
+        keys = self._keys(step, row)
+        draw = Draw(keys.fold("scene"))
+        sizes = [len(equations(s)) for s in self.splits]
+        at, split = draw.index(sum(sizes)), 0
+        while at >= sizes[split]:
+            at -= sizes[split]
+            split += 1
+        bare, fonts = draw.chance(self.mix.bare), draw.pick(self.fonts)
+        return sample_maths(keys, self.splits[split], answer_tiles=not bare, fonts=fonts)
+
+    def asked(self, step: int, row: int, scene: MathsScene, tiles: tuple[Pixel, ...] | None = None) -> tuple[QA, ...]:
+        """The questions of one sample; `tiles` are the pixels of the scene's tiles, without which no answer has a
+        point."""
+        draw = Draw(self._keys(step, row).fold("questions"))
+        kinds = self.mix.kinds(draw, self.questions, step / self.steps)
+        return tuple(make(kind, scene, draw, self.splits, tiles) for kind in kinds)
+
+    def sample(self, step: int, row: int) -> ImageText:
+        """One sample, a pure function of (seed, step, row)."""
+        scene = self.scene(step, row)
+        seen = self.picture(scene)
+        return ImageText(seen.image, self.asked(step, row, scene, seen.tiles), glyphs_of(scene, seen))
+
+    def batch(self, step: int) -> list[ImageText]:
+        """All rows of a step."""
+        return [self.sample(step, row) for row in range(self.rows)]
+
+
+def pretraining(seed: int, picture: Picture, steps: int, rows: int = 32, questions: int = 4) -> DeskCorpus:
+    """The corpus of VLM pretraining: all known classes and fonts, reading first."""
+    return DeskCorpus(seed, KNOWN, PRETRAIN_FONTS, PRETRAIN, picture, steps, rows, questions)
+
+
+def cotraining(seed: int, picture: Picture, steps: int, rows: int = 32, questions: int = 4) -> DeskCorpus:
+    """The corpus that is mixed with robot data: classes R and C and the robot's fonts only, on boards and in words."""
+    return DeskCorpus(seed, COTRAIN_SPLITS, COTRAIN_FONTS, COTRAIN, picture, steps, rows, questions)

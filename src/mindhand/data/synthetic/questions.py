@@ -1,0 +1,157 @@
+"""What is asked about a scene, in which words, and what is right.
+
+Every maker takes a scene and draws; none looks at pixels, so that millions of questions can be checked without
+rendering. A maker gives a *slot* (what the question is about), an answer, and the tile it speaks of, if one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from mindhand.core.errors import BadData
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.equations import Equation
+from mindhand.worlds.scene import COLUMNS, FACES, ROWS, MathsScene, equations, place_words
+
+from .samples import QA, Pixel
+
+# "{}" is the slot. The first phrasing of a kind is canonical. No phrasing belongs to two kinds, and none is an
+# instruction of the scene, which asks for a hand and not for an answer.
+PHRASES: dict[str, tuple[str, ...]] = {
+    "read": ("what is on the board?", "read the board", "what does the board say?", "say what is on the board"),
+    "solve": (
+        "solve the board", "read and solve the board", "read the board and say its answer", "solve what is on the board",
+    ),
+    "answer": ("what is the answer?", "say the answer", "what is the answer to the board?", "answer the board"),
+    "calc": ("what is {}?", "how much is {}?", "say the answer to {}", "{}=?"),
+    "calc in full": ("calc {}", "solve {}", "read and solve {}"),
+    "tiles": ("list the tiles", "read the tiles", "what tiles are there?", "say the tiles from left to right"),
+    "where": ("where is the {}?", "where is tile {}?", "find the {}", "say where the {} is"),
+    "which": ("which tile is {}?", "which digit is {}?", "what tile is at the {}?", "read the tile at the {}"),
+    "count": ("how many {}tiles are there?", "count the {}tiles", "how many {}tiles?"),
+    "exist": ("is there a tile {}?", "is tile {} there?", "do you see a tile {}?", "do the tiles have a {}?"),
+    "colour": ("what colour is the {}?", "which colour is the {}?", "say the colour of the {}", "colour of the {}?"),
+}  # fmt: skip
+KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "count", "exist", "colour")
+ABOUT_BOARD = ("read", "solve", "answer")  # examined with the answer's tiles removed
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question before it is worded: which phrasings, what fills them, what is right, which tile it is about."""
+
+    phrases: str
+    slot: str
+    answer: str
+    tile: int | None = None
+
+
+def _leftmost(scene: MathsScene, digit: int) -> int:
+    return min((t.x, i) for i, t in enumerate(scene.tiles) if t.digit == digit)[1]
+
+
+def _read(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    return Asked("read", "", scene.equation.text)
+
+
+def _solve(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    return Asked("solve", "", f"{scene.equation.text}={scene.equation.answer}")
+
+
+def _answer(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    return Asked("answer", "", str(scene.equation.answer))
+
+
+@cache
+def pool(splits: tuple[str, ...]) -> tuple[Equation, ...]:
+    """All equations of these classes."""
+    return tuple(e for split in splits for e in equations(split))
+
+
+def ask_fact(e: Equation, full: bool) -> Asked:
+    """A fact in words alone: "what is 3+4?" -> "7", or in full "calc 3+4" -> "3+4=7"."""
+    return Asked("calc in full", e.text, f"{e.text}={e.answer}") if full else Asked("calc", e.text, str(e.answer))
+
+
+def _calc(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    return ask_fact(draw.pick(pool(tuple(known))), draw.chance(0.5))
+
+
+def _tiles(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    row = sorted((t.x, t.digit) for t in scene.tiles)
+    return Asked("tiles", "", " ".join(["tiles", *(str(d) for _, d in row)]))
+
+
+def _where(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    at = _leftmost(scene, draw.pick(sorted({t.digit for t in scene.tiles})))
+    tile = scene.tiles[at]
+    return Asked("where", str(tile.digit), place_words(tile.x, tile.y), at)
+
+
+def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    there: dict[str, list[int]] = {f"{c} {r}": [] for c in COLUMNS for r in ROWS}
+    for i, t in enumerate(scene.tiles):
+        there[place_words(t.x, t.y)].append(i)
+    single = [p for p, tiles in there.items() if len(tiles) == 1]
+    empty = [p for p, tiles in there.items() if not tiles]  # never none of them: six tiles, nine places
+    if not single or draw.chance(0.2):
+        return Asked("which", draw.pick(empty), NONE)
+    place = draw.pick(single)
+    (at,) = there[place]
+    return Asked("which", place, str(scene.tiles[at].digit), at)
+
+
+def _count(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    if draw.chance(0.5):
+        return Asked("count", "", str(len(scene.tiles)))
+    here = [t.face for t in scene.tiles]
+    face = draw.pick(here if draw.chance(0.75) else list(FACES))
+    return Asked("count", f"{face} ", str(here.count(face)))
+
+
+def _exist(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    here = {t.digit for t in scene.tiles}
+    absent = [d for d in range(10) if d not in here]
+    if draw.chance(0.5):
+        return Asked("exist", str(draw.pick(sorted(here))), "yes")
+    seen = [d for d in absent if str(d) in scene.board.text]  # on the board, and yet no tile
+    return Asked("exist", str(draw.pick(seen if seen and draw.chance(0.5) else absent)), "no")
+
+
+def _colour(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    digits = [t.digit for t in scene.tiles]
+    single = [i for i, d in enumerate(digits) if digits.count(d) == 1]
+    if not single or draw.chance(0.15):
+        return Asked("colour", "board", scene.board.paper)
+    at = draw.pick(single)
+    return Asked("colour", str(digits[at]), scene.tiles[at].face, at)
+
+
+_MAKERS: dict[str, Callable[[MathsScene, Draw, Sequence[str]], Asked]] = {
+    "read": _read, "solve": _solve, "answer": _answer, "calc": _calc, "tiles": _tiles,
+    "where": _where, "which": _which, "count": _count, "exist": _exist, "colour": _colour,
+}  # fmt: skip
+
+
+def ask(kind: str, scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    """A question of this kind about the scene. `known`: the classes whose facts may be spoken of ("calc")."""
+    if kind not in _MAKERS:
+        raise BadData(f"questions of kind '{kind}'", f"one of {KINDS}", "correct the mix")
+    return _MAKERS[kind](scene, draw, known)
+
+
+def word(kind: str, asked: Asked, phrasing: int, tiles: Sequence[Pixel] | None = None) -> QA:
+    """The question in words, in phrasing number `phrasing` (modulo their count). `tiles`: the pixels of the scene's
+    tiles, where they are known."""
+    phrases = PHRASES[asked.phrases]
+    point = None if tiles is None or asked.tile is None else tiles[asked.tile]
+    return QA(kind, phrases[phrasing % len(phrases)].format(asked.slot), asked.answer, point)
+
+
+def make(kind: str, scene: MathsScene, draw: Draw, known: Sequence[str], tiles: Sequence[Pixel] | None = None) -> QA:
+    """A worded question of this kind; slot and phrasing are drawn."""
+    asked = ask(kind, scene, draw, known)
+    return word(kind, asked, draw.index(len(PHRASES[asked.phrases])), tiles)
