@@ -21,7 +21,6 @@ from mindhand.core.errors import BadData
 from mindhand.core.spec import Camera
 
 from .files import read_json, write_json
-from .image import prepare
 from .lerobot_read import LeRobotReader
 from .progress import progress
 
@@ -116,7 +115,7 @@ def _open_one(directory: Path, camera: Camera, want: dict[str, Any]) -> np.ndarr
         )
     try:
         pictures = np.load(array, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise BadData(f"the frame cache {array} is damaged ({error})", "a whole file", "build it anew") from error
     if pictures.dtype != np.uint8 or list(pictures.shape) != want["shape"]:
         raise BadData(f"the frame cache {array} holds {pictures.shape}", f"{want['shape']}", "build it anew")
@@ -144,7 +143,7 @@ def _build_one(
     with progress(console, f"decode {camera.role}", len(frames), done, "frames") as advance:
         for begin in range(done, len(frames), PIECE):
             index = frames[begin : begin + PIECE]
-            out[begin : begin + len(index)] = prepare(reader.images(camera.role, index), camera)
+            out[begin : begin + len(index)] = reader.seen(camera.role, index)
             out.flush()
             write_json(note, {"of": want, "done": begin + len(index)})
             advance(begin + len(index))

@@ -123,7 +123,8 @@ def _facts(reader: LeRobotReader, report: Report) -> None:
         "state": ", ".join(spec.state_names()),
     }
     for camera in spec.cameras:
-        made = f"{camera.source[0]}x{camera.source[1]} {reader.features[reader.camera_features[camera.role]]['dtype']}"
+        made = f"{camera.source[0]}x{camera.source[1]}, stored as {reader.pictures} "
+        made += reader.features[reader.camera_features[camera.role]]["dtype"]
         how = f" -> {camera.height}x{camera.width} by {camera.interpolation}, crop {camera.crop:g}"
         report.facts[f"camera {camera.role}"] = made + ("" if camera.interpolation == "none" else how)
     for name in ("scene", "commands"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from mindhand.core.spec import Spec
 class Episode:
     """One episode of T frames at the Spec's control rate.
 
-    images {role: uint8 (T,h,w,3)} as captured (before crop and resize); state float32 (T,S) measured before the
+    images {role: uint8 (T,h,w,3)}; state float32 (T,S) measured before the
     action; action float32 (T,A) the command given at that frame; reasoning: T strings, the text of the sub-step a
-    frame belongs to ("" where there is none); success None where nobody judged it; key names it, if it has one.
+    frame belongs to ("" where there is none); labels {name: float32 (T,k)} are privileged targets for auxiliary
+    losses ("gaze": pixels), NaN where there is none; success None where nobody judged it; key names it, if it has one.
     """
 
     images: Mapping[str, np.ndarray]
@@ -28,12 +29,15 @@ class Episode:
     reasoning: Sequence[str] = ()
     success: bool | None = None
     key: Key | None = None
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", np.asarray(self.state, np.float32))
         object.__setattr__(self, "action", np.asarray(self.action, np.float32))
         object.__setattr__(self, "reasoning", tuple(self.reasoning) or ("",) * len(self.state))
+        object.__setattr__(self, "labels", {k: np.asarray(v, np.float32) for k, v in self.labels.items()})
         lengths = {"state": len(self.state), "action": len(self.action), "reasoning": len(self.reasoning)}
+        lengths |= {f"label '{name}'": len(x) for name, x in self.labels.items()}
         lengths |= {f"image '{role}'": len(x) for role, x in self.images.items()}
         if len(set(lengths.values())) != 1 or not len(self.state):
             raise BadData(f"an episode with lengths {lengths}", "equal lengths of at least 1", "record them together")
@@ -53,12 +57,17 @@ class Episode:
     def __len__(self) -> int:
         return len(self.state)
 
-    def require(self, spec: Spec) -> None:
-        """Raises BadData where the arrays are not what `spec` declares."""
-        sizes = {"state": (self.state.shape[1], spec.state_size), "action": (self.action.shape[1], spec.action_size)}
-        for name, (mine, theirs) in sizes.items():
+    def require(self, spec: Spec, sizes: Mapping[str, tuple[int, int]], labels: Mapping[str, int]) -> None:
+        """Raises BadData where the arrays are not what `spec` declares; sizes {role: (h,w)} of the pictures,
+        labels {name: k} of the labels."""
+        vectors = {"state": (self.state.shape[1], spec.state_size), "action": (self.action.shape[1], spec.action_size)}
+        for name, (mine, theirs) in vectors.items():
             if mine != theirs:
                 raise BadData(f"episode {self.key}: {name} of {mine} dimensions", f"{theirs}", f"check {spec.robot}")
+        if (mine := {name: x.shape[1] for name, x in self.labels.items() if x.ndim == 2}) != dict(labels):
+            raise BadData(
+                f"episode {self.key}: labels {mine}", f"{dict(labels)}", "declare them when opening the writer"
+            )
         if set(self.images) != set(spec.roles):
             raise BadData(
                 f"episode {self.key}: cameras {sorted(self.images)}",
@@ -66,11 +75,12 @@ class Episode:
                 "record every camera of the spec; one that is never there does not belong in the spec",
             )
         for role, x in self.images.items():
-            if x.shape[1:3] != spec.camera(role).source:
+            if x.shape[1:3] != sizes[role]:
                 raise BadData(
                     f"episode {self.key}: camera '{role}' gave {x.shape[1:3]} pictures",
-                    f"{spec.camera(role).source}, the source size in the spec",
-                    "store pictures as captured; crop and resize come later, and once",
+                    f"{sizes[role]}",
+                    "store all pictures at the source size of the spec (pictures='source'), or all as the model sees "
+                    "them (pictures='model', for worlds that crop and resize as the spec says)",
                 )
 
 

@@ -3,20 +3,22 @@
     meta/info.json  meta/stats.json  meta/tasks.parquet  meta/episodes/chunk-000/file-000.parquet
     data/chunk-000/file-000.parquet  [videos/{key}/chunk-000/file-000.mp4]
 
-Ours beside it: `meta/mindhand.json` (spec, what wrote it), the per-frame string feature `reasoning`, and the
-columns `success` and `key` of the episodes table. Episodes that are recorded and not yet committed lie in
-`incoming/`; nothing else reads them.
+Ours beside it: `meta/mindhand.json` (spec, what wrote it), the per-frame string feature `reasoning`, float
+features `label.<name>`, and the columns `success` and `key` of the episodes table. Episodes that are recorded and
+not yet committed lie in `incoming/`; nothing else reads them.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from mindhand.core.keys import Key
-from mindhand.core.spec import Spec
+from mindhand.core.spec import Camera, Spec
 
 VERSION = "v3.0"
 OURS = 1  # version of meta/mindhand.json
@@ -27,7 +29,8 @@ EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 INCOMING = "incoming"
 CHUNK = 1000  # files a folder
 
-STATE, ACTION, IMAGES, REASONING = "observation.state", "action", "observation.images.", "reasoning"
+STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
+REASONING, LABEL = "reasoning", "label."
 MANDATORY = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -38,15 +41,38 @@ MANDATORY = {
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def features(spec: Spec) -> dict[str, dict[str, Any]]:
-    """The `features` of info.json for episodes of `spec`, in the order of the columns."""
+Pictures = Literal["source", "model"]  # stored as captured, or already cropped and resized as the spec says
+
+
+def picture_size(camera: Camera, pictures: Pictures) -> tuple[int, int]:
+    """Height and width of a stored picture."""
+    return camera.source if pictures == "source" else (camera.height, camera.width)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What decides the columns of a dataset: its spec, how pictures are stored, and {label: size}."""
+
+    spec: Spec
+    pictures: Pictures = "source"
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def picture_sizes(self) -> dict[str, tuple[int, int]]:
+        """{role: height, width} of stored pictures."""
+        return {c.role: picture_size(c, self.pictures) for c in self.spec.cameras}
+
+
+def features(layout: Layout) -> dict[str, dict[str, Any]]:
+    """The `features` of info.json, in the order of the columns."""
+    spec = layout.spec
     out: dict[str, dict[str, Any]] = {
         STATE: {"dtype": "float32", "shape": [spec.state_size], "names": spec.state_names()},
         ACTION: {"dtype": "float32", "shape": [spec.action_size], "names": spec.action_names()},
     }
     for camera in spec.cameras:
-        shape = [*camera.source, 3]
+        shape = [*picture_size(camera, layout.pictures), 3]
         out[IMAGES + camera.role] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
+    out |= {LABEL + name: {"dtype": "float32", "shape": [k], "names": None} for name, k in layout.labels.items()}
     out[REASONING] = {"dtype": "string", "shape": [1], "names": None}
     return out | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in MANDATORY.items()}
 
@@ -59,9 +85,9 @@ def column(feature: dict[str, Any]) -> pa.DataType:
     return scalar if list(feature["shape"]) == [1] else pa.list_(scalar, feature["shape"][0])
 
 
-def schema(spec: Spec) -> pa.Schema:
+def schema(layout: Layout) -> pa.Schema:
     """The schema of a data file, in the order of `features`."""
-    return pa.schema([(name, column(feature)) for name, feature in features(spec).items()])
+    return pa.schema([(name, column(feature)) for name, feature in features(layout).items()])
 
 
 def place(count: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from mindhand.core.spec import Spec
 from . import lerobot_format as form
 from .episodes import Episode
 from .files import identity, read_json
+from .image import prepare
 from .lerobot_check import matrix, value_problems
 from .lerobot_frames import Clip, ParquetPictures, Pictures, VideoPictures
 
@@ -67,12 +68,14 @@ class LeRobotReader:
     ):
         self.path = Path(path)
         self.problems: list[BadData] = []
+        self._labels: dict[str, np.ndarray] = {}
         self._what = f"dataset {self.path}"
         self.info = self._read_info()
         self.fps = float(self.info["fps"])
         self.features: dict[str, dict[str, Any]] = self.info["features"]
         self.about: dict[str, Any] = {}
         self.spec = self._find_spec(spec)
+        self.pictures: form.Pictures = self.about.get("pictures", "source")
         self.camera_features = {role: (cameras or {}).get(role, form.IMAGES + role) for role in self.spec.roles}
         self._check_features()
         self.tasks = self._read_tasks()
@@ -80,7 +83,7 @@ class LeRobotReader:
         self.files = self._locate()
         self._read_values()
         self.problems += value_problems(self)
-        self._pictures = {role: self._open_pictures(key) for role, key in self.camera_features.items()}
+        self._cameras = {role: self._open_pictures(key) for role, key in self.camera_features.items()}
         if refuse and self.problems:
             raise self.problems[0]
 
@@ -155,11 +158,11 @@ class LeRobotReader:
                     "map the role to the right one, LeRobotReader(..., cameras={role: feature}), or take it out of "
                     "the spec; a missing camera is never filled with zeros",
                 )
-            want, got = (*self.spec.camera(role).source, 3), self._picture_shape(key)
+            want, got = (*form.picture_size(self.spec.camera(role), self.pictures), 3), self._picture_shape(key)
             if got != want:
                 raise BadData(
                     f"{self._what}: pictures of '{key}' are {got}",
-                    f"{want}, the source size of camera '{role}' in the spec",
+                    f"{want}, the {self.pictures} size of camera '{role}' in the spec",
                     "state the stored size as the camera's source, and how it is resized",
                 )
 
@@ -286,12 +289,17 @@ class LeRobotReader:
         return VideoPictures(clips, key, shape, self.fps)
 
     def images(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:
-        """uint8 (n,h,w,3) as captured, of global frames `index`."""
+        """uint8 (n,h,w,3) as stored, of global frames `index`."""
         self.spec.camera(role)
         index = np.asarray(index, np.int64)
         if ((index < 0) | (index >= len(self))).any():
             raise BadData(f"{self._what}: frames {index.min()}..{index.max()}", f"0..{len(self) - 1}", "check them")
-        return self._pictures[role].get(index)
+        return self._cameras[role].get(index)
+
+    def seen(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:
+        """uint8 (n, height, width, 3): the same frames exactly as the model sees them, cropped and resized."""
+        pictures = self.images(role, index)
+        return prepare(pictures, self.spec.camera(role)) if self.pictures == "source" else pictures
 
     def instruction(self, index: int) -> str:
         """The task of a frame, in words."""
@@ -310,6 +318,21 @@ class LeRobotReader:
                 )
                 codes.append(local[piece.indices.to_numpy()])
         return np.concatenate(codes), list(texts)
+
+    def labels(self) -> dict[str, np.ndarray]:
+        """Every label by name."""
+        names = [key.removeprefix(form.LABEL) for key in self.features if key.startswith(form.LABEL)]
+        return {name: x for name in names if (x := self.label(name)) is not None}
+
+    def label(self, name: str) -> np.ndarray | None:
+        """float32 (N,k) of a label, NaN where a frame has none; None where the dataset has no such label."""
+        if name not in self._labels:
+            key = form.LABEL + name
+            if key not in self.features:
+                return None
+            whole = pa.concat_tables([self._table(path, [key]).slice(0, count) for path, _, count in self.files])
+            self._labels[name] = matrix(whole[key], self.features[key]["shape"][0])
+        return self._labels[name]
 
     def reasoning(self, index: int) -> str:
         """The text of the sub-step a frame belongs to; "" where the dataset has none."""
@@ -330,6 +353,7 @@ class LeRobotReader:
             reasoning=[self.reasoning(i) for i in index],
             success=e.success,
             key=e.key,
+            labels={name: x[e.begin : e.end] for name, x in self.labels().items()},
         )
 
     def vectors(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -343,7 +367,7 @@ class LeRobotReader:
         out.update(json.dumps([self.info, self.spec.to_json(), self.camera_features], sort_keys=True).encode())
         for array in (self.state, self.action, self.task_index):
             out.update(np.ascontiguousarray(array).tobytes())
-        videos = {c.path for p in self._pictures.values() if isinstance(p, VideoPictures) for c in p.clips}
+        videos = {c.path for p in self._cameras.values() if isinstance(p, VideoPictures) for c in p.clips}
         for path in [*(p for p, _, _ in self.files), *sorted(videos)]:
             out.update(str(path.relative_to(self.path)).encode() + identity(path))
         return out.hexdigest()

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mindhand.core.spec import Spec
-
 from . import lerobot_format as form
 from . import lerobot_stats as stats
 from .episodes import Episode
@@ -42,21 +40,22 @@ def _vectors(x: np.ndarray) -> pa.Array:
     return flat if x.ndim == 1 or x.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
 
 
-def stage(path: Path | str, number: int, episode: Episode, spec: Spec) -> None:
+def stage(path: Path | str, number: int, episode: Episode, layout: form.Layout) -> None:
     """Writes `episode` as the `number`-th of the dataset at `path`, atomically, without counting it yet.
 
     Safe from several processes for different numbers. A later `LeRobotWriter.commit` moves it in.
     """
-    episode.require(spec)
+    spec = layout.spec
+    episode.require(spec, layout.picture_sizes(), layout.labels)
     frames = np.arange(len(episode), dtype=np.int64)
     timestamp = (frames / spec.rate).astype(np.float32)
     columns: dict[str, pa.Array] = {form.STATE: _vectors(episode.state), form.ACTION: _vectors(episode.action)}
     numbers = {name: stats.of_vector(getattr(episode, short)) for short, name in _SHORT.items()}
     for role in spec.roles:
-        pictures = episode.images[role]
-        encoded = [{"bytes": encode_png(x), "path": f"frame-{i:06d}.png"} for i, x in enumerate(pictures)]
+        encoded = [{"bytes": encode_png(x), "path": f"frame-{i:06d}.png"} for i, x in enumerate(episode.images[role])]
         columns[form.IMAGES + role] = pa.array(encoded, form.IMAGE)
-        numbers[form.IMAGES + role] = stats.of_pictures(pictures)
+        numbers[form.IMAGES + role] = stats.of_pictures(episode.images[role])
+    columns |= {form.LABEL + name: _vectors(x) for name, x in episode.labels.items()}
     columns[form.REASONING] = pa.array(list(episode.reasoning), pa.string())
     columns |= {"timestamp": pa.array(timestamp), "frame_index": pa.array(frames)}
     numbers |= {"timestamp": stats.of_vector(timestamp), "frame_index": stats.of_vector(frames)}

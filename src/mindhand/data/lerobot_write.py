@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class LeRobotWriter:
             writer.append(episode)
 
     Leaving the block finalizes; leaving it by an exception keeps what was staged for the next opening. `scene` is
-    the hash of the scene declaration; appending from another scene, spec or robot type is refused.
+    the hash of the scene declaration; appending from another scene, spec or robot type is refused. pictures:
+    "source" stores them as captured; "model" is for worlds that crop and resize as the spec says before they show.
+    labels {name: size}: what the episodes' `labels` hold.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class LeRobotWriter:
         *,
         fps: float | None = None,
         robot_type: str | None = None,
+        pictures: form.Pictures = "source",
+        labels: Mapping[str, int] | None = None,
         scene: str = "",
         command: str = "",
         file_mb: float = FILE_MB,
@@ -61,11 +65,10 @@ class LeRobotWriter:
                 "one frame a control step",
                 "set the spec's rate to that of the recorded frames",
             )
-        self.robot_type = robot_type or spec.robot
-        known = [p for p in self.path.iterdir() if p.name != form.INCOMING] if self.path.is_dir() else []
-        if known and not (self.path / form.MINE).exists():
+        self.robot_type, self.layout = robot_type or spec.robot, form.Layout(spec, pictures, dict(labels or {}))
+        if not (self.path / form.MINE).exists() and (known := _strangers(self.path)):
             raise BadData(
-                f"{self.path} holds {known[0].name} and no {form.MINE}",
+                f"{self.path} holds {known[0]} and no {form.MINE}",
                 "an empty folder, or a dataset written by mindhand",
                 "choose another folder; a dataset of another tool is read, not appended to",
             )
@@ -92,17 +95,19 @@ class LeRobotWriter:
             "fingerprint": self.spec.fingerprint(),
             "scene": scene,
             "robot_type": self.robot_type,
+            "pictures": self.layout.pictures,
+            "labels": self.layout.labels,
             "commands": [command] if command else [],
             "spec": self.spec.to_json(),
         }
         if mine.exists():
             old = read_json(mine, f"dataset {self.path}")
             Spec.from_json(old["spec"]).require(self.spec, f"dataset {self.path}", "the new episodes")
-            for name in ("scene", "robot_type"):
+            for name in ("scene", "robot_type", "pictures", "labels"):
                 if old[name] != new[name]:
                     raise BadData(
                         f"dataset {self.path} was recorded with {name} '{old[name]}', not '{new[name]}'",
-                        "episodes of one scene and one robot in a dataset",
+                        "one scene, one robot, one kind of pictures and labels in a dataset",
                         "record into another folder and mix the two when training",
                     )
             new["commands"] = old["commands"] + [c for c in new["commands"] if c not in old["commands"]]
@@ -171,7 +176,7 @@ class LeRobotWriter:
             "splits": {"train": "0:0"},
             "data_path": form.DATA,
             "video_path": None,
-            "features": form.features(self.spec),
+            "features": form.features(self.layout),
         }
 
     def __len__(self) -> int:
@@ -200,7 +205,7 @@ class LeRobotWriter:
         """Stages one episode after the last; commits when a data file's worth is staged. Returns its number."""
         files = staged_files(self.path)
         number = files[-1][0] + 1 if files else len(self)
-        stage(self.path, number, episode, self.spec)
+        stage(self.path, number, episode, self.layout)
         self.commit(full=True)
         return number
 
@@ -231,7 +236,7 @@ class LeRobotWriter:
         """One data file of whole episodes, a row group each; adds a row an episode to `rows`."""
         target = self._data_path(number)
         chunk, file_index = form.place(number)
-        schema = form.schema(self.spec)
+        schema = form.schema(self.layout)
         with (
             replacing(target) as temporary,
             pq.ParquetWriter(
@@ -323,6 +328,12 @@ class LeRobotWriter:
             self.finalize()
         else:
             self.close()
+
+
+def _strangers(path: Path) -> list[str]:
+    """Files that a first opening, killed at once, does not leave."""
+    files = (p for p in path.rglob("*") if p.is_file() and not p.name.endswith(".part"))
+    return sorted(str(f) for p in files if (f := p.relative_to(path)).parts[0] != form.INCOMING)
 
 
 def _unflatten(row: dict[str, Any]) -> dict[str, dict[str, Any]]:

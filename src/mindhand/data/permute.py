@@ -28,13 +28,13 @@ def permute(index: np.ndarray, size: int, *words: str | int) -> np.ndarray:
     """Where a shuffle of 0..size-1, named by `words`, puts `index`: int64 in, int64 out, a bijection.
 
     A balanced Feistel network (Luby & Rackoff, 1988) on the next even power of two; results outside the domain
-    walk on along their cycle, at most about four steps on average (at least eight bits, so that a shuffle of
+    walk on along their cycle, at most about four steps on average (at least six bits, so that a shuffle of
     three things is a fair one too).
     """
     index = np.asarray(index, np.int64)
     if size < 1 or ((index < 0) | (index >= size)).any():
         raise BadData(f"a shuffle of {size} asked for {index}", "indices in 0..size-1", "take them modulo the size")
-    half = np.uint64(max(4, (int(size - 1).bit_length() + 1) // 2))
+    half = np.uint64(max(3, (int(size - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
     keys = _round_keys(words)
     out = index.astype(np.uint64)

@@ -11,19 +11,20 @@ training needs at a lower rate it takes from the frame cache (`every=2`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from mindhand.core.errors import BadData
+from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key, Keys
 from mindhand.core.seams import World
 
 from .episodes import Episode
+from .lerobot_format import Layout
 from .lerobot_stage import stage, staged_files
 from .lerobot_write import LeRobotWriter
 from .progress import progress
@@ -33,20 +34,21 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mindhand.core.spec import Spec
 
 LIMIT = 4000  # control steps; a world decides or truncates an episode long before
 BLOCK = 64  # noise is drawn in blocks, each a pure function of key and block number
 
 
 @runtime_checkable
-class Disturbed(World, Protocol):
-    """A World whose joints can be disturbed: `joint_noise` (n, joints) in rad (m for slides) is added to the joint
-    command of the next `step` of those rows, beneath the action that was commanded."""
+class Teacher(World, Protocol):
+    """A World whose expert explains itself and can be disturbed.
 
-    joints: int
+    disturb: joint_noise (n, joints) in rad is added to the joint command of the next `step` of those rows, beneath
+    the action that was commanded. reasoning: the text of the sub-step a row is in.
+    """
 
     def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None: ...
+    def reasoning(self, row: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -56,39 +58,49 @@ class Noise:
     sd: float = 0.012
     theta: float = 0.15
     share: float = 0.75  # of the episodes
+    joints: int = 6
 
-    def steps(self, key: Key, joints: int) -> Callable[[int], np.ndarray]:
+    def steps(self, key: Key) -> Callable[[int], np.ndarray]:
         """A function of t = 0, 1, ... (asked in order) that gives the noise (joints,) of that step of the episode."""
         keys = Keys.of([key]).fold("demonstration noise")
         on = bool(keys.fold("on").uniform(1)[0, 0] < self.share)
         pull, push = 1.0 - self.theta, self.sd * np.sqrt(1.0 - (1.0 - self.theta) ** 2)
-        x, block = np.zeros(joints), np.zeros((0, joints))
+        x, block = np.zeros(self.joints), np.zeros((0, self.joints))
 
         def at(t: int) -> np.ndarray:
             nonlocal x, block
             if not on:
                 return x
             if t % BLOCK == 0:
-                block = keys.fold(t // BLOCK).normal(BLOCK, joints)[0]
+                block = keys.fold(t // BLOCK).normal(BLOCK, self.joints)[0]
             x = pull * x + push * block[t % BLOCK]
             return x
 
         return at
 
 
-def told(world: World, rows: Sequence[int]) -> list[str]:
-    """What the world itself says the thought of this moment is: `geometry(rows)[i]["reasoning"]`."""
-    facts = world.geometry(rows)
-    if missing := [r for r, f in zip(rows, facts) if "reasoning" not in f]:
-        raise BadData(
-            f"the world's geometry of row {missing[0]} holds no 'reasoning'",
-            "the text of the present sub-step",
-            "pass thought=, a function of world and rows that gives one string a row",
-        )
-    return [str(f["reasoning"]) for f in facts]
+Thought = Callable[[Any, int], str]  # world, row -> the text that goes with this frame
+Labels = Callable[[Any, int], Mapping[str, np.ndarray]]  # world, row -> privileged targets of this frame by name
 
 
-Thought = Callable[[World, Sequence[int]], Sequence[str]]
+def no_labels(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
+    """None."""
+    return {}
+
+
+def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
+    """{"gaze": (2,)}: pixels in camera "front" of the thing that is wanted now, NaN where nothing is. From the
+    world's geometry: "target" is a row of "tiles", or -1."""
+    (facts,) = world.geometry([row])
+    if facts["target"] < 0:
+        return {"gaze": np.full(2, np.nan, np.float32)}
+    at = np.asarray(facts["tiles"])[facts["target"], :3]
+    return {"gaze": world.project(at[None], "front", [row])[0, 0]}
+
+
+def own_words(world: Teacher, row: int) -> str:
+    """What the world itself says."""
+    return world.reasoning(row)
 
 
 class _Row:
@@ -100,6 +112,7 @@ class _Row:
         self.action: list[np.ndarray] = []
         self.images: dict[str, list[np.ndarray]] = {}
         self.reasoning: list[str] = []
+        self.labels: dict[str, list[np.ndarray]] = {}
 
     def episode(self, success: bool) -> Episode:
         return Episode(
@@ -110,17 +123,19 @@ class _Row:
             reasoning=self.reasoning,
             success=success,
             key=self.key,
+            labels={name: np.stack(x) for name, x in self.labels.items()},
         )
 
 
 def demonstrate(
-    world: Disturbed,
+    world: Teacher,
     episodes: Sequence[tuple[int, Key]],
     done: Callable[[int, Episode], None],
     *,
     noise: Noise,
     rows: int,
-    thought: Thought = told,
+    thought: Thought = own_words,
+    labels: Labels = no_labels,
 ) -> None:
     """Runs the expert through numbered keys, `rows` worlds at a time, and hands each finished Episode to `done`.
 
@@ -136,11 +151,12 @@ def demonstrate(
             world.reset([key for _, _, key in begun], at)
             words = world.observe(at, cameras=()).text["instruction"]
             for (row, number, key), instruction in zip(begun, words):
-                running[row] = _Row(number, key, noise.steps(key, world.joints), instruction)
+                running[row] = _Row(number, key, noise.steps(key), instruction)
         at = sorted(running)
         seen = world.observe(at)
+        thoughts = [thought(world, row) for row in at]
+        marks = [labels(world, row) for row in at]
         command = np.asarray(world.expert(at), np.float32)
-        thoughts = thought(world, at)
         world.disturb(at, np.stack([running[row].noise(len(running[row].state)) for row in at]))
         outcome = world.step(command, at)
         for i, row in enumerate(at):
@@ -148,6 +164,8 @@ def demonstrate(
             now.state.append(seen.state[i, -1].copy())
             now.action.append(command[i].copy())
             now.reasoning.append(thoughts[i])
+            for name, mark in marks[i].items():
+                now.labels.setdefault(name, []).append(np.asarray(mark, np.float32))
             for role, pictures in seen.images.items():
                 now.images.setdefault(role, []).append(pictures[i, -1].copy())
             if outcome.done[i]:
@@ -176,13 +194,14 @@ def pending(writer: LeRobotWriter, keys: Sequence[Key]) -> list[tuple[int, Key]]
 
 
 def record_demonstrations(
-    world: Disturbed,
+    world: Teacher,
     keys: Sequence[Key],
     writer: LeRobotWriter,
     *,
     noise: Noise = Noise(),
     rows: int = 1,
-    thought: Thought = told,
+    thought: Thought = own_words,
+    labels: Labels = no_labels,
     console: Console | None = None,
 ) -> int:
     """Records those of `keys` that `writer` does not hold yet, in this process; returns how many were recorded.
@@ -197,38 +216,53 @@ def record_demonstrations(
 
         def done(number: int, episode: Episode) -> None:
             nonlocal count
-            stage(writer.path, number, episode, writer.spec)
+            stage(writer.path, number, episode, writer.layout)
             count += 1
             advance(len(keys) - len(todo) + count)
 
-        demonstrate(world, todo, done, noise=noise, rows=rows, thought=thought)
+        demonstrate(world, todo, done, noise=noise, rows=rows, thought=thought, labels=labels)
     writer.commit()
     return count
 
 
 def _work(
-    make: Callable[[], Disturbed],
+    make: Callable[[], Teacher],
     path: Path,
-    spec: Spec,
+    layout: Layout,
     episodes: list[tuple[int, Key]],
     noise: Noise,
     rows: int,
     thought: Thought,
-) -> None:
-    world = make()
-    world.spec.require(spec, "the world", f"dataset {path}")
-    demonstrate(world, episodes, lambda n, e: stage(path, n, e, spec), noise=noise, rows=rows, thought=thought)
+    labels: Labels,
+) -> tuple[str, str, str] | None:
+    """A worker's whole life; returns what a refusal says, which does not survive pickling as an exception."""
+    try:
+        world = make()
+        world.spec.require(layout.spec, "the world", f"dataset {path}")
+        demonstrate(
+            world,
+            episodes,
+            lambda number, episode: stage(path, number, episode, layout),
+            noise=noise,
+            rows=rows,
+            thought=thought,
+            labels=labels,
+        )
+    except Refusal as refusal:
+        return refusal.what, refusal.expected, refusal.do
+    return None
 
 
 def record_with_workers(
-    make: Callable[[], Disturbed],
+    make: Callable[[], Teacher],
     keys: Sequence[Key],
     writer: LeRobotWriter,
     *,
     workers: int = 2,
     noise: Noise = Noise(),
     rows: int = 1,
-    thought: Thought = told,
+    thought: Thought = own_words,
+    labels: Labels = no_labels,
     console: Console | None = None,
 ) -> int:
     """As `record_demonstrations`, in `workers` processes that each make their own world (`make`: a module's
@@ -241,7 +275,9 @@ def record_with_workers(
     ):
         shares = [todo[w::workers] for w in range(workers)]
         jobs = [
-            pool.submit(_work, make, writer.path, writer.spec, share, noise, rows, thought) for share in shares if share
+            pool.submit(_work, make, writer.path, writer.layout, share, noise, rows, thought, labels)
+            for share in shares
+            if share
         ]
         before, left = len(writer), set(jobs)
         numbers = {number for number, _ in todo}
@@ -251,6 +287,7 @@ def record_with_workers(
             advance(held + len(numbers & there))
             writer.commit(full=True)
         for job in jobs:
-            job.result()
+            if (refused := job.result()) is not None:
+                raise BadData(*refused)
     writer.commit()
     return len(todo)

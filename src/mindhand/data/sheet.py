@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from .files import replacing
-from .image import prepare
 from .lerobot_read import LeRobotReader
 
 GAP, LINE, LEAST = 6, 14, 96  # pixels; pictures are enlarged by a whole factor to at least LEAST on the sheet
@@ -18,7 +17,7 @@ PER_ROW = 6
 def contact_sheet(reader: LeRobotReader, path: Path | str, episodes: Sequence[int], columns: int = PER_ROW) -> Path:
     """Writes a PNG: a band for each of `episodes` and camera, `columns` evenly spaced frames from first to last.
 
-    Pictures went through the same `prepare` as in training and acting and are enlarged by whole factors only
+    Pictures are those of `LeRobotReader.seen`, as in training, and are enlarged by whole factors only
     (every pixel a square), each under its frame number; the band's captions are the instruction and, at that
     frame, the reasoning.
     """
@@ -47,7 +46,7 @@ def contact_sheet(reader: LeRobotReader, path: Path | str, episodes: Sequence[in
         )
         y += 3 * LINE
         for camera in reader.spec.cameras:
-            seen = prepare(reader.images(camera.role, index), camera)
+            seen = reader.seen(camera.role, index)
             side = zoom[camera.role]
             for i, picture in enumerate(seen):
                 big = picture.repeat(side, axis=0).repeat(side, axis=1)

@@ -1,0 +1,153 @@
+"""A recording that is killed: at every single step of an append and a commit, and at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from mindhand.core.errors import BadData
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.lerobot_stage import staged_files
+from mindhand.data.lerobot_write import LeRobotWriter
+from tests.data.make import make_episode, point_spec, write
+
+EXPECTED = 4  # episodes after a run that nobody kills
+
+
+def run_until(path: str, stop: int) -> None:
+    """Appends up to EXPECTED episodes, two a commit, and dies just before the `stop`-th change of a file's name."""
+    count = 0
+
+    def dying(function):
+        def wrapped(*args, **kwargs):
+            nonlocal count
+            if count == stop:
+                os._exit(9)
+            count += 1
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    os.replace, Path.unlink, shutil.rmtree = dying(os.replace), dying(Path.unlink), dying(shutil.rmtree)
+    finish(Path(path))
+
+
+def finish(path: Path) -> None:
+    """What a user runs, first or again."""
+    writer = LeRobotWriter(path, point_spec())
+    staged = writer.staged()
+    for number in range(len(writer), EXPECTED):
+        if number not in staged:
+            assert writer.append(make_episode(number)) == number
+        if number == 1:
+            writer.commit()
+    writer.finalize()
+
+
+def check(path: Path, allowed: tuple[int, ...]) -> int:
+    """A dataset that loads is whole: every episode it counts is the one that was recorded."""
+    reader = LeRobotReader(path)
+    assert len(reader.episodes) in allowed
+    for i in range(len(reader.episodes)):
+        assert reader.episode(i).action.tobytes() == make_episode(i).action.tobytes()
+        assert (reader.episode(i).images["front"] == make_episode(i).images["front"]).all()
+    return len(reader.episodes)
+
+
+def test_killed_at_every_step(tmp_path):
+    context = get_context("forkserver")
+    context.set_forkserver_preload(
+        ["mindhand.data.lerobot_read", "mindhand.data.lerobot_write", "PIL.PngImagePlugin", "pytest"]
+    )
+    seen = set()
+    for stop in range(200):
+        path = tmp_path / str(stop)
+        child = context.Process(target=run_until, args=(str(path), stop))
+        child.start()
+        child.join(60)
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == 9
+        if (path / "meta/info.json").exists():
+            seen.add(check(path, (2, EXPECTED)))
+        else:
+            with pytest.raises(BadData, match=r"never finalized|no meta/info\.json"):
+                LeRobotReader(path)
+            seen.add("refused")
+        finish(path)
+        assert check(path, (EXPECTED,))
+        assert not (path / "incoming").exists()
+        assert not list(path.rglob("*.part"))
+    else:
+        raise AssertionError("it never finished")
+    assert stop > 15
+    assert seen == {"refused", 2, EXPECTED}  # each of the three really happened
+    reference, resumed = LeRobotReader(path), LeRobotReader(tmp_path / "7")
+    assert resumed.fingerprint() == reference.fingerprint()
+
+
+APPENDING = """
+import sys
+from tests.data.make import make_episode, point_spec
+from mindhand.data.lerobot_write import LeRobotWriter
+writer = LeRobotWriter(sys.argv[1], point_spec(), file_mb=0.05)
+print("ready", flush=True)
+for number in range(len(writer) + len(writer.staged()), 100000):
+    writer.append(make_episode(number))
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+    path, root = tmp_path / "set", Path(__file__).parents[2]
+    counted = 0
+    for attempt in range(3):
+        child = subprocess.Popen([sys.executable, "-c", APPENDING, str(path)], cwd=root, stdout=subprocess.PIPE)
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.31 + 0.137 * attempt)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        reader = LeRobotReader(path)
+        assert len(reader.episodes) > counted  # it went on where it stopped
+        counted = len(reader.episodes)
+        for i in (0, counted // 2, counted - 1):
+            assert reader.episode(i).state.tobytes() == make_episode(i).state.tobytes()
+    with LeRobotWriter(path, point_spec()) as writer:
+        assert sorted(writer.staged()) == list(range(counted, counted + len(staged_files(path))))
+    assert len(LeRobotReader(path).episodes) >= counted
+
+
+def test_a_damaged_staged_file_is_recorded_again(tmp_path):
+    writer = LeRobotWriter(tmp_path / "set", point_spec())
+    for i in range(3):
+        writer.append(make_episode(i))
+    writer.close()
+    file = staged_files(tmp_path / "set")[1][1]
+    file.write_bytes(file.read_bytes()[:100])
+    writer = LeRobotWriter(tmp_path / "set", point_spec())
+    assert sorted(writer.staged()) == [0, 2]
+    with pytest.raises(BadData, match="episode 1 is missing and 1 later"):
+        writer.finalize()
+    assert len(LeRobotReader(tmp_path / "set").episodes) == 1
+
+
+def test_an_exception_keeps_what_was_staged(tmp_path):
+    def recording() -> None:
+        with LeRobotWriter(tmp_path / "set", point_spec()) as writer:
+            writer.append(make_episode(0))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        recording()
+    with pytest.raises(BadData, match="never finalized"):
+        LeRobotReader(tmp_path / "set")
+    assert write(tmp_path / "set", [make_episode(1)])
+    check(tmp_path / "set", (2,))
