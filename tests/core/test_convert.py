@@ -180,8 +180,6 @@ def test_the_state_is_asked_for_where_it_is_needed():
         ([Part("eef", "other", XYZ, "m")], [position()], [], "same quantity"),
         ([Part("turn", "other", ("r0",), "rad")], [rotation("yaw")], [], "same quantity"),
         ([rotation("yaw")], [Part("turn", "other", ("r0",), "rad")], [], "no rotation"),
-        ([rotation("axis_angle", "1")], [rotation("rot6d")], [], "unit '1' for a axis_angle"),
-        ([rotation("rot6d")], [rotation("quat_wxyz", "rad")], [], "unit 'rad' for a quat"),
         ([position()], [position(mode="relative")], [], "needs a state part"),
         ([position()], [position(mode="relative")], [position(mode="delta")], "not absolute"),
         ([position()], [position(mode="relative")], [position(frame="camera")], "frame"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData, SpecMismatch
-from mindhand.core.spec import ROTATION_SIZE, Camera, Part, Spec
+from mindhand.core.spec import ANGLES, ROTATION_SIZE, Camera, Part, Spec
 
 XYZ = ("x", "y", "z")
 POSITION = Part("eef", "position", XYZ, "m", "relative", "base")
@@ -30,7 +30,7 @@ def parts(draw) -> Part:
     mode = draw(st.sampled_from(["absolute", "delta", "relative"]))
     if kind == "rotation":
         how = draw(st.sampled_from(sorted(ROTATION_SIZE)))
-        unit = draw(st.sampled_from(["1", "rad", "deg"]))
+        unit = draw(st.sampled_from(["rad", "deg"])) if how in ANGLES else "1"
         return Part(name, kind, tuple(f"r{i}" for i in range(ROTATION_SIZE[how])), unit, mode, draw(words), how)
     names = tuple(draw(st.lists(words, min_size=1, max_size=3, unique=True)))
     units = {"position": ["m", "mm"], "joint": ["rad", "deg", "m"], "gripper": ["1", "m", "rad"], "other": ["N", ""]}
@@ -138,6 +138,8 @@ def test_where_things_lie():
         lambda: Part("p", "rotation", XYZ, "rad", frame="base", rotation="rot6d"),
         lambda: Part("p", "rotation", XYZ, "rad", frame="base", rotation="euler"),
         lambda: Part("p", "gripper", ("g",), "1"),
+        lambda: Part("p", "rotation", tuple("abc"), "1", frame="b", rotation="axis_angle"),
+        lambda: Part("p", "rotation", tuple("abcdef"), "rad", frame="b", rotation="rot6d"),
         lambda: Part("p", "gripper", ("g",), "1", polarity="up"),
         lambda: Camera("front", 8, 8, (16, 16)),
         lambda: Camera("front", 8, 8, (8, 8), 0.9),

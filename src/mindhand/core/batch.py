@@ -9,7 +9,7 @@ Letters: B rows of the prefix (images), Q questions a row, n tokens, T history, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -98,16 +98,21 @@ class Batch:
         return next(iter(self.text.values())).ids.shape[0] // self.questions
 
     def to(self, device: torch.device | str) -> Batch:
-        """A copy on `device`."""
+        """A copy on `device`; its contracts were checked when it was made."""
 
         def move(x):
             if isinstance(x, Tensor):
                 return x.to(device, non_blocking=True)
-            if isinstance(x, Text | Target):
-                return replace(x, **{f.name: move(getattr(x, f.name)) for f in fields(x)})
-            return {k: move(v) for k, v in x.items()} if isinstance(x, Mapping) else x
+            if isinstance(x, Mapping):
+                return {k: move(v) for k, v in x.items()}
+            if isinstance(x, Text | Target | Batch):
+                copy = object.__new__(type(x))
+                for f in fields(x):
+                    object.__setattr__(copy, f.name, move(getattr(x, f.name)))
+                return copy
+            return x
 
-        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
+        return move(self)
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import BadData
+
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """Names one episode: which protocol, which task in it, which index, which seed."""
+    """Names one episode: which protocol (no slash in it), which task, which index, which seed."""
 
     protocol: str
     task: str
     index: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if "/" in self.protocol:  # else two keys could print, and draw, alike
+            raise BadData(f"protocol '{self.protocol}' with a slash", "a plain name", "put the slash into the task")
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.task}/{self.index}/{self.seed}"
@@ -69,7 +75,7 @@ class Keys:
     def fold_each(self, words: Sequence[str | int]) -> Keys:
         """New keys, row i folded with `words[i]`: rows that are at different queries of their episodes."""
         if len(words) != len(self.rows):
-            raise ValueError(f"{len(words)} words for {len(self.rows)} keys: expected one a row")
+            raise BadData(f"{len(words)} words for {len(self.rows)} keys", "one a row", "fold each row's own word")
         return Keys(tuple(_digest(row, word) for row, word in zip(self.rows, words)))
 
     def repeat(self, samples: int) -> Keys:
@@ -79,6 +85,8 @@ class Keys:
     def uniform(self, *shape: int) -> np.ndarray:
         """(B, *shape) float64 in [0, 1)."""
         count = int(np.prod(shape, dtype=np.int64))
+        if not self.rows:
+            return np.zeros((0, *shape))
         raw = np.stack([np.random.Philox(key=np.frombuffer(r, np.uint64)).random_raw(count) for r in self.rows])
         return ((raw >> np.uint64(11)) * 2.0**-53).reshape(len(self), *shape)
 

@@ -25,6 +25,7 @@ ROTATION_SIZE = {
     "euler_xyz": 3,
     "yaw": 1,
 }
+ANGLES = {"axis_angle", "euler_xyz", "yaw"}  # rotations whose numbers are angles
 UNITS = {
     "position": ("m", "mm"),
     "joint": ("rad", "deg", "m"),
@@ -61,6 +62,12 @@ class Part:
                 f"part '{self.name}': {len(self.names)} dimensions for rotation '{self.rotation}'",
                 f"one of {ROTATION_SIZE}",
                 "name the convention and every dimension",
+            )
+        if self.kind == "rotation" and (self.unit != "1") != (self.rotation in ANGLES):
+            raise BadData(
+                f"part '{self.name}': rotation '{self.rotation}' in '{self.unit}'",
+                f"rad or deg for {sorted(ANGLES)}, '1' for the others",
+                "correct the unit",
             )
         if self.kind == "gripper" and self.polarity not in ("open", "closed"):
             raise BadData(f"gripper '{self.name}' has polarity '{self.polarity}'", "'open' or 'closed'", "state it")

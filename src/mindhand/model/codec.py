@@ -98,14 +98,34 @@ class ChunkCodec(nn.Module):
         return Code(torch.where(valid.unsqueeze(-1), out, torch.zeros_like(out)), valid)
 
     def decode(self, code: Code, state: Tensor | None) -> Decoded:
-        """Bounded to the ranges seen; a row that is not finite becomes the state it is relative to, and counts."""
+        """Bounded to the ranges seen. A row that is not finite, or no rotation, holds the measured state and counts."""
         middle, half = self._scale()
         x = code.values.float()
-        bad = ~torch.isfinite(x).flatten(1).all(1)
-        x = torch.where(bad.view(-1, 1, 1), torch.zeros_like(x), x.clamp(-1, 1)) * half + middle
+        x = x.clamp(-1, 1) * half + middle
+        bad = ~torch.isfinite(x).flatten(1).all(1) | self._no_rotation(x)
         assert state is not None
-        y = self._decode(x.cpu().numpy(), state[:, -1].cpu().numpy()).astype(np.float32)
-        return Decoded(y, code.valid.cpu().numpy(), bad.cpu().numpy().astype(np.int64))
+        held = self.hold(state[:, -1])
+        y = np.repeat(held[:, None], x.shape[1], 1)
+        if (good := ~bad.cpu().numpy()).any():
+            y[good] = self._decode(x[~bad].cpu().numpy(), state[~bad][:, -1].cpu().numpy())
+        return Decoded(y.astype(np.float32), code.valid.cpu().numpy(), (~good).astype(np.int64))
+
+    def _no_rotation(self, x: Tensor) -> Tensor:
+        """(B,): rows of which some step's rot6d is too short to be a rotation."""
+        bad = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+        for p in self.spec.action:
+            if p.kind == "rotation" and p.rotation == "rot6d":
+                a, b = x[..., self.spec.part(p.name)].split(3, -1)
+                bad |= (torch.linalg.cross(a, b).norm(dim=-1) < 1e-3).any(1)
+        return bad
+
+    def hold(self, state: Tensor) -> np.ndarray:
+        """The command that holds still: (B,A) from a measured state (B,S); parts the state lacks are zero."""
+        out = np.zeros((state.shape[0], self.size))
+        for p in self.spec.action:
+            if any(q.name == p.name and q.size == p.size for q in self.spec.state):
+                out[:, self.spec.part(p.name)] = state[:, self.spec.part(p.name, "state")].cpu().numpy()
+        return out
 
 
 class StateScale(nn.Module):

@@ -20,6 +20,7 @@ from torch import nn
 
 from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError, Refusal
+from mindhand.core.folder import exists
 from mindhand.core.keys import Keys
 
 from .progress import Meter
@@ -136,7 +137,7 @@ def _save(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage, step: int,
 
 
 def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float]:
-    if not folder.exists():
+    if not exists(folder):
         return 0, 0.0
     state = load_state(folder)
     if state["stage"] != stage.name:

@@ -1,0 +1,152 @@
+"""Robot frames as training rows: chunks of commands, the thought of their sub-step, and where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mindhand.core.batch import Batch, Target
+from mindhand.core.keys import Keys
+from mindhand.model.words import Words
+
+from .cache import FrameCache
+from .episodes import gather
+from .lerobot_read import LeRobotReader
+from .mixture import Mixture
+from .synthetic.collate import glyph_cells
+from .synthetic.samples import ImageText
+
+FRONT = "front"
+
+
+@dataclass(frozen=True)
+class RobotFrames:
+    """Frames of a dataset, ready to be batched. `horizon` H commands follow each; `camera` is the trunk's.
+
+    jitter: how far (pixels, each way) the hand's gaze is moved at random while it learns, so that it forgives the
+    pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it).
+    """
+
+    reader: LeRobotReader
+    cache: FrameCache
+    words: Words
+    horizon: int
+    camera: str = FRONT
+    jitter: float = 8.0
+    words_of: Callable[[str], str] = str
+
+    def chunks(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Actions (n,H,A) that follow global frames, and bool (n,H): False after the episode's end."""
+        end = self.reader.ends[np.searchsorted(self.reader.begins, index, "right") - 1]
+        return gather(self.reader.action, index, end, self.horizon)
+
+    def gaze(self, index: np.ndarray) -> np.ndarray:
+        """Pixels float32 (n,2) of the thing the thought speaks of, NaN where the dataset does not say."""
+        label = self.reader.label("gaze")
+        return np.full((len(index), 2), np.nan, np.float32) if label is None else label[index]
+
+    def thoughts(self, index: np.ndarray) -> list[str]:
+        """The text to be said at each frame."""
+        return [self.words_of(self.reader.reasoning(int(i))) for i in index]
+
+    def batch(
+        self,
+        index: np.ndarray,
+        keys: Keys,
+        samples: Sequence[ImageText] = (),
+        grid: tuple[int, int] = (8, 16),
+        kept: Any = None,
+    ) -> Batch:
+        """Robot rows, then image-text rows of one question each, in one batch (segments common, rows masked).
+
+        keys: one a robot row, for the gaze's jitter. kept: arrays "prompt" and "reasoning" (n,D) of `remember`
+        instead of pictures of the trunk and text.
+        """
+        n, m = len(index), len(samples)
+        reader = self.reader
+        images: dict[str, torch.Tensor] = {}
+        present: dict[str, torch.Tensor] = {}
+        for camera in reader.spec.cameras:
+            seen = torch.from_numpy(np.ascontiguousarray(self.cache.images(camera.role, index)))
+            on = torch.ones(n, dtype=torch.bool)
+            if m:
+                if camera.role == self.camera:
+                    more = torch.from_numpy(np.stack([s.image for s in samples]))
+                    extra = torch.ones(m, dtype=torch.bool)
+                else:  # a picture of a corpus has no wrist: absent, and masked everywhere
+                    more, extra = torch.zeros(m, *seen.shape[1:], dtype=torch.uint8), torch.zeros(m, dtype=torch.bool)
+                seen, on = torch.cat([seen, more]), torch.cat([on, extra])
+            images[camera.role], present[camera.role] = seen.unsqueeze(1), on
+
+        def padded(x: np.ndarray, fill: float = 0.0) -> torch.Tensor:
+            blank = np.full((m, *x.shape[1:]), fill, x.dtype)
+            return torch.from_numpy(np.concatenate([x, blank]) if m else x)
+
+        actions, valid = self.chunks(index)
+        gaze = self.gaze(index)
+        shift = (2 * keys.uniform(2) - 1).astype(np.float32) * self.jitter
+        known = padded(np.isfinite(gaze).all(-1), False)
+        targets = {
+            "gaze": Target(padded(gaze, np.nan), known),
+            "gaze/shift": Target(padded(shift), known),
+        }
+        text = {}
+        if kept is None:
+            asked = [s.questions[0] for s in samples]
+            text = {
+                "text": self.words.questions(
+                    [*(reader.instruction(int(i)) for i in index), *(q.question for q in asked)]
+                ),
+                "reasoning": self.words.answers([*self.thoughts(index), *(q.answer for q in asked)]),
+            }
+            if m:
+                glyphs = np.zeros((n + m, grid[0] * grid[1]), np.int64)
+                glyphs[n:] = [glyph_cells(s, grid) for s in samples]
+                there = torch.arange(n + m).unsqueeze(1).expand(-1, glyphs.shape[1]) >= n
+                targets["glyph"] = Target(torch.from_numpy(glyphs), there)
+        else:
+            ones = torch.ones(n, dtype=torch.bool)
+            targets |= {f"kept/{name}": Target(torch.from_numpy(kept[name]), ones) for name in ("prompt", "reasoning")}
+        return Batch(
+            order=(f"image/{self.camera}", *text),
+            images=images,
+            present=present,
+            text=text,
+            task=torch.cat([torch.ones(n, dtype=torch.int64), torch.zeros(m, dtype=torch.int64)]),
+            state=padded(reader.state[index]).unsqueeze(1),
+            actions=padded(actions),
+            action_valid=padded(valid, False),
+            episode=padded(reader.episode_index[index].astype(np.int64)),
+            step=padded(reader.frame_index[index].astype(np.int64)),
+            targets=targets,
+        )
+
+
+@dataclass(frozen=True)
+class RobotSource:
+    """Source: robot frames alone, or mixed with image-text. `corpus(step, row)` gives one image-text sample;
+    `kept` (arrays by row of `frames.cache.frames`) replaces the trunk's pass for a frozen VLM."""
+
+    frames: RobotFrames
+    mixture: Mixture
+    seed: int = 0
+    corpus: Callable[[int, int], ImageText] | None = None
+    kept: dict[str, np.ndarray] | None = None
+    grid: tuple[int, int] = (8, 16)
+
+    def batch(self, vla: Any, step: int) -> Batch:
+        """The batch of a step, a pure function of it."""
+        rows = self.mixture.rows(step)
+        robot = np.array([s.kind == "robot" for s in self.mixture.sets])[rows.set]
+        index = rows.index[robot]
+        samples = [self.corpus(step, i) for i in range(int((~robot).sum()))] if self.corpus is not None else []
+        kept = None
+        if self.kept is not None:
+            at = self.frames.cache.rows(index)
+            kept = {name: x[at] for name, x in self.kept.items()}
+        keys = Keys.seeded(len(index), self.seed, "robot", step)
+        return self.frames.batch(index, keys, samples, self.grid, kept)

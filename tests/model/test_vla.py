@@ -1,0 +1,214 @@
+"""The VLA wired from tiny real parts: trains, acts, refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mindhand.core.batch import Batch, Target
+from mindhand.core.errors import BadCheckpoint, BuildError, SpecMismatch
+from mindhand.core.keys import Key, Keys
+from mindhand.core.nouns import Observation
+from mindhand.core.seams import Policy
+from mindhand.core.spec import Camera, Part, Spec
+from mindhand.model.codec import ChunkCodec
+from mindhand.model.configs import expert_config
+from mindhand.model.expert import ActionExpert
+from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from mindhand.model.reasoner import WordsReasoner
+from mindhand.model.vla import VLA, remember
+
+from .tiny import vlm
+
+POSE = (
+    Part("tcp", "position", ("x", "y", "z"), "m", frame="base"),
+    Part("tool", "rotation", ("xx", "xy", "xz", "yx", "yy", "yz"), "1", frame="base", rotation="rot6d"),
+    Part("gripper", "gripper", ("open",), "1", polarity="open"),
+)
+SPEC = Spec("tiny", POSE, POSE, (Camera("front", 32, 32, (32, 32)), Camera("wrist", 16, 16, (16, 16))), 10.0)
+H = 4
+SIDES = {"front": 32, "wrist": 16}
+
+
+def pose(rng, *shape):
+    """Random poses with true rotations."""
+    x = rng.normal(size=(*shape, 10)).astype(np.float32) * 0.1
+    q, _ = np.linalg.qr(rng.normal(size=(*shape, 3, 3)))
+    x[..., 3:9] = np.swapaxes(q[..., :, :2], -1, -2).reshape(*shape, 6)
+    return x
+
+
+def batch(robot=(True, True), seed=0) -> Batch:
+    rng = np.random.default_rng(seed)
+    w = vlm().words
+    b = len(robot)
+    on = torch.tensor(robot)
+    state, actions = torch.from_numpy(pose(rng, b, 1)), torch.from_numpy(pose(rng, b, H))
+    gaze = torch.tensor([[20.0, 9.0]] * b)
+    gaze[~on] = float("nan")
+    return Batch(
+        order=("image/front", "text", "reasoning"),
+        images={r: torch.from_numpy(rng.integers(0, 255, (b, 1, n, n, 3), dtype=np.uint8)) for r, n in SIDES.items()},
+        present={"front": torch.ones(b, dtype=torch.bool), "wrist": on},
+        text={
+            "text": w.questions(["what is on the board?", "pick"][:b]),
+            "reasoning": w.answers(["3+4=7.", "take 7 left back."][:b]),
+        },
+        task=on.long(), state=state, actions=actions, action_valid=on.unsqueeze(1).expand(-1, H).clone(),
+        targets={"gaze": Target(gaze, on)},
+    )  # fmt: skip
+
+
+def build(seed=0, **changes) -> VLA:
+    torch.manual_seed(seed)
+    backbone = vlm(seed)
+    grid = backbone.see({"front": torch.zeros(1, 1, 3, 32, 32)})["front"].grid
+    parts = dict(
+        spec=SPEC,
+        backbone=backbone,
+        expert=ActionExpert(expert_config("test", action=10, horizon=H, state=10, trunk=32)),
+        codec=ChunkCodec(SPEC),
+        reasoner=WordsReasoner(lambda text: {"n": len(text)}, limit=5),
+        streams=[
+            WristEye(EyeConfig(16, 32, unshuffle=2, channels=8)),
+            Gaze(GazeConfig(32, grid[1:], (32, 32), 32, 16)),
+        ],
+    )
+    vla = VLA(**{**parts, **changes})
+    for p in vla.expert.parameters() if vla.expert is not None else ():
+        if p.ndim > 1:
+            torch.nn.init.normal_(p, std=p.shape[-1] ** -0.5)
+    if vla.codec is not None:
+        vla.codec.fit(iter([batch(seed=s) for s in range(5)]))
+    vla.state_scale.fit(torch.from_numpy(pose(np.random.default_rng(1), 50)))
+    return vla
+
+
+def observation(rows=2, seed=0) -> Observation:
+    rng = np.random.default_rng(seed)
+    return Observation(
+        images={r: rng.integers(0, 255, (rows, 1, n, n, 3), dtype=np.uint8) for r, n in SIDES.items()},
+        state=pose(rng, rows, 1),
+        text={"instruction": ("pick the right tile.",) * rows},
+        time=np.zeros((rows, 1)),
+        keys=tuple(Key("p", "t", i) for i in range(rows)),
+    )  # fmt: skip
+
+
+def test_losses_and_gradients_reach_what_they_should():
+    vla = build()
+    losses = vla.losses(batch(), Keys.seeded(2, "k"))
+    assert set(losses) == {"text", "action", "gaze"} and all(v.shape == (2,) for v in losses.values())
+    assert all(bool(torch.isfinite(v).all()) for v in losses.values())
+    losses["action"].mean().backward()
+    assert vla.backbone.embedding.weight.grad.abs().max() > 0  # the action loss flows into the VLM (no stop)
+    assert vla.streams[0].eye.out.weight.grad.abs().max() > 0 and vla.streams[1].eye.out.weight.grad.abs().max() > 0
+
+
+def test_an_image_text_row_changes_no_robot_loss():
+    """Losses are means such that the batch's mean is over supervised tokens, and over robot rows."""
+    vla = build()
+    both = vla.losses(batch(), Keys.seeded(2, "k"))
+    mixed = vla.losses(batch((True, False)), Keys.seeded(2, "k"))
+    assert float(mixed["action"][1]) == 0 and float(mixed["gaze"][1]) == 0
+    assert float(mixed["action"].mean()) == pytest.approx(float(both["action"][0]), rel=1e-5)
+    tokens = batch().text["reasoning"].supervised.sum(1)
+    per_token = both["text"] / 2 * tokens.sum() / tokens  # mean error of each row's tokens
+    assert float(both["text"].mean()) == pytest.approx(float((per_token * tokens).sum() / tokens.sum()), rel=1e-5)
+
+
+def test_questions_share_one_picture():
+    """Four questions packed on a picture: the same losses as four copies of the picture."""
+    vla = build(expert=None, codec=None, streams=())
+    w = vla.backbone.words
+    ask, say = ["what?", "pick", "tiles 1 7 4.", "take"], ["7", "3+4=7.", "left", "no"]
+    image = batch().images["front"][:1]
+    on = torch.ones(1, dtype=torch.bool)
+    text = {"text": w.questions(ask), "reasoning": w.answers(say)}
+    order, task = ("image/front", "text", "reasoning"), torch.zeros(4, dtype=torch.long)
+    packed = Batch(order, {"front": image}, {"front": on}, text, task, questions=4)
+    copies = Batch(order, {"front": image.expand(4, -1, -1, -1, -1)}, {"front": on.expand(4)}, text, task)
+    a, b = (vla.losses(x, Keys.seeded(1))["text"] for x in (packed, copies))
+    assert (a - b).abs().max() < 1e-5
+    ga, gb = (torch.autograd.grad(x.mean(), vla.backbone.embedding.weight)[0] for x in (a, b))
+    assert (ga - gb).abs().max() < 1e-5
+
+
+def test_acts_as_a_policy_and_depends_on_keys_alone():
+    vla = build().eval()
+    assert isinstance(vla, Policy)
+    obs = observation()
+    chunk, state = vla.act(obs, vla.start(obs.keys), want=("gaze",))
+    assert chunk.actions.shape == (2, H, 10) and len(chunk.reasoning) == 2 and chunk.extra["gaze"].shape == (2, 2)
+    again, _ = vla.act(obs, vla.start(obs.keys))
+    assert np.array_equal(chunk.actions, again.actions)
+    later, _ = vla.act(obs, state)  # the second query draws other noise
+    assert not np.array_equal(chunk.actions, later.actions)
+    alone, _ = vla.act(obs.rows([1]), vla.start(obs.keys[1:]))
+    assert np.allclose(alone.actions[0], chunk.actions[1], atol=1e-4)
+    proposals, _ = vla.propose(obs, vla.start(obs.keys), 3)
+    assert proposals.actions.shape == (2, 3, H, 10)
+
+
+def test_forced_thoughts_reach_the_hand():
+    vla = build().eval()
+    obs = observation()
+    said = [
+        vla.act(obs, {**vla.start(obs.keys), "forced": (text, text)})[0] for text in ("3+4=7.", "take 7 left back.")
+    ]
+    assert said[0].reasoning.texts == ("3+4=7.", "3+4=7.") and said[0].reasoning.fields["n"] == (6, 6)
+    assert not np.allclose(said[0].actions, said[1].actions)
+
+
+def test_remembered_thoughts_give_the_same_hand():
+    vla = build()
+    b = batch()
+    full = vla.losses(b, Keys.seeded(2, "k"))["action"]
+    kept = {
+        f"kept/{n}": Target(x.detach(), torch.ones(2, dtype=torch.bool)) for n, x in remember(vla.context(b)).items()
+    }
+    short = replace(b, order=("image/front",), text={}, targets={**b.targets, **kept})
+    vla.backbone.see = None  # must not be needed
+    assert (vla.losses(short, Keys.seeded(2, "k"))["action"] - full).abs().max() < 1e-5
+
+
+def test_codec_round_trip_and_floor():
+    vla = build()
+    b = batch(seed=3)
+    code = vla.codec.encode(b.actions, b.action_valid, b.state)
+    inside = code.values.abs().flatten(1).amax(1) <= 1
+    back = vla.codec.decode(code, b.state)
+    assert np.abs(back.actions - b.actions.numpy())[inside.numpy()].max(initial=0) < 1e-4
+    assert np.array_equal(back.errors, [0, 0])
+    broken = replace(code, values=torch.full_like(code.values, float("nan")))
+    held = vla.codec.decode(broken, b.state)
+    assert np.isfinite(held.actions).all() and np.array_equal(held.errors, [1, 1])
+    again = ChunkCodec(SPEC)
+    with pytest.raises(BadCheckpoint, match="no statistics"):
+        again.encode(b.actions, b.action_valid, b.state)
+    again.load_statistics(vla.codec.statistics())
+    assert torch.equal(again.encode(b.actions, b.action_valid, b.state).values, code.values)
+    with pytest.raises(BadCheckpoint, match="chunk-1"):
+        again.load_statistics({"codec": "other", "low": [0] * 10})
+
+
+def test_refusals():
+    vla = build()
+    with pytest.raises(BuildError, match="text"):
+        VLA(spec=SPEC, backbone=object(), expert=vla.expert, codec=vla.codec)
+    with pytest.raises(SpecMismatch, match="overhead"):
+        build(see=("overhead",))
+    obs = observation()
+    with pytest.raises(SpecMismatch, match="16x16"):
+        vla.act(replace(obs, images={"front": obs.images["wrist"]}, present={}), vla.start(obs.keys))
+    with pytest.raises(SpecMismatch, match="state of size"):
+        vla.act(replace(obs, state=obs.state[..., :4]), vla.start(obs.keys))
+
+
+def test_gaze_looks_where_it_points():
+    gaze = Gaze(GazeConfig(32, (4, 8), (64, 64), 16))
+    scores = torch.full((1, 32), -20.0)
+    scores[0, 2 * 8 + 5] = 20.0
+    assert gaze.centre(scores)[0].tolist() == pytest.approx([5.5 * 8, 2.5 * 16])
+    assert gaze.cell(torch.tensor([[44.0, 40.0], [-5.0, 900.0]])).tolist() == [21, 24]

@@ -1,0 +1,115 @@
+"""The loop: exact resume, freezing, stops, refusals."""
+
+import json
+import signal
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from mindhand.core.errors import BuildError
+from mindhand.train.loop import Stopped, train_stage
+from mindhand.train.muon import MuonAdamW, orthogonal
+from mindhand.train.progress import Meter
+from mindhand.train.stage import Optimiser, Stage
+from tests.model.test_vla import batch, build
+
+
+@dataclass(frozen=True)
+class Twenty:
+    """A source of twenty batches."""
+
+    def batch(self, vla, step):
+        return batch((True, step % 2 == 0), seed=step % 20)
+
+
+STAGE = Stage(
+    "both", Twenty(), 8, ("*",), {"text": 1.0, "action": 1.0, "gaze": 0.5}, Optimiser(warmup=2), seed=3
+)  # fmt: skip
+
+
+def weights(vla):
+    return {n: t.clone() for n, t in vla.state_dict().items()}
+
+
+def run(vla, stage, folder, **more):
+    return train_stage(vla, stage, folder, meter=Meter(quiet=True), **more)
+
+
+def test_learns(tmp_path):
+    vla = build()
+    stage = replace(STAGE, steps=60, optimiser=Optimiser(lr=5e-3, muon=0.02, warmup=3))
+    run(vla, stage, tmp_path)
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 60 and lines[-1]["action"] < 0.7 * lines[0]["action"]
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
+    """2N steps equal N steps, a stop by signal, and N more in a fresh process's objects."""
+    whole = build()
+    run(whole, STAGE, tmp_path / "whole")
+    part = build()
+
+    def ask(step, vla):
+        if step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="step 5 of 8"):
+        run(part, STAGE, tmp_path / "part", watch=ask)
+    fresh = build(seed=9)  # other weights: everything must come from the state
+    run(fresh, STAGE, tmp_path / "part")
+    a, b = weights(whole), weights(fresh)
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    run(fresh, STAGE, tmp_path / "part")  # a finished stage trains no further
+    assert all(torch.equal(a[n], t) for n, t in weights(fresh).items())
+    with pytest.raises(BuildError, match="stage 'both'"):
+        run(fresh, replace(STAGE, name="other"), tmp_path / "part")
+
+
+def test_patterns_freeze_the_rest(tmp_path):
+    vla = build()
+    before = weights(vla)
+    run(vla, replace(STAGE, train=("expert.*", "streams.*"), weights={"action": 1.0}), tmp_path)
+    moved = {n for n, t in weights(vla).items() if not torch.equal(t, before[n])}
+    assert moved and all(n.startswith(("expert.", "streams.")) for n in moved)
+    with pytest.raises(BuildError, match="matches no parameter"):
+        run(vla, replace(STAGE, train=("hand.*",)), tmp_path / "x")
+
+
+def test_unknown_and_broken_losses_are_refused(tmp_path):
+    with pytest.raises(BuildError, match="depth"):
+        run(build(), replace(STAGE, weights={"depth": 1.0}), tmp_path)
+    vla = build()
+    with torch.no_grad():
+        vla.expert.leave.weight.fill_(float("nan"))
+    with pytest.raises(BuildError, match="not finite at step 0"):
+        run(vla, STAGE, tmp_path / "nan")
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (3, 8, 8)])
+def test_muon_orthogonalises(shape):
+    x = orthogonal(torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
+    s = torch.linalg.svdvals(x)
+    assert float(s.min()) > 0.5 and float(s.max()) < 1.4
+
+
+def test_adam_half_equals_pytorch():
+    torch.manual_seed(0)
+    a = torch.nn.Linear(4, 3)
+    b = torch.nn.Linear(4, 3)
+    b.load_state_dict(a.state_dict())
+    mine = MuonAdamW([{"params": list(a.parameters()), "lr": 0.01}])
+    theirs = torch.optim.AdamW(b.parameters(), lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
+    x = torch.randn(5, 4)
+    for _ in range(5):
+        for m, o in ((a, mine), (b, theirs)):
+            o.zero_grad()
+            m(x).square().sum().backward()
+            o.step()
+    assert torch.allclose(a.weight, b.weight, atol=1e-6)
+
+
+def test_the_rate_warms_up_and_decays():
+    o = Optimiser(warmup=10, decay=0.5, floor=0.1)
+    assert o.rate(0, 100) == pytest.approx(0.1) and o.rate(30, 100) == 1.0
+    assert o.rate(75, 100) == pytest.approx(0.55) and o.rate(99, 100) < 0.13
