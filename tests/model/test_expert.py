@@ -8,7 +8,7 @@ import torch
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Expert, Inputs, Segment, StreamOut
-from mindhand.model.diffusion import SDE, Flow
+from mindhand.model.diffusion import SDE
 from mindhand.model.following import PLACES, Following
 
 from .tiny import expert, segments, vlm
@@ -128,7 +128,7 @@ def test_streams_condition_and_masked_tokens_do_not():
         hand.predict(replace(ctx, streams={"w": StreamOut((Segment("w", x[..., :5], on, pos),))}), n)
 
 
-@pytest.mark.parametrize("process", [None, Flow()])
+@pytest.mark.parametrize("process", ["diffusion", "flow"])
 def test_draws_are_keyed_and_share_a_prefix(process):
     hand = expert(process=process).eval()
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_draws_are_keyed_and_share_a_prefix(process):
 
 
 def test_flow_log_probabilities():
-    hand = expert(process=Flow())
+    hand = expert(process="flow")
     ctx = context()
     draw = hand.draw(ctx, 2, keys=Keys.seeded(2), sampler=SDE(count=4), want=("chain",))
     lp = hand.log_prob(ctx, draw)

@@ -16,7 +16,7 @@ from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
-from mindhand.model.reasoner import WordsReasoner
+from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.vla import VLA, remember
 
 from .tiny import vlm
@@ -69,7 +69,7 @@ def build(seed=0, **changes) -> VLA:
         backbone=backbone,
         expert=ActionExpert(expert_config("test", action=10, horizon=H, state=10, trunk=32)),
         codec=ChunkCodec(SPEC),
-        reasoner=WordsReasoner(lambda text: {"n": len(text)}, limit=5),
+        reasoner=WordsReasoner(ReasonerConfig(limit=5), lambda text: {"n": len(text)}),
         streams=[
             WristEye(EyeConfig(16, 32, unshuffle=2, channels=8)),
             Gaze(GazeConfig(32, grid[1:], (32, 32), 32, 16)),

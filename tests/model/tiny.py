@@ -28,12 +28,12 @@ def vlm(seed: int = 0) -> VLM:
     return model
 
 
-def expert(place: str = "latter", process=None, seed: int = 0, **changes) -> ActionExpert:
+def expert(place: str = "latter", seed: int = 0, **changes) -> ActionExpert:
     from dataclasses import replace
 
     torch.manual_seed(seed)
     config = expert_config("test", action=3, horizon=4, state=5, trunk=32)
-    made = ActionExpert(replace(config, place=place, **changes), *([process] if process else []))
+    made = ActionExpert(replace(config, place=place, **changes))
     for p in made.parameters():  # leave the zero start, so that every path carries something
         if p.ndim > 1:
             torch.nn.init.normal_(p, std=p.shape[-1] ** -0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ FLOOR = 1e-2  # smallest half range: a dimension that never moves must not be di
 VERSION = "chunk-1"  # the convention below, stored with the numbers
 
 
+@dataclass(frozen=True)
+class CodecConfig:
+    """Nothing to choose: ranges come from the data, conventions from the spec."""
+
+
 class ChunkCodec(nn.Module):
     """Absolute commands -> relative to the state measured at the chunk's start -> min-max to [-1, 1].
 
@@ -31,9 +36,9 @@ class ChunkCodec(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, config: CodecConfig = CodecConfig()):
         super().__init__()
-        self.spec = spec
+        self.spec, self.config = spec, config
         own = {p.name for p in spec.state}
 
         def relative(p: Part) -> Part:

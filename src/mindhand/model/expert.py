@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,10 @@ class ExpertConfig:
     heads: int = 16
     ratio: int = 4  # MLP
     place: Place = "latter"  # of reasoning-following
+    process: Literal["diffusion", "flow"] = "diffusion"  # (paper: diffusion)
+
+
+PROCESSES: dict[str, Diffusion | Flow] = {"diffusion": Diffusion(), "flow": Flow()}
 
 
 class Projector(nn.Module):
@@ -93,10 +98,10 @@ class Conditions:
 class ActionExpert(nn.Module):
     """Draws chunks by diffusion (default) or flow matching (core/seams.py, Expert)."""
 
-    def __init__(self, config: ExpertConfig, process: Diffusion | Flow = Diffusion()):  # noqa: B008 (frozen)
+    def __init__(self, config: ExpertConfig):
         super().__init__()
         c = self.config = config
-        self.process = process
+        self.process = PROCESSES[c.process]
         self.needs: frozenset[str] = frozenset({"text"})
         self.provides: frozenset[str] = frozenset({"draw"})
         self.prompt, self.thought = Projector(c.trunk), Projector(c.trunk)

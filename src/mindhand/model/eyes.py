@@ -29,6 +29,7 @@ class EyeConfig:
     pixels: int  # side of the picture
     width: int  # of the expert
     tokens: int = 2  # it becomes so many tokens
+    camera: str = "wrist"  # whose picture
     unshuffle: int = 4  # pixels a side that are folded into channels first
     channels: int = 64
 
@@ -65,10 +66,10 @@ class WristEye(nn.Module):
     to: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset()
 
-    def __init__(self, c: EyeConfig, camera: str = "wrist"):
+    def __init__(self, c: EyeConfig):
         super().__init__()
-        self.config, self.camera = c, camera
-        self.provides = frozenset({f"eye/{camera}"})
+        self.config, self.camera = c, c.camera
+        self.provides = frozenset({f"eye/{c.camera}"})
         self.eye = Eye(c)
 
     def start(self, rows: int) -> State:

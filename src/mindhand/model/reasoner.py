@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,13 @@ from mindhand.core.nouns import Observation, Reasoning
 from mindhand.core.seams import State, Turn
 
 from .words import SAY
+
+
+@dataclass(frozen=True)
+class ReasonerConfig:
+    """limit: tokens a thought may have."""
+
+    limit: int = 40
 
 
 class WordsReasoner:
@@ -22,13 +30,13 @@ class WordsReasoner:
     needs: frozenset[str] = frozenset({"text"})
     provides: frozenset[str] = frozenset({"reasoning"})
 
-    def __init__(self, parse: Callable[[str], Mapping[str, Any] | None], limit: int = 40):
-        self.parse, self.limit = parse, limit
+    def __init__(self, config: ReasonerConfig, parse: Callable[[str], Mapping[str, Any] | None]):
+        self.config, self.parse = config, parse
 
     def turns(self, sample: Mapping[str, Any]) -> list[Turn]:
         """One turn; `sample["reasoning"]` (strings) forces the text: interventions and teacher forcing."""
         given = sample.get("reasoning")
-        return [Turn(SAY, self.limit, given=None if given is None else tuple(given))]
+        return [Turn(SAY, self.config.limit, given=None if given is None else tuple(given))]
 
     def due(self, obs: Observation, state: State) -> np.ndarray:
         """Always."""

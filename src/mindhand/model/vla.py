@@ -33,6 +33,7 @@ from mindhand.core.seams import (
     Segment,
     State,
     Transform,
+    Turn,
     grid_position,
 )
 from mindhand.core.spec import Spec
@@ -41,6 +42,7 @@ from .codec import StateScale
 from .expert import is_reasoning, pooled
 from .trunk import Trunk
 from .vision import pixels
+from .words import SAY
 
 
 class VLA(nn.Module):
@@ -226,6 +228,20 @@ class VLA(nn.Module):
         streams = self.run_streams(inputs, trunk, state["streams"])
         state = {**state, "streams": {name: out.state for name, out in streams.items()}}
         return Context(trunk, streams, inputs, reasoning), state
+
+    @torch.inference_mode()
+    def answer(self, images: np.ndarray, questions: Sequence[Sequence[str]], limit: int = 24) -> list[list[str]]:
+        """Chat: uint8 pictures (B,h,w,3) of the first camera it sees, Q questions about each -> Q answers each."""
+        many = len(questions[0])
+        x = pixels(torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).to(self.device))
+        on = torch.ones(len(images), dtype=torch.bool, device=self.device)
+        segments, _ = self.image_segments(Inputs({self.see[0]: x}, {self.see[0]: on}, None))
+        trunk = self.backbone(segments).fork(many)
+        ask = self.backbone.words.questions([q for row in questions for q in row])
+        trunk = trunk.extend([self.backbone.text("text", ask.ids, ask.valid, trunk.end)])
+        keys = Keys.seeded(len(images) * many, "answer")
+        _, said = self.backbone.generate(trunk, [Turn(SAY, limit)], keys=keys)
+        return [said[i * many : (i + 1) * many] for i in range(len(images))]
 
     @torch.inference_mode()
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:

@@ -1,0 +1,115 @@
+"""A VLA to a checkpoint folder and back: parts by name, weights, statistics, spec, tokenizer, a smoke prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mindhand.core.checkpoint import load_checkpoint, load_into, save_checkpoint
+from mindhand.core.errors import BadCheckpoint
+from mindhand.core.nouns import Observation
+from mindhand.core.parts import Entry, Registry
+from mindhand.core.spec import Spec
+
+from .codec import ChunkCodec, CodecConfig
+from .expert import ActionExpert, ExpertConfig
+from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from .moe import Upcycle
+from .reasoner import ReasonerConfig, WordsReasoner
+from .vla import VLA
+from .vlm import VLM, VLMConfig
+from .words import Words
+
+PARTS = Registry()
+PARTS.add(Entry("vlm", VLMConfig, lambda config, *, words, **_: VLM(config, words)))
+PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(config)))
+PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
+PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
+PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
+PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
+PARTS.add(Entry("upcycle", Upcycle, lambda config, **_: config))
+NAMES: dict[type, str] = {
+    VLM: "vlm", ActionExpert: "action_expert", ChunkCodec: "chunk_codec", WordsReasoner: "words_reasoner",
+    WristEye: "wrist_eye", Gaze: "gaze", Upcycle: "upcycle",
+}  # fmt: skip
+
+
+def _stored(part: Any) -> dict[str, Any]:
+    name = getattr(part, "part_name", None) or NAMES.get(type(part))
+    if name is None:
+        raise BadCheckpoint(
+            f"a {type(part).__name__}, which no checkpoint can name",
+            "a part with `part_name`, registered under it",
+            "register it: model.store.PARTS.add(Entry(name, Config, build))",
+        )
+    return PARTS.describe(name, part if isinstance(part, Upcycle) else part.config)
+
+
+def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None) -> None:
+    """Write a checkpoint of the model, atomically. Training-only parts (objectives) are left out.
+
+    smoke: an observation whose prediction is stored, so that whoever loads it can tell that it still acts the same.
+    """
+    slots = {"backbone": vla.backbone, "expert": vla.expert, "codec": vla.codec, "reasoner": vla.reasoner}
+    config = {
+        "slots": {k: _stored(p) for k, p in slots.items() if p is not None},
+        "stacks": {
+            "streams": [_stored(s) for s in vla.streams],
+            "edits": [_stored(e) for e in vla.edits],
+        },
+        "see": list(vla.see),
+    }
+    tensors = {n: t for n, t in vla.state_dict().items() if not n.startswith("objectives.")}
+    save_checkpoint(
+        folder,
+        tensors=tensors,
+        config=config,
+        spec=vla.spec,
+        statistics=vla.statistics() or {"none": "no action head"},
+        files={"tokenizer.json": vla.backbone.words.to_bytes()},
+        smoke={} if smoke is None else smoke_arrays(vla, smoke),
+    )
+
+
+def smoke_arrays(vla: VLA, obs: Observation) -> dict[str, np.ndarray]:
+    """What the model predicts for an observation, as arrays."""
+    vla.eval()
+    chunk, _ = vla.act(obs, vla.start(obs.keys))
+    return {"actions": chunk.actions}
+
+
+def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) -> VLA:
+    """The model of a checkpoint. `given` is what code must bring: parse=, the reading of thoughts.
+
+    Raises BadCheckpoint or SpecMismatch, naming what and where, for anything but a whole folder of that spec.
+    """
+    found = load_checkpoint(folder, expect_spec)
+    words = Words.from_bytes(found.files["tokenizer.json"])
+    given = {"words": words, "spec": found.spec, "parse": lambda text: None, **given}
+
+    def build(stored: Mapping[str, Any]) -> Any:
+        return PARTS.build(stored, **given)
+
+    slots, stacks = found.config["slots"], found.config["stacks"]
+    vla = VLA(
+        spec=found.spec,
+        **{slot: build(stored) for slot, stored in slots.items()},
+        streams=[build(s) for s in stacks["streams"]],
+        edits=[build(e) for e in stacks["edits"]],
+        see=found.config["see"],
+    )
+    load_into(vla, found.tensors)
+    if "action" in found.statistics:
+        vla.load_statistics(found.statistics)
+    return vla.eval()
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """All weights of one module into another of the same shape, strictly."""
+    with torch.no_grad():
+        load_into(target, dict(source.state_dict()))
