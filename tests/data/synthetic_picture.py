@@ -7,13 +7,14 @@ import os
 import numpy as np
 
 from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
 from mindhand.data.synthetic.picture import Seen
 from mindhand.worlds.scene import AREA, MathsScene
 
 SIZE = 128
 
 
-def patches(scene: MathsScene) -> Seen:
+def patches(scene: MathsScene, keys: Keys | None = None) -> Seen:
     """Board characters in a row at the bottom, tiles above it where they lie."""
     image = np.full((SIZE, SIZE, 3), 90, np.uint8)
     board = tuple((20.5 + 12 * i, 110.5) for i in range(len(scene.board.text)))
@@ -29,14 +30,14 @@ def patches(scene: MathsScene) -> Seen:
     return Seen(image, board, tiles)
 
 
-def refuses(scene: MathsScene) -> Seen:
+def refuses(scene: MathsScene, keys: Keys | None = None) -> Seen:
     """A picture that cannot be made, for one equation in two."""
     if scene.equation.answer % 2:
         raise BadData("an odd answer", "an even one", "none: this is a test")
     return patches(scene)
 
 
-def dies(scene: MathsScene) -> Seen:
+def dies(scene: MathsScene, keys: Keys | None = None) -> Seen:
     """Ends a producer process at its first picture, but not this one."""
     if os.environ.get("SYNTHETIC_TEST_PARENT") != str(os.getpid()):
         os._exit(7)

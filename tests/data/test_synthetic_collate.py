@@ -24,7 +24,7 @@ from mindhand.worlds.scene import CELLS, cell_of, reasoning_text, sample_maths
 from .synthetic_picture import patches
 
 GRID = (8, 16)  # cells of the small VLM's stem: 16 pixels high, 8 wide
-CORPUS = pretraining(2, patches, steps=10, rows=8)
+CORPUS = pretraining(2, 10, rows=8, picture=patches)
 
 
 @cache

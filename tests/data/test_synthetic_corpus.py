@@ -29,7 +29,7 @@ from mindhand.data.synthetic.samples import (
 
 from .synthetic_picture import dies, patches, refuses
 
-CORPUS = pretraining(11, patches, steps=20, rows=3)
+CORPUS = pretraining(11, 20, rows=3, picture=patches)
 
 
 def same(a: list[ImageText], b: list[ImageText]) -> bool:
@@ -143,7 +143,7 @@ def test_nothing_outlives_a_training_that_ends_early(how, tmp_path):
             from tests.data.synthetic_picture import patches
 
             if __name__ == "__main__":
-                stream = Producers(pretraining(1, patches, 10, rows=2), 2)
+                stream = Producers(pretraining(1, 10, rows=2, picture=patches), 2)
                 next(stream)
                 print(*[p.pid for p, _ in stream._workers], stream._memory[0].name, flush=True)
                 for _ in stream:

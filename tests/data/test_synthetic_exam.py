@@ -61,7 +61,7 @@ def test_boards_are_examined_without_the_tiles_of_the_answer():
 
 def test_who_knows_everything_is_right_and_who_errs_is_wrong_where_he_errs():
     items = PAPER["K-dev"]
-    rows = x.take_exam(oracle(items), items, patches, rows=7)
+    rows = x.take_exam(oracle(items), items, picture=patches, rows=7)
     assert [r["key"] for r in rows] == [str(i.key) for i in items]
     assert all(r["right"] for r in rows)
     assert measure(rows, "right", "rate")[0].value == 1.0
@@ -72,13 +72,13 @@ def test_who_knows_everything_is_right_and_who_errs_is_wrong_where_he_errs():
             for qs, row in zip(asked, oracle(items)(images, asked))
         ]
 
-    for r in x.take_exam(errs, items, patches):
+    for r in x.take_exam(errs, items, picture=patches):
         assert r["right"] == ("answer" not in r["question"] or r["expected"] == "7")
 
 
 def test_answers_of_the_wrong_number_are_refused():
     with pytest.raises(BadData, match="one answer a question"):
-        x.take_exam(lambda images, asked: [row[:-1] for row in asked], PAPER["R"], patches)
+        x.take_exam(lambda images, asked: [row[:-1] for row in asked], PAPER["R"], picture=patches)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_guesser_gets_about_the_stated_chance():
     def guess(images, asked):
         return [[told.get(q, Counter("?")).most_common(1)[0][0] for q in row] for row in asked]
 
-    rows = x.take_exam(guess, x.exam("K-dev", 400, kinds, seed=2), patches)
+    rows = x.take_exam(guess, x.exam("K-dev", 400, kinds, seed=2), picture=patches)
     for kind in kinds:
         mine = [r for r in rows if r["kind"] == kind]
         assert abs(np.mean([r["right"] for r in mine]) - mine[0]["chance"]) < 0.09, kind

@@ -189,7 +189,7 @@ def test_four_questions_of_a_picture_differ_where_no_share_is_above_a_quarter():
 
 
 def test_the_curriculum_reads_first():
-    corpus = pretraining(0, patches, steps=100)
+    corpus = pretraining(0, 100, picture=patches)
     assert dict(corpus.mix.shares(24 / 100))["read"] == 0.35
     assert dict(corpus.mix.shares(25 / 100))["read"] == 0.10
     for kind in ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour"):
@@ -232,7 +232,7 @@ def leaks(corpus: DeskCorpus, allowed: set[str]) -> tuple[list[str], set[Equatio
     return found, spoken, count
 
 
-PRETRAINING = pretraining(3, patches, steps=5200)
+PRETRAINING = pretraining(3, 5200, picture=patches)
 
 
 def test_pretraining_never_speaks_of_x_and_speaks_of_all_else():
@@ -253,7 +253,7 @@ def test_every_fact_is_spoken_in_words_alone():
 
 
 def test_cotraining_speaks_of_r_and_c_only():
-    found, spoken, count = leaks(cotraining(3, patches, steps=5100), {"R", "C"})
+    found, spoken, count = leaks(cotraining(3, 5100, picture=patches), {"R", "C"})
     assert count >= 20_000
     assert not found
     assert spoken == {e for s in ("R", "C") for e in equations(s)}
@@ -261,7 +261,7 @@ def test_cotraining_speaks_of_r_and_c_only():
 
 def test_a_leak_would_be_seen():
     """The same search finds K in a corpus that has it, also where only words speak of it."""
-    found, _, _ = leaks(pretraining(3, patches, steps=50), {"R", "C"})
+    found, _, _ = leaks(pretraining(3, 50, picture=patches), {"R", "C"})
     assert found
     scene = sample_maths(Keys.seeded(1), "R")
     fact = q.make("calc", scene, Draw(Keys.seeded(1)), ("X",))
@@ -270,13 +270,16 @@ def test_a_leak_would_be_seen():
 
 
 def test_fonts_are_those_of_the_corpus():
-    for corpus, want in ((pretraining(1, patches, 300), {"R", "K"}), (cotraining(1, patches, 300), {"R"})):
+    for corpus, want in (
+        (pretraining(1, 300, picture=patches), {"R", "K"}),
+        (cotraining(1, 300, picture=patches), {"R"}),
+    ):
         boards = [corpus.scene(i, 0) for i in range(300)]
         assert {FONT[s.board.font] for s in boards} | {FONT[s.tile_font] for s in boards} == want
 
 
 def test_half_of_the_boards_cannot_be_answered_from_the_tiles():
-    corpus = pretraining(1, patches, 400)
+    corpus = pretraining(1, 400, picture=patches)
     bare = sum(
         not {t.digit for t in s.tiles} & set(s.equation.digits) for s in (corpus.scene(i, 0) for i in range(400))
     )

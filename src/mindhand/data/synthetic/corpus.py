@@ -14,7 +14,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import KNOWN, MathsScene, equations, sample_maths
 
 from .mix import COTRAIN, PRETRAIN, Mix
-from .picture import Picture, glyphs_of
+from .picture import Picture, front, glyphs_of
 from .questions import make
 from .samples import QA, ImageText, Pixel
 
@@ -27,17 +27,17 @@ class DeskCorpus:
     """Image-text samples without end.
 
     steps: length of the training, which the mix's curriculum is a share of; later steps keep its last phase.
-    rows: pictures a step. questions: asked about each. picture: who draws a scene (`desk_picture.front`).
+    rows: pictures a step. questions: asked about each. picture: who draws a scene.
     """
 
     seed: int
     splits: tuple[str, ...]
     fonts: tuple[str, ...]
     mix: Mix
-    picture: Picture
     steps: int
     rows: int = 32
     questions: int = 4
+    picture: Picture = front
 
     def __post_init__(self) -> None:
         if not self.splits or set(self.splits) - set(KNOWN):
@@ -75,7 +75,7 @@ class DeskCorpus:
     def sample(self, step: int, row: int) -> ImageText:
         """One sample, a pure function of (seed, step, row)."""
         scene = self.scene(step, row)
-        seen = self.picture(scene)
+        seen = self.picture(scene, self._keys(step, row).fold("picture"))
         return ImageText(seen.image, self.asked(step, row, scene, seen.tiles), glyphs_of(scene, seen))
 
     def batch(self, step: int) -> list[ImageText]:
@@ -83,11 +83,11 @@ class DeskCorpus:
         return [self.sample(step, row) for row in range(self.rows)]
 
 
-def pretraining(seed: int, picture: Picture, steps: int, rows: int = 32, questions: int = 4) -> DeskCorpus:
+def pretraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = front) -> DeskCorpus:
     """The corpus of VLM pretraining: all known classes and fonts, reading first."""
-    return DeskCorpus(seed, KNOWN, PRETRAIN_FONTS, PRETRAIN, picture, steps, rows, questions)
+    return DeskCorpus(seed, KNOWN, PRETRAIN_FONTS, PRETRAIN, steps, rows, questions, picture)
 
 
-def cotraining(seed: int, picture: Picture, steps: int, rows: int = 32, questions: int = 4) -> DeskCorpus:
+def cotraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = front) -> DeskCorpus:
     """The corpus that is mixed with robot data: classes R and C and the robot's fonts only, on boards and in words."""
-    return DeskCorpus(seed, COTRAIN_SPLITS, COTRAIN_FONTS, COTRAIN, picture, steps, rows, questions)
+    return DeskCorpus(seed, COTRAIN_SPLITS, COTRAIN_FONTS, COTRAIN, steps, rows, questions, picture)

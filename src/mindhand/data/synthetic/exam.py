@@ -21,7 +21,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.scene import SPLITS, MathsScene, equations, sample_maths
 
-from .picture import Picture
+from .picture import Picture, front
 from .questions import ABOUT_BOARD, KINDS, PHRASES, Asked, ask, ask_fact, word
 from .samples import QA
 
@@ -124,12 +124,14 @@ def _sheets(items: Sequence[Item], rows: int) -> Iterator[list[list[Item]]]:
         yield from (run[i : i + rows] for i in range(0, len(run), rows))
 
 
-def take_exam(answer_fn: AnswerFn, items: Sequence[Item], picture: Picture, rows: int = 32) -> list[dict[str, Any]]:
+def take_exam(
+    answer_fn: AnswerFn, items: Sequence[Item], *, picture: Picture = front, rows: int = 32
+) -> list[dict[str, Any]]:
     """Ask every item and grade it: one row an item, with the columns of core/record.py ("key"; write the rate of
     "right" with chance="chance"). At most `rows` pictures are shown at once."""
     out = []
     for sheet in _sheets(items, rows):
-        images = np.stack([picture(scene[0].scene).image for scene in sheet])
+        images = np.stack([picture(scene[0].scene, None).image for scene in sheet])
         asked = [[item.qa.question for item in scene] for scene in sheet]
         answers = answer_fn(images, asked)
         if [len(a) for a in answers] != [len(a) for a in asked]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mindhand.core.keys import Keys
+from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import MathsScene
 
 from .samples import Pixel, board_class, tile_class
+
+if TYPE_CHECKING:
+    from mindhand.worlds.desk.render import Mark
+
+SHAKEN, ARMED = 0.5, 0.5  # shares of the corpus: camera and lamp moved a little; the arm over the table
+TOOL = ((-0.2, 0.1), (-0.13, 0.11), (0.03, 0.2), (-0.5, 0.5))  # where it may be then: x, y, z (m), yaw (rad)
+HIDDEN = 0.1  # a character is hidden when more of its box than this looks different with the arm there
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +31,9 @@ class Seen:
     tiles: tuple[Pixel, ...]
 
 
-Picture = Callable[[MathsScene], Seen]  # a module-level function, so that producer processes can be given it
+# (scene, one key row or None) -> what is seen; with None exactly the view that an episode begins with, otherwise a
+# variation that is a pure function of both. A module-level function, so that producer processes can be given it.
+Picture = Callable[[MathsScene, Keys | None], Seen]
 
 
 def glyphs_of(scene: MathsScene, seen: Seen) -> tuple[tuple[int, float, float], ...]:
@@ -29,3 +41,37 @@ def glyphs_of(scene: MathsScene, seen: Seen) -> tuple[tuple[int, float, float], 
     board = [(board_class(c), *p) for c, p in zip(scene.board.text, seen.board, strict=True)]
     tiles = [(tile_class(t.digit), *p) for t, p in zip(scene.tiles, seen.tiles, strict=True)]
     return (*board, *tiles)
+
+
+def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> bool:
+    """Whether any character can be seen in picture `before` and not in `after`, both uint8 (h,w,3)."""
+    changed = (before != after).any(-1)
+    for m in marks:
+        top, left = max(0, int(m.v - m.height / 2)), max(0, int(m.u - m.width / 2))
+        box = changed[top : int(m.v + m.height / 2) + 1, left : int(m.u + m.width / 2) + 1]
+        if box.mean() > HIDDEN:
+            return True
+    return False
+
+
+def front(scene: MathsScene, keys: Keys | None = None) -> Seen:
+    """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
+    is over the table where it was to be in half of them and hides nothing."""
+    from mindhand.worlds.desk.render import render_scene
+
+    jitter = tool = None
+    if keys is not None:
+        draw = Draw(keys.fold("front"))
+        jitter = keys if draw.chance(SHAKEN) else None
+        tool = tuple(draw.uniform(*span) for span in TOOL) if draw.chance(ARMED) else None
+    seen = render_scene(scene, jitter=jitter)
+    if tool is not None:
+        armed = render_scene(scene, jitter=jitter, tcp=tool)
+        if not hides(seen.image, armed.image, seen.marks):
+            seen = armed
+    places = {(m.where, m.index): (m.u, m.v) for m in seen.marks}
+    return Seen(
+        seen.image,
+        tuple(places["board", k] for k in range(len(scene.board.text))),
+        tuple(places["tile", k] for k in range(len(scene.tiles))),
+    )

@@ -31,14 +31,26 @@ _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 _SHM = Path("/dev/shm")
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C reaches the whole group of processes, and only the reader may answer it, by closing the pipes. What is
+    started in here has never heard of it: ignoring it later would be too late for the seconds of importing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _slot(memory: SharedMemory, slot: int, rows: int, shape: tuple[int, ...]) -> np.ndarray:
     size = rows * int(np.prod(shape))
     return np.ndarray((rows, *shape), np.uint8, memory.buf, offset=slot * size)
 
 
 def _work(corpus: DeskCorpus, start: int, stride: int, name: str, shape: tuple[int, ...], pipe: Connection) -> None:
-    # Ctrl-C reaches the whole group of processes; only the reader answers it, by closing the pipes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory = SharedMemory(name)
     try:
         for step in itertools.count(start, stride):
@@ -102,7 +114,8 @@ class Producers:
             mine, theirs = context.Pipe()
             arguments = (self.corpus, self.step + w, workers, self._memory[0].name, self._shape, theirs)
             process = context.Process(target=_work, args=arguments, daemon=True, name=f"producer {w}")
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
             self._workers.append((process, mine))
             for slot in range(w * DEPTH, (w + 1) * DEPTH):

@@ -22,7 +22,8 @@ from .samples import QA, Pixel
 PHRASES: dict[str, tuple[str, ...]] = {
     "read": ("what is on the board?", "read the board", "what does the board say?", "say what is on the board"),
     "solve": (
-        "solve the board", "read and solve the board", "read the board and say its answer", "solve what is on the board",
+        "solve the board", "read and solve the board", "read the board and say its answer",
+        "solve what is on the board",
     ),
     "answer": ("what is the answer?", "say the answer", "what is the answer to the board?", "answer the board"),
     "calc": ("what is {}?", "how much is {}?", "say the answer to {}", "{}=?"),

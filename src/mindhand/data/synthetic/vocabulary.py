@@ -18,7 +18,7 @@ from mindhand.worlds.scene import (
     ROWS,
     reasoning_text,
     sample_maths,
-)  # fmt: skip
+)
 
 from .questions import KINDS, NONE, PHRASES, make
 

@@ -1,0 +1,71 @@
+"""The corpus on the real desk: where the marks are there is ink, nothing is hidden, everything is a pure function."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mindhand.core.keys import Keys
+from mindhand.data.synthetic.collate import glyph_cells
+from mindhand.data.synthetic.corpus import cotraining, pretraining
+from mindhand.data.synthetic.picture import front, hides
+from mindhand.data.synthetic.producers import Producers
+from mindhand.worlds.desk.render import render_scene
+from mindhand.worlds.scene import INKS, sample_maths
+
+CORPUS = pretraining(4, steps=40, rows=10)
+BATCH = CORPUS.batch(30)
+
+
+def test_there_is_ink_where_the_marks_are():
+    for sample, scene in ((s, CORPUS.scene(30, r)) for r, s in enumerate(BATCH)):
+        inks = [scene.board.ink] * len(scene.board.text) + [t.ink for t in scene.tiles]
+        for (_, u, v), ink in zip(sample.glyphs, inks, strict=True):
+            near = sample.image[int(v) - 4 : int(v) + 5, int(u) - 4 : int(u) + 5].astype(int)
+            # the ink's colour, as bright as the lamp makes it, is nearer here than anywhere on a bare table
+            bare = np.abs(near[0, 0] - INKS[ink]).sum()
+            assert np.abs(near - INKS[ink]).sum(-1).min() < max(150, bare)
+            assert np.ptp(near.sum(-1)) > 60
+
+
+def test_glyphs_rarely_share_a_cell():
+    found = [(np.count_nonzero(glyph_cells(s, (8, 16))), len(s.glyphs)) for s in BATCH]
+    seen, all_of_them = map(sum, zip(*found))
+    assert seen >= 0.97 * all_of_them
+
+
+def test_an_arm_that_hides_a_tile_is_seen_to_do_so():
+    scene = sample_maths(Keys.seeded(1, "arm"), "R")
+    empty = render_scene(scene)
+    tile = scene.tiles[0]
+    over = render_scene(scene, tcp=(tile.x, tile.y, 0.04, 0.0))
+    aside = render_scene(scene, tcp=(-0.06, -0.115, 0.2, 0.0))
+    assert hides(empty.image, over.image, empty.marks)
+    assert not hides(empty.image, empty.image, empty.marks)
+    assert (aside.image != empty.image).any()
+    blank = np.zeros_like(empty.image)
+    for mark in empty.marks:  # every single one counts
+        assert hides(empty.image, blank, (mark,))
+
+
+def test_pictures_vary_with_their_key_only():
+    scene = CORPUS.scene(3, 0)
+    keys = [Keys.seeded(1, "look", i) for i in range(12)]
+    first = [front(scene, k) for k in keys]
+    again = [front(scene, k) for k in keys[::-1]][::-1]
+    assert all(np.array_equal(a.image, b.image) and a.tiles == b.tiles for a, b in zip(first, again))
+    assert len({a.image.tobytes() for a in first}) > 6
+    plain = front(scene)
+    assert np.array_equal(plain.image, render_scene(scene).image)
+    # half of them are not shaken, half of those have no arm
+    assert 0 < sum(a.image.tobytes() == plain.image.tobytes() for a in first) < 9
+
+
+def test_a_producer_renders_the_same_pictures():
+    corpus = cotraining(1, steps=10, rows=4)
+    with Producers(corpus, 1) as stream:
+        made = [next(stream) for _ in range(2)]
+    for step, batch in enumerate(made):
+        for a, b in zip(batch, corpus.batch(step), strict=True):
+            assert np.array_equal(a.image, b.image)
+            assert a.questions == b.questions
+            assert a.glyphs == b.glyphs
