@@ -24,11 +24,14 @@ MAX_TILES = TILES[1]
 LABEL = (64, 76)  # pixels: width, height of a tile's label
 BOARD = (256, 74)
 BOARD_HALF = (0.172, 0.05)
+BOARD_THICK = 0.002
 BOARD_POS, BOARD_TILT = (0.0, -0.243, 0.026), np.radians(25.0)  # leaning back 65 degrees
 PLATE = 0.002  # thickness of the tray's plates
 SLACK, RIM, RIM_TOP = 0.005, 0.003, 0.004  # clearance a side, half width and height of the rims
 REST = TILE[2] / 2  # height of a tile's centre on the table
+LABEL_HALF, LABEL_TOP = (TILE[0] / 2 - 0.0015, TILE[1] / 2 - 0.0015), REST + 0.0003
 FRONT_EYE, FRONT_LOOK, FRONT_FOVY = (0.0, -0.75, 0.86), (0.0, -0.088, 0.012), 21.0
+LAMP, LIGHT = (-0.25, 0.35, -1.0), 0.42  # direction; brightness of the lamp and of the ambient light
 STATIC, TILE_BITS, ARM_BITS = (1, 14), (2, 15), (4, 3)  # contype, conaffinity: the arm does not meet itself
 CAMERAS = {"front": "front", "wrist": f"{ARM}/wrist"}
 PLACE_COLOURS = ((0.20, 0.42, 0.80, 1), (0.94, 0.55, 0.16, 1))  # first digit blue, second orange
@@ -74,8 +77,8 @@ def _tile(spec: mujoco.MjSpec, k: int) -> None:
     _material(spec, f"label{k}", LABEL)
     # A texture is projected along a box's local z, so a label is a thin box of its own that touches nothing.
     body.add_geom(
-        name=f"label{k}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=[0, 0, REST + 0.00015], mass=0, material=f"label{k}",
-        size=[TILE[0] / 2 - 0.0015, TILE[1] / 2 - 0.0015, 0.00015], contype=0, conaffinity=0,
+        name=f"label{k}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=[0, 0, LABEL_TOP - 0.00015], mass=0,
+        material=f"label{k}", size=[*LABEL_HALF, 0.00015], contype=0, conaffinity=0,
     )  # fmt: skip
 
 
@@ -94,15 +97,15 @@ def make_spec(size: int = 128) -> mujoco.MjSpec:
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 0
     spec.visual.quality.numslices, spec.visual.quality.numstacks = 12, 6
-    spec.visual.headlight.ambient = [0.42] * 3
+    spec.visual.headlight.ambient = [LIGHT] * 3
     spec.visual.headlight.diffuse = [0.35] * 3
     spec.visual.headlight.specular = [0.0] * 3
     spec.visual.map.znear, spec.visual.map.zfar = 0.005, 10.0
 
     world = spec.worldbody
     world.add_light(
-        name="lamp", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0.3, -0.5, 1.5], dir=[-0.25, 0.35, -1.0],
-        diffuse=[0.42] * 3, ambient=[0.0] * 3, specular=[0.0] * 3, castshadow=False,
+        name="lamp", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0.3, -0.5, 1.5], dir=LAMP,
+        diffuse=[LIGHT] * 3, ambient=[0.0] * 3, specular=[0.0] * 3, castshadow=False,
     )  # fmt: skip
     world.add_geom(
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], rgba=[0.55, 0.45, 0.36, 1],
@@ -111,7 +114,7 @@ def make_spec(size: int = 128) -> mujoco.MjSpec:
     _tray(spec)
     _material(spec, "board", BOARD)
     lean = [np.cos(BOARD_TILT / 2), np.sin(BOARD_TILT / 2), 0, 0]
-    _static(spec, BOARD_POS, (*BOARD_HALF, 0.002), (1, 1, 1, 1), material="board", quat=lean, name="board")
+    _static(spec, BOARD_POS, (*BOARD_HALF, BOARD_THICK), (1, 1, 1, 1), material="board", quat=lean, name="board")
     for k in range(MAX_TILES):
         _tile(spec, k)
     add_arm(spec, ARM, ARM_POS, 0.0, ARM_BITS)

@@ -87,6 +87,14 @@ def label(digit: int, font: str, face: str, ink: str) -> np.ndarray:
     return canvas
 
 
+def label_box(digit: int, font: str) -> tuple[float, float, float, float]:
+    """The ink box of a label's digit, (left, top, right, bottom) as fractions of the label."""
+    ink = glyph(font, str(digit), LABEL_DIGIT, 0)
+    left, top = LABEL[0] / 2 + ink.left, LABEL[1] / 2 + ink.top
+    right, bottom = left + ink.cover.shape[1], top + ink.cover.shape[0]
+    return left / LABEL[0], top / LABEL[1], right / LABEL[0], bottom / LABEL[1]
+
+
 def tile_label(tile: Tile, font: str) -> np.ndarray:
     """The label of a tile of a scene."""
     return label(tile.digit, font, tile.face, tile.ink)

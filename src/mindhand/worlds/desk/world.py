@@ -35,6 +35,8 @@ LIMITS = {1: 200, 2: 340}  # control steps allowed, by digits of the answer
 JOINT_STEP = np.pi * SECONDS  # rad a control step: the arm's top speed
 GRIPPER_STEP = 0.34  # a faster close drives the pads into a tile
 WORKSPACE = ((0.08, 0.62), (-0.40, 0.40), (0.009, 0.45))  # TCP x, y, z in arm_base
+ACTION_LOW = np.array([low for low, _ in WORKSPACE] + [-1.0] * 6 + [0.0], np.float32)  # what a random policy spans
+ACTION_HIGH = np.array([high for _, high in WORKSPACE] + [1.0] * 6 + [1.0], np.float32)
 START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
 
 _POSE = (
@@ -213,7 +215,7 @@ class DeskWorld:
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
         """Privileged geometry, table frame: tiles (n,4) x y z yaw, digits (n,), tcp (3,), tool (3,3), joints (6,),
-        gripper, places (2,2), target (index of the tile now wanted, -1 when done)."""
+        gripper, target (index of the tile now wanted, -1 when done)."""
         return [self._geometry(r) for r in rows]
 
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""Drivers that must not succeed: what the world's judge is tested and measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+
+from mindhand.core.keys import Key, Keys
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.scene import AREA, PLACES, MathsScene
+
+from .expert import Expert
+from .judge import NEAR, SHUT, Judge
+from .kinematics import to_rot6d, tool_down
+from .stage import Stage
+from .world import DeskWorld
+
+
+class Stubborn(Expert):
+    """An expert that puts the tiles of `order` into the places in turn, whatever the board says."""
+
+    def __init__(self, keys: Keys, order: Sequence[int]):
+        super().__init__(keys)
+        self.order, self.done = list(order), []
+
+    def act(self, stage: Stage, judge: Judge, step: int) -> np.ndarray:
+        """As `Expert.act`, with its own belief about what is wanted and done."""
+        left = self.order[len(self.done) :]
+        if left and stage.gripper > SHUT:
+            x, y, z = stage.positions[left[0]].tolist()
+            px, py = PLACES[len(self.done)]
+            if max(abs(x - px), abs(y - py)) < NEAR and z < 0.014:
+                self.done.append(left.pop(0))
+        scene = SimpleNamespace(candidates=lambda *_: tuple(left[:1]))
+        belief = SimpleNamespace(
+            scene=scene, rest=judge.rest, success=False, taken=self.done, placed=len(self.done), digits=self.order
+        )
+        return super().act(stage, belief, step)
+
+
+def insist(world: DeskWorld, row: int, order: Sequence[int]) -> Stubborn:
+    """Let `world.expert` of this row place the tiles of `order`, until the row is reset. Not kept in snapshots."""
+    driver = Stubborn(Keys.of([world.observe([row], ()).keys[0]]), order)
+    world._row(row).expert = driver
+    return driver
+
+
+def wrong_order(scene: MathsScene, keys: Keys) -> tuple[int, ...]:
+    """Tiles to place whose first digit is wrong: any that does not serve, the second as the answer has it."""
+    unfit = [k for k, t in enumerate(scene.tiles) if t.digit != scene.equation.digits[0]]
+    first = Draw(keys.fold("wrong")).pick(unfit)
+    return (first, *(k for k in scene.order()[1:] if k != first))
+
+
+class Wanderer:
+    """Random: the tool, pointing down, wanders between places over the tiles and the tray, gripper at random."""
+
+    def __init__(self, key: Key):
+        self._draw, self._left, self._action = Draw(Keys.of([key]).fold("wander")), 0, np.zeros(10)
+
+    def act(self) -> np.ndarray:
+        """The next action (10,)."""
+        if self._left == 0:
+            d = self._draw
+            x, y = d.uniform(*AREA[0]), d.uniform(PLACES[0][1], AREA[1][1])
+            position = np.array([x, y, d.uniform(0.011, 0.08)]) - Stage.base
+            self._action = np.concatenate([position, to_rot6d(tool_down(d.uniform(-0.5, 0.5))), [d.uniform()]])
+            self._left = 4 + d.index(17)
+        self._left -= 1
+        return self._action
