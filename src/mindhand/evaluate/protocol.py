@@ -1,0 +1,116 @@
+"""A protocol: everything that decides an evaluation's number apart from the policy, frozen under a name and version.
+
+Two numbers may be compared where name and version agree. Whoever changes a field here raises the version: the
+version is in every episode's Key, so other scenes are drawn and old rows cannot be taken for new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Key
+from mindhand.core.spec import Camera, Spec
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """tasks: as the world names them. episodes: of each task. steps: control steps after which time is up. replan:
+    actions carried out before the policy is asked again. rows: the fixed batch the policy is asked for. images:
+    what the policy sees, exactly. seed: of all keys. success: the rule, in words, for the report."""
+
+    name: str
+    version: int
+    tasks: tuple[str, ...]
+    episodes: int
+    steps: int
+    replan: int
+    rows: int
+    images: tuple[Camera, ...]
+    success: str
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.version, self.episodes, self.steps, self.replan, self.rows) < 1 or not self.tasks:
+            raise BadData(
+                f"protocol '{self.name}' with a count below 1 or no task", "counts of at least 1", "correct it"
+            )
+        if len(set(self.tasks)) != len(self.tasks):
+            raise BadData(f"protocol '{self.name}' names a task twice", "each task once", "remove one")
+
+    @property
+    def id(self) -> str:
+        """ "name-version": what keys and reports call it."""
+        return f"{self.name}-{self.version}"
+
+    def only(self, *tasks: str, episodes: int | None = None) -> Protocol:
+        """Some of its tasks, or fewer episodes of each: the same episodes, so the same numbers for those. More
+        episodes than the protocol has are refused."""
+        if unknown := set(tasks) - set(self.tasks):
+            raise BadData(f"protocol {self.id} has no task {sorted(unknown)}", f"some of {list(self.tasks)}", "choose")
+        if episodes is not None and not 1 <= episodes <= self.episodes:
+            raise BadData(f"{episodes} episodes of {self.id}", f"1 to {self.episodes}", "or raise its version")
+        return replace(
+            self, tasks=tuple(t for t in self.tasks if t in tasks or not tasks), episodes=episodes or self.episodes
+        )
+
+    def require(self, spec: Spec) -> None:
+        """Refuse a world whose pictures are not the protocol's."""
+        if spec.cameras != self.images:
+            raise BadData(
+                f"protocol {self.id} is defined for {[asdict(c) for c in self.images]}, "
+                f"the world shows {[asdict(c) for c in spec.cameras]}",
+                "the same cameras: a change of resolution or resize is another protocol",
+                "build the world with the protocol's cameras",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and dictionaries."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Protocol:
+        """The inverse of `to_json`."""
+        try:
+            images = tuple(Camera(**{**c, "source": tuple(c["source"])}) for c in data["images"])
+            return Protocol(**{**data, "tasks": tuple(data["tasks"]), "images": images})
+        except (KeyError, TypeError) as error:
+            raise BadData(f"not a protocol: {error}", "the fields of Protocol", "write it again") from error
+
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change with any field."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def keys(protocol: Protocol) -> list[Key]:
+    """The episodes of a protocol, task by task. With fewer episodes or tasks they are a part of the same list."""
+    return [Key(protocol.id, task, i, protocol.seed) for task in protocol.tasks for i in range(protocol.episodes)]
+
+
+MATHS = Protocol(
+    name="maths-matching",
+    version=1,
+    tasks=tuple(f"maths_matching/{split}" for split in ("R", "C", "K-dev", "K-test", "X")),
+    episodes=200,
+    steps=340,
+    replan=8,
+    rows=8,
+    images=(
+        Camera("front", 128, 128, source=(128, 128)),
+        Camera("wrist", 64, 64, source=(128, 128), interpolation="area"),
+    ),
+    success="every digit of the answer lies in its place of the tray, no other tile does, within the world's time",
+)
+PROTOCOLS: Mapping[str, Protocol] = {MATHS.name: MATHS}
+
+
+def named(name: str) -> Protocol:
+    """The protocol of that name, or a refusal that lists the known ones."""
+    try:
+        return PROTOCOLS[name]
+    except KeyError:
+        raise BadData(f"no protocol '{name}'", f"one of {sorted(PROTOCOLS)}", "check the spelling") from None

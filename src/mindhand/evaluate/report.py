@@ -1,0 +1,207 @@
+"""The report of an evaluation: one HTML file that needs nothing else, made from the rows alone.
+
+`summary` is the same numbers as plain dictionaries, for those who write records or tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mindhand.core.files import write_atomic
+from mindhand.core.intervals import Interval, bootstrap, wilson
+
+from .page import Cell, Raw, mean, moving_picture, page, rate, table, thoughts
+from .protocol import Protocol
+from .run import latencies
+from .score import MATHS, OCR
+
+SPLITS = {
+    "R": "In-domain (R)",
+    "C": "Co-training only (C)",
+    "K-dev": "Open world (K-dev)",
+    "K-test": "Open world (K-test)",
+    "X": "True novelty (X)",
+}
+SHOWN = 12  # failures of a part that are listed one by one; all are counted
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the summary: what part of the rows, how many, and every measure they carry.
+
+    measures: {"success", "choice", "rac", "parsed": rates; "ocr", "maths": points}. chance: of success and choice.
+    """
+
+    label: str
+    n: int
+    measures: Mapping[str, Interval]
+    chance: Mapping[str, float]
+    part: bool = False
+
+
+def label_of(task: str) -> str:
+    """What the report calls a task: "maths_matching/K-dev/2" -> "Open world (K-dev), 2"."""
+    _, _, rest = task.partition("/")
+    split, *more = rest.split("/")
+    return ", ".join([SPLITS.get(split, task), *more]) if split in SPLITS else task
+
+
+def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> Line:
+    measures: dict[str, Interval] = {}
+    for name in ("success", "choice", "rac", "parsed"):
+        known = [r[name] for r in rows if r.get(name) is not None]
+        if known:
+            measures[name] = wilson(sum(known), len(known))
+    for name in ("ocr", "maths"):
+        known = [r[name] for r in rows if name in r]
+        if known:
+            measures[name] = bootstrap(known)
+    chance = {
+        name: sum(r[f"{name}_chance"] for r in rows) / len(rows)
+        for name in ("success", "choice")
+        if all(f"{name}_chance" in r for r in rows)
+    }
+    return Line(label, len(rows), measures, chance, part)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """A line a task, in the order of the rows, and below it a line for each number of tiles to place, where the
+    rows say that and have both."""
+    out = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        some = [r for r in rows if r["task"] == task]
+        out.append(_line(label_of(task), some))
+        counts = sorted({r["digits"] for r in some if "digits" in r})
+        if len(counts) > 1:
+            out += [_line(f"{n} tile{'s' * (n > 1)}", [r for r in some if r["digits"] == n], part=True) for n in counts]
+    return out
+
+
+def _results(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = summary(rows)
+    has = {name for line in lines for name in line.measures}
+    columns = ["", "success"]
+    columns += [c for c in ("choice", "rac", "ocr", "maths") if c in has]
+    heads = {"rac": "acts as it says", "ocr": f"reads, of {OCR}", "maths": f"computes, of {MATHS}"}
+    body: list[list[Cell]] = []
+    for line in lines:
+        cells: list[Cell] = [line.label]
+        for name in columns[1:]:
+            found = line.measures.get(name)
+            if name in ("ocr", "maths"):
+                cells.append(mean(found, OCR if name == "ocr" else MATHS))
+            else:
+                cells.append(rate(found, line.chance.get(name)))
+        body.append(cells)
+    caption = "Rates with 95 % Wilson intervals; points with bootstrap intervals; the red tick is chance."
+    parts = [i for i, line in enumerate(lines) if line.part]
+    return table(caption, [heads.get(c, c) for c in columns], body, parts)
+
+
+def _badge(row: Mapping[str, Any]) -> str:
+    word = {"success": "success", "failure": "failure", "time": "time ran out"}[row["end"]]
+    return f'<span class="tag {"yes" if row["success"] else "no"}">{word}</span>'
+
+
+def _figure(row: Mapping[str, Any], folder: Path, hz: float) -> str:
+    label = f"{label_of(row['task'])}, episode {row['index']}: {row['end']}"
+    why = f' <span class="no">{escape(row["why"])}</span>' if row.get("why") else ""
+    held = f"<br>{len(row['interventions'])} steps changed by a filter" if row["interventions"] else ""
+    about = f"{escape(label_of(row['task']))} · episode {row['index']} · {row['steps']} steps{held}"
+    return (
+        f"<figure>{moving_picture(folder / row['film'], label)}<figcaption>{_badge(row)}{why}<br>"
+        f'<span class="soft">{about}</span>'
+        f"<br>“{escape(row['instruction'])}”{thoughts(row['thoughts'], hz)}</figcaption></figure>"
+    )
+
+
+def _films(rows: Sequence[Mapping[str, Any]], folder: Path, hz: float) -> str:
+    shot = [r for r in rows if r.get("film") and (folder / r["film"]).exists()]
+    if not shot:
+        return "<p>No episode was filmed.</p>"
+    return f'<div class="films">{"".join(_figure(r, folder, hz) for r in shot)}</div>'
+
+
+def _failures(rows: Sequence[Mapping[str, Any]], hz: float) -> str:
+    lost = [r for r in rows if not r["success"]]
+    if not lost:
+        return f"<p>None in {len(rows)} episodes.</p>"
+    counts = Counter((label_of(r["task"]), r.get("why") or r["end"]) for r in lost)
+    kinds = table(
+        f"{len(lost)} of {len(rows)} episodes, by what went wrong",
+        ["part", "why", "episodes"],
+        [[task, why, n] for (task, why), n in sorted(counts.items(), key=lambda c: (c[0][0], -c[1]))],
+    )
+    first = [
+        r for task in dict.fromkeys(r["task"] for r in lost) for r in [x for x in lost if x["task"] == task][:SHOWN]
+    ]
+    each = table(
+        f"One by one: the first {SHOWN} of each part at most",
+        ["episode", "why", "steps", "what it thought"],
+        [
+            [
+                Raw(f"<code>{escape(r['key'])}</code>"),
+                r.get("why") or r["end"],
+                r["steps"],
+                Raw(thoughts(r["thoughts"][:3], hz) or "–"),
+            ]
+            for r in first
+        ],
+    )
+    return f"{kinds}<br>{each}"
+
+
+def _facts(about: Mapping[str, Any], folder: Path) -> str:
+    p = Protocol.from_json(about["protocol"])
+    ms = latencies(folder)
+    cameras = ", ".join(f"{c.role} {c.height} × {c.width}" for c in p.images)
+    rows: list[list[Cell]] = [
+        ["policy", about["policy"]],
+        ["protocol", f"{p.id} ({p.fingerprint()}): {p.episodes} episodes for each of {len(p.tasks)} tasks"],
+        ["success means", p.success],
+        ["acting", f"{p.replan} steps a query, {p.steps} at most, {p.rows} rows a batch; sees {cameras}"],
+        ["one query of the batch", Raw(
+            f'<span class="num">{ms["p50"]:.1f} ms median, {ms["p90"]:.1f} ms p90, {ms["p99"]:.1f} ms p99, '
+            f'{ms["max"]:.1f} ms longest</span>')],
+        ["commit", about["commit"]],
+        ["versions", ", ".join(f"{k} {v}" for k, v in about["versions"].items())],
+        ["machine", ", ".join(f"{k} {v}" for k, v in about["hardware"].items())],
+        ["time", f"{about['seconds']:.0f} s"],
+    ]  # fmt: skip
+    return table("What the numbers belong to", ["", ""], rows)
+
+
+def write_report(
+    folder: Path | str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    rate_hz: float,
+    title: str = "Evaluation",
+    beside: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Cell]]]] = (),
+) -> Path:
+    """Write folder/report.html from a run folder and its rows (scored or plain); returns the file.
+
+    rate_hz: control steps a second of the world. beside: further tables (heading, columns, rows) that belong next
+    to success: the scorecard of what was forgotten, the language arm.
+    """
+    folder = Path(folder)
+    about = json.loads((folder / "run.json").read_text())
+    # No total over the parts: in-domain and open world together are a number of nothing.
+    each = "; ".join(f"{line.label} {line.measures['success'].value:.1%}" for line in summary(rows) if not line.part)
+    lead = f"{about['policy']} on {Protocol.from_json(about['protocol']).id}. Success: {each}."
+    sections = [("Results", _results(rows))]
+    sections += [(head, table("", columns, body)) for head, columns, body in beside]
+    sections += [
+        ("Films", _films(rows, folder, rate_hz)),
+        ("Failures", _failures(rows, rate_hz)),
+        ("Run", _facts(about, folder)),
+    ]
+    file = folder / "report.html"
+    write_atomic(file, page(title, lead, sections))
+    return file

@@ -1,0 +1,254 @@
+"""An evaluation: protocol x policy x world -> rows, on several processes, through any number of interruptions.
+
+    folder/run.json      protocol, policy, versions, hardware: what the rows belong to
+    folder/rows.jsonl    one line an episode, in the protocol's order once complete; nothing a clock says
+    folder/timing.jsonl  seconds of each query, by episode
+    folder/films/        the filmed episodes
+
+The rows are the same, byte for byte, for any number of workers and however often the run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mindhand.core import provenance
+from mindhand.core.errors import BadData, Refusal
+from mindhand.core.files import write_atomic
+from mindhand.core.keys import Key
+from mindhand.data.progress import progress
+from mindhand.serve.execute import EpisodeResult, Film, run_episodes
+
+from .journal import Journal
+from .protocol import Protocol, keys
+from .video import write_film
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mindhand.core.seams import Filter, Policy, World
+
+PER_JOB = 4  # batches a job, at most: enough for rows to be refilled, few enough to share out evenly to 8 workers
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs; everything in it can be pickled, so the makers are functions of a module, or
+    functools.partial of such."""
+
+    protocol: Protocol
+    policy: Callable[[], Policy]
+    world: Callable[[int], World]  # given how many rows
+    filters: Callable[[], Sequence[Filter]] | None
+    film: Film | None
+    folder: Path
+
+
+def film_of(protocol: Protocol, camera: str, episodes: int = 3, **how: int) -> Film:
+    """The first episodes of every task."""
+    return Film(camera, frozenset(k for k in keys(protocol) if k.index < episodes), **how)
+
+
+def row_of(result: EpisodeResult, film: str | None = None) -> dict[str, Any]:
+    """An episode as a row: what it was, what came of it, what was thought; nothing that a clock said."""
+    k = result.key
+    return {
+        "key": str(k), "protocol": k.protocol, "task": k.task, "index": k.index, "seed": k.seed,
+        "success": result.success, "end": result.end, "steps": result.steps, "queries": result.queries,
+        "instruction": result.instruction, "thoughts": [list(t) for t in result.thoughts],
+        "interventions": [list(t) for t in result.interventions], "chosen_at": result.chosen_at,
+        "facts": dict(result.facts), "film": film,
+    }  # fmt: skip
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """The Key of a row."""
+    return Key(row["protocol"], row["task"], row["index"], row["seed"])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread, then as before: sums over several threads may round otherwise, and rows must not."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
+def episodes(job: Job, policy: Policy, world: World, some: Sequence[Key], done: Callable[..., None]) -> None:
+    """Run some episodes; `done(row, seconds)` for each as it ends, its film already written."""
+    rate = world.spec.rate / (job.film.every if job.film else 1)
+
+    def ended(result: EpisodeResult) -> None:
+        film = None
+        if result.film:
+            name = str(result.key).replace("/", "_")
+            film = f"films/{write_film(result.film, rate, job.folder / 'films' / name).name}"
+        done(row_of(result, film), list(result.seconds))
+
+    p = job.protocol
+    p.require(world.spec)
+    filters = job.filters() if job.filters else ()
+    how: dict[str, Any] = {"replan": p.replan, "horizon_steps": p.steps, "rows": p.rows}
+    with _one_thread():
+        run_episodes(policy, world, some, **how, filters=filters, film=job.film, done=ended)
+
+
+def _worker(job: Job, tasks: Any, out: Any) -> None:
+    """A process: takes jobs until there are none, sends every row as it ends. Ctrl-C is the parent's to handle."""
+    import multiprocessing
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def send(*message: Any) -> None:
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # nobody reads any more
+        out.put(message)
+
+    try:
+        policy, world = job.policy(), job.world(job.protocol.rows)
+        for some in iter(tasks.get, None):
+            episodes(job, policy, world, some, lambda row, seconds: send("row", row, seconds))
+        send("end")
+    except Refusal as refusal:  # its three parts, which cross a process border; the exception itself does not
+        send("refused", refusal.what, refusal.expected, refusal.do)
+    except Exception as error:
+        import traceback
+
+        send("refused", f"a worker failed: {error!r}\n{traceback.format_exc()}", "no error", "mend it, then run again")
+
+
+def _shared_out(job: Job, jobs: Sequence[Sequence[Key]], workers: int, take: Callable[..., None]) -> None:
+    """Run the jobs on `workers` processes, handing every row to `take` in this one."""
+    import queue
+    from multiprocessing import get_context
+
+    context = get_context("spawn")
+    tasks, out = context.Queue(), context.Queue()
+    for some in [*jobs, *[None] * workers]:
+        tasks.put(some)
+    crew = [context.Process(target=_worker, args=(job, tasks, out), daemon=True) for _ in range(workers)]
+    try:
+        for one in crew:
+            one.start()
+        running = workers
+        while running:
+            try:
+                kind, *rest = out.get(timeout=1)
+            except queue.Empty:
+                if dead := [p.exitcode for p in crew if p.exitcode]:
+                    raise Refusal(
+                        f"a worker died with exit code {dead[0]} (out of memory, or killed)",
+                        "workers that run to the end",
+                        "every finished row is kept: run the same command again, with fewer workers",
+                    ) from None
+                continue
+            if kind == "row":
+                take(*rest)
+            elif kind == "end":
+                running -= 1
+            else:
+                raise Refusal(*rest)
+    finally:
+        for one in crew:
+            one.terminate()
+        for one in crew:
+            one.join()
+
+
+def _open(folder: Path, protocol: Protocol, policy: str) -> dict[str, Any]:
+    """run.json: made, or found to belong to the same protocol and policy."""
+    file = folder / "run.json"
+    mine = {"protocol": protocol.to_json(), "policy": policy}
+    if not file.exists():
+        root = provenance.checkout(__file__)
+        about = {**mine, "commit": provenance.commit(root) if root else "unknown", "versions": provenance.versions(),
+                 "hardware": provenance.hardware(), "seconds": 0.0}  # fmt: skip
+        write_atomic(file, json.dumps(about, indent=1) + "\n")
+        return about
+    about = json.loads(file.read_text())
+    for what in mine:
+        if about.get(what) != mine[what]:
+            raise BadData(
+                f"{folder} holds the rows of another {what}: {about.get(what)}",
+                f"{mine[what]}",
+                "use another run folder, or remove this one",
+            )
+    return about
+
+
+def evaluate(
+    protocol: Protocol,
+    policy: Callable[[], Policy],
+    world: Callable[[int], World],
+    folder: Path | str,
+    *,
+    name: str,
+    workers: int = 1,
+    filters: Callable[[], Sequence[Filter]] | None = None,
+    film: Film | None = None,
+    console: Console | None = None,
+) -> list[dict[str, Any]]:
+    """Run what is missing of the protocol's episodes; returns all rows in the protocol's order (see `row_of`).
+
+    policy, world (given the number of rows): makers, called once in every worker process. name: which policy it
+    is, down to its weights (a checkpoint's fingerprint): a folder takes rows of one policy and one protocol only.
+    Raises BadData for a folder of something else, Refusal for whatever a worker refuses; all finished rows stay.
+    """
+    folder = Path(folder)
+    begin = time.monotonic()
+    about = _open(folder, protocol, name)
+    wanted = keys(protocol)
+    job = Job(protocol, policy, world, filters, film, folder)
+    with Journal(folder / "timing.jsonl") as timing, Journal(folder / "rows.jsonl") as journal:
+        missing = [k for k in wanted if str(k) not in journal.rows]
+        size = protocol.rows * max(1, min(PER_JOB, len(wanted) // (protocol.rows * 8)))
+        jobs = [missing[i : i + size] for i in range(0, len(missing), size)]
+        left = len(wanted) - len(missing)
+        with progress(console, protocol.id, len(wanted), left, "episodes") as advance:
+
+            def take(row: Mapping[str, Any], seconds: list[float]) -> None:
+                if row["key"] not in timing.rows:
+                    timing.append({"key": row["key"], "seconds": seconds})
+                journal.append(row)
+                advance(len(journal.rows))
+
+            try:
+                if jobs and workers == 1:
+                    made, place = policy(), world(protocol.rows)
+                    for some in jobs:
+                        episodes(job, made, place, some, take)
+                elif jobs:
+                    _shared_out(job, jobs, min(workers, len(jobs)), take)
+            finally:
+                about["seconds"] = round(about["seconds"] + time.monotonic() - begin, 2)
+                write_atomic(folder / "run.json", json.dumps(about, indent=1) + "\n")
+        order = [str(k) for k in wanted]
+        timing.sort(order)
+        return journal.sort(order)
+
+
+def latencies(folder: Path | str) -> dict[str, float]:
+    """Milliseconds of one query of the whole batch: {"p50", "p90", "p99", "max", "queries"} from timing.jsonl.
+    A query answered several rows and is in the file once for each; the percentiles are over rows, as a robot waits."""
+    import numpy as np
+
+    lines = (Path(folder) / "timing.jsonl").read_text().splitlines()
+    ms = np.array([s for text in lines for s in json.loads(text)["seconds"]]) * 1e3
+    p = np.percentile(ms, (50, 90, 99))
+    return {"p50": float(p[0]), "p90": float(p[1]), "p99": float(p[2]), "max": float(ms.max()), "queries": len(ms)}
