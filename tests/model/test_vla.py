@@ -166,7 +166,8 @@ def test_remembered_thoughts_give_the_same_hand():
     b = batch()
     full = vla.losses(b, Keys.seeded(2, "k"))["action"]
     kept = {
-        f"kept/{n}": Target(x.detach(), torch.ones(2, dtype=torch.bool)) for n, x in remember(vla.context(b)).items()
+        f"kept/{n}": Target(x.detach(), torch.ones(2, dtype=torch.bool))
+        for n, x in remember(vla.context(b).trunk).items()
     }
     short = replace(b, order=("image/front",), text={}, targets={**b.targets, **kept})
     vla.backbone.see = None  # must not be needed

@@ -301,12 +301,12 @@ class VLA(nn.Module):
         self.state_scale.load_statistics(stored["state"])
 
 
-def remember(ctx: Context) -> dict[str, Tensor]:
+def remember(trunk: Trunk) -> dict[str, Tensor]:
     """What a frozen trunk tells the hand, small enough to keep for every frame: the mean hidden states (B,D) of
     prompt and reasoning, which is all that the expert's projectors read."""
-    names = list(ctx.trunk.hidden)
-    prompt = pooled(ctx.trunk, [n for n in names if not is_reasoning(n)])
-    return {"prompt": prompt, "reasoning": pooled(ctx.trunk, [n for n in names if is_reasoning(n)], like=prompt)}
+    names = list(trunk.hidden)
+    prompt = pooled(trunk, [n for n in names if not is_reasoning(n)])
+    return {"prompt": prompt, "reasoning": pooled(trunk, [n for n in names if is_reasoning(n)], like=prompt)}
 
 
 def remembered(batch: Batch, backbone: Any) -> Trunk | None:

@@ -1,0 +1,212 @@
+"""`mindhand demo`: from nothing to a robot that reads the board, with a report, in a quarter of an hour.
+
+Records demonstrations of sums, pretrains nano on pictures and words, trains three policies that differ in one
+thing each (they reason; they act without a word; their hand is blind) and evaluates them on equations from the
+robot data (R), on equations that only the VLM has met (K-dev), and on some that nobody has met (X).
+Everything resumes: run the same command again after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mindhand.core.files import write_atomic
+from mindhand.evaluate.protocol import MATHS
+from mindhand.evaluate.report import summary, write_report
+from mindhand.worlds.desk.world import SPEC
+from mindhand.worlds.scene import scene_hash
+
+from .evaluate import rows_of, summary_table
+from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
+from .nano import NanoPlan, exam_table, examine, pretrain_nano
+
+SPLITS = ("R", "K-dev", "X")
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """Sizes of a demo. The defaults take about a quarter of an hour on two cores."""
+
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=30_000))
+    maths: MathsPlan = field(default_factory=MathsPlan)
+    episodes: int = 48  # evaluated, a split
+    exam: int = 40  # items a kind and split
+
+    def scaled(self, by: float) -> DemoPlan:
+        """Everything that takes time, multiplied; sizes of models and batches stay."""
+
+        def n(x: int, least: int = 1) -> int:
+            return max(least, round(x * by))
+
+        m = self.maths
+        return replace(
+            self,
+            nano=replace(self.nano, pictures=n(self.nano.pictures, 32)),
+            maths=replace(m, episodes=n(m.episodes, 4), warmup=n(m.warmup), align=n(m.align), tune=n(m.tune)),
+            episodes=n(self.episodes, 2),
+            exam=n(self.exam, 2),
+        )
+
+
+QUICK = 1 / 200  # of the plan: every step is taken, nothing is learned
+
+
+class Clock:
+    """What each part of the demo took, kept over resumes."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def time(self, name: str, work: Callable[[], Any]) -> Any:
+        """Run `work` and add its seconds to `name`, also when it is stopped."""
+        begin = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 1)
+            write_atomic(self.file, json.dumps(self.seconds, indent=1) + "\n")
+
+
+def _pretrain(folder: Path, plan: DemoPlan) -> None:
+    torch.set_num_threads(1)
+    vla = pretrain_nano(folder, plan.nano, console=Console(stderr=True))
+    write_rows(folder / "exam.jsonl", examine(vla, SPLITS, plan.exam))
+
+
+def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm) -> None:
+    torch.set_num_threads(1)
+
+    def done(stage: str, vla: Any) -> None:
+        write_rows(folder / f"exam-{stage}.jsonl", examine(vla, SPLITS, plan.exam))
+
+    train(nano, demos, cache, folder, plan.maths, arm, console=Console(stderr=True), done=done if arm == OURS else None)
+
+
+def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as JSON lines, atomically."""
+    write_atomic(file, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The inverse of `write_rows`; nothing where there is no file."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def together(jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], workers: int = 2) -> None:
+    """Run jobs in processes of their own, two at a time; the first error is raised after all have ended."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for job in [pool.submit(work, *what) for work, what in jobs]:
+            job.result()
+
+
+def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
+    """All of it in `run`; returns the report's path."""
+    torch.set_num_threads(1)
+    run.mkdir(parents=True, exist_ok=True)
+    at = run / address(asdict(plan), scene_hash())
+    at.mkdir(exist_ok=True)
+    clock = Clock(at / "seconds.json")
+    nano, demos, cache = at / "nano", at / "demonstrations", at / "frames"
+    arms = (OURS, SILENT, BLIND)
+    folders = {arm.name: at / arm.name for arm in arms}
+
+    console.rule("1/4  demonstrations of sums")
+    if not (demos / "meta" / "info.json").exists() or not (at / "recorded").exists():
+        clock.time("record", lambda: record(demos, plan.maths.episodes, console=console))
+        (at / "recorded").touch()
+    console.rule("2/4  nano, a small VLM, from pictures and words")
+    if not (nano / "exam.jsonl").exists():
+        clock.time("pretrain", lambda: _pretrain(nano, plan))
+    console.print(exam_table(read_rows(nano / "exam.jsonl"), "what nano knows"))
+    console.rule("3/4  three policies, in three stages each")
+    left = [a for a in arms if not (folders[a.name] / "checkpoint" / "manifest.json").exists()]
+    if left:
+        todo = [(_train, (nano / "checkpoint", demos, cache, folders[a.name], plan, a)) for a in left]
+        clock.time("train", lambda: together(todo))
+    console.rule("4/4  evaluation")
+    protocol = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
+    rows = {}
+    for arm in arms:
+        p = protocol if arm == OURS else protocol.only("maths_matching/R", "maths_matching/K-dev")
+        where = folders[arm.name]
+        rows[arm.name] = clock.time(
+            "evaluate",
+            lambda where=where, p=p, arm=arm: rows_of(
+                where / "checkpoint", p, where / "evaluation", films=3 if arm == OURS else 0, console=console
+            ),
+        )
+        console.print(summary_table(rows[arm.name], arm.name))
+    page = write_report(
+        folders[OURS.name] / "evaluation",
+        rows[OURS.name],
+        rate_hz=SPEC.rate,
+        title="mindhand demo: a robot reads the board",
+        beside=[_arms(rows), _kept(nano, folders[OURS.name]), _clock(clock)],
+    )
+    return page
+
+
+def _arms(rows: dict[str, list[dict[str, Any]]]) -> tuple[str, list[str], list[list[Any]]]:
+    body = []
+    for name, some in rows.items():
+        for line in summary(some):
+            if not line.part:
+                s, c = line.measures["success"], line.measures["choice"]
+                body.append([name, line.label, f"{s.value:.2f} ({s.low:.2f} to {s.high:.2f})",
+                             f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})", f"{line.chance['choice']:.2f}", s.n])  # fmt: skip
+    return (
+        "Three policies that differ in one thing",
+        ["policy", "part", "success", "choice", "chance", "episodes"],
+        body,
+    )
+
+
+def _kept(nano: Path, folder: Path) -> tuple[str, list[str], list[list[Any]]]:
+    body = []
+    stages = [("pretrained", nano / "exam.jsonl")]
+    stages += [(s, folder / f"exam-{s}.jsonl") for s in ("warm-up", "alignment", "fine-tuning")]
+    for stage, file in stages:
+        found = read_rows(file)
+        for split in SPLITS:
+            some = [r for r in found if r["split"] == split]
+            if some:
+                kinds = dict.fromkeys(r["kind"] for r in some)
+                rate = {k: [r["right"] for r in some if r["kind"] == k] for k in kinds}
+                body.append([stage, split, *(f"{sum(x) / len(x):.2f}" for x in rate.values())])
+    return "What the VLM still knows, stage by stage", ["after", "part", *_kinds(nano)], body
+
+
+def _kinds(nano: Path) -> list[str]:
+    return list(dict.fromkeys(r["kind"] for r in read_rows(nano / "exam.jsonl")))
+
+
+def _clock(clock: Clock) -> tuple[str, list[str], list[list[Any]]]:
+    body = [[name, f"{s:.0f} s"] for name, s in clock.seconds.items()]
+    return "Time", ["part", "seconds"], [*body, ["all", f"{sum(clock.seconds.values()):.0f} s"]]
+
+
+def demo(run: Path, minutes: float | None, seed: int, quick: bool = False) -> int:
+    """The verb `mindhand demo`. minutes scales the plan (15 is the default plan); quick runs every step tiny."""
+    console = Console()
+    plan = DemoPlan()
+    plan = replace(plan, nano=replace(plan.nano, seed=seed), maths=replace(plan.maths, seed=seed))
+    plan = plan.scaled(QUICK if quick else (minutes or 15.0) / 15.0)
+    begin = time.monotonic()
+    page = run_demo(run, plan, console)
+    console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}")
+    if quick:
+        console.print(
+            "A quick demo learns nothing: it shows that every step runs. For a robot that reads: mindhand demo"
+        )
+    return 0

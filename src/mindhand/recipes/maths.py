@@ -1,0 +1,239 @@
+"""ChatVLA-2 on maths matching, thin but whole: demonstrations, three stages, a policy.
+
+    warm-up      the upcycled VLM on image-text, the action head closed (5-6k steps in the authors' development)
+    alignment    image-text : robot = 1:3; text, action and gaze losses, all of the model learns
+    fine-tuning  the VLM is frozen and its thoughts are remembered; the hand alone learns
+
+An `Arm` says what differs between policies that are compared; everything else is shared. Demonstrations hold sums
+of class R only; image-text of the later stages holds R and C; K and X are met at test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mindhand.core.keys import Key, Keys
+from mindhand.core.parts import config_from_json
+from mindhand.data.cache import FrameCache
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.lerobot_write import LeRobotWriter
+from mindhand.data.mixture import Mixture, SampleSet
+from mindhand.data.record import gaze, record_with_workers
+from mindhand.data.robot import RobotFrames, RobotSource
+from mindhand.data.synthetic.corpus import cotraining
+from mindhand.data.synthetic.samples import GLYPHS
+from mindhand.model.codec import ChunkCodec
+from mindhand.model.configs import expert_config
+from mindhand.model.expert import ActionExpert
+from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from mindhand.model.following import Place
+from mindhand.model.moe import MoEConfig, Upcycle
+from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
+from mindhand.model.store import load_vla, save_vla
+from mindhand.model.vla import VLA, remember
+from mindhand.train.glyph import GlyphLoss
+from mindhand.train.loop import train_stage
+from mindhand.train.progress import Meter
+from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds.desk.world import SPEC, DeskWorld
+from mindhand.worlds.scene import read_reasoning, scene_hash
+
+from .nano import CorpusSource, token_grid
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One policy of a comparison.
+
+    words: it reasons before it acts; False: the same model learns and acts without a word. eyes: the hand sees
+    (wrist and gaze); False: words and proprioception only, the control for layouts that can be guessed.
+    """
+
+    name: str
+    words: bool = True
+    eyes: bool = True
+    place: Place = "latter"
+
+
+OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none"), Arm("blind", eyes=False)
+
+
+@dataclass(frozen=True)
+class MathsPlan:
+    """Sizes of everything. The defaults are what two CPU cores do in a quarter of an hour."""
+
+    episodes: int = 400  # demonstrations, all of class R
+    every: int = 2  # every so-many-th frame becomes a training sample
+    horizon: int = 16  # H; the protocol executes 8
+    warmup: int = 40  # steps, 32 pictures of 4 questions
+    align: int = 220  # steps of `rows`
+    tune: int = 2000  # steps of `rows`
+    rows: int = 64
+    experts: int = 8  # 0: dense
+    active: int = 2
+    process: str = "diffusion"
+    seed: int = 0
+
+
+def blank(text: str) -> str:
+    """No words at all."""
+    return ""
+
+
+def record(folder: Path, episodes: int, *, workers: int = 2, console: Console | None = None) -> Path:
+    """Demonstrations of class R with injected noise; resumes, and finds finished what is finished."""
+    keys = [Key("demonstrations", "maths_matching/R", i) for i in range(episodes)]
+    command = f"mindhand data record maths --episodes {episodes}"
+    with LeRobotWriter(
+        folder, SPEC, pictures="model", labels={"gaze": 2}, scene=scene_hash(), command=command
+    ) as writer:
+        record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
+    return folder
+
+
+def frames(folder: Path, cache: Path, plan: MathsPlan, words: Any, arm: Arm, console: Console | None) -> RobotFrames:
+    """The recorded frames, decoded once."""
+    reader = LeRobotReader(folder)
+    pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
+    return RobotFrames(reader, pictures, words, plan.horizon, words_of=str if arm.words else blank)
+
+
+def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
+    """A VLA around a pretrained VLM: upcycled, with an untrained hand."""
+    reader = load_vla(nano)
+    backbone = reader.backbone
+    grid = token_grid(backbone)
+    camera, wrist = SPEC.camera("front"), SPEC.camera("wrist")
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        base = expert_config(
+            "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
+        )
+        changes = {"place": arm.place, "process": plan.process}
+        config = config_from_json(type(base), {**asdict(base), **changes}, "action_expert")
+        look = GazeConfig(backbone.width, grid, (camera.height, camera.width), config.width)
+        streams = [WristEye(EyeConfig(wrist.height, config.width)), Gaze(look)] if arm.eyes else []
+        return VLA(
+            spec=SPEC,
+            backbone=backbone,
+            expert=ActionExpert(config),
+            codec=ChunkCodec(SPEC),
+            reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_reasoning),
+            streams=streams,
+            objectives=[GlyphLoss(backbone.width, GLYPHS, layer=backbone.config.tower.layers // 2)],
+            edits=[Upcycle(MoEConfig(plan.experts, plan.active))] if plan.experts else [],
+        )
+
+
+def fit(vla: VLA, robot: RobotFrames) -> None:
+    """Statistics of actions and state, over every cached frame."""
+    reader, index = robot.reader, robot.cache.frames
+    vla.state_scale.fit(torch.from_numpy(reader.state[index]))
+
+    def batches():
+        for at in np.array_split(index, max(1, len(index) // 512)):
+            yield robot.batch(at, Keys.seeded(len(at), "fit"))
+
+    vla.codec.fit(batches())
+
+
+def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stage]:
+    """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
+    words, grid = vla.backbone.words, token_grid(vla.backbone)
+    texts = cotraining(plan.seed + 1, max(plan.warmup, 1))
+    single = cotraining(plan.seed + 2, max(plan.align, 1), plan.rows, 1)
+    sets = [
+        SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
+        SampleSet("demonstrations", "robot", robot.cache.frames),
+    ]
+    mixture = Mixture(sets, plan.rows, plan.seed)
+    gentle = Optimiser(lr=1e-3, muon=0.01, warmup=20, adam=("objectives.*", "*.router.*", "expert.*", "streams.*"))
+    weights = {"text": 1.0, "action": 1.0, "glyph": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
+    out = []
+    if plan.warmup:
+        source = CorpusSource(texts, words, grid, 0)
+        out.append(
+            Stage("warm-up", source, plan.warmup, ("backbone.*", "objectives.*"), {"text": 1.0, "glyph": 0.5}, gentle)
+        )
+    source = RobotSource(robot, mixture, plan.seed, single.sample, grid=grid)
+    out.append(Stage("alignment", source, plan.align, ("*",), weights, gentle, seed=plan.seed))
+    return out
+
+
+def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder: Path) -> Stage:
+    """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
+    mixture = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
+    source = RobotSource(robot, mixture, plan.seed + 3, kept=remembered_thoughts(vla, robot, folder))
+    train = ("expert.*", "streams.*.eye.*", "streams.*.place.*") if arm.eyes else ("expert.*",)
+    hand = Optimiser(lr=1e-3, muon=0.0, warmup=50, decay=0.6)
+    return Stage("fine-tuning", source, plan.tune, train, {"action": 1.0}, hand, seed=plan.seed)
+
+
+@torch.inference_mode()
+def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str, np.ndarray]:
+    """Mean hidden states of prompt and reasoning for every cached frame, float32 (frames, D), kept in `folder`."""
+    file = folder / "thoughts.npz"
+    if file.exists():
+        with np.load(file, allow_pickle=False) as found:
+            return {n: found[n] for n in found.files}
+    vla.eval()
+    parts: dict[str, list[np.ndarray]] = {}
+    index = robot.cache.frames
+    for at in np.array_split(index, max(1, len(index) // 128)):
+        with torch.autocast(vla.device.type, torch.bfloat16):
+            batch = robot.batch(at, Keys.seeded(len(at), "remember"))
+            inputs = vla.inputs(batch)
+            kept = remember(vla.trunk(batch, inputs))
+        for name, x in kept.items():
+            parts.setdefault(name, []).append(x.float().numpy())
+    whole = {n: np.concatenate(x) for n, x in parts.items()}
+    temporary = file.with_suffix(".tmp.npz")
+    np.savez(temporary, **whole)
+    temporary.replace(file)
+    return whole
+
+
+def train(
+    nano: Path,
+    demos: Path,
+    cache: Path,
+    folder: Path,
+    plan: MathsPlan = MathsPlan(),
+    arm: Arm = OURS,
+    *,
+    console: Console | None = None,
+    done: Callable[[str, VLA], None] | None = None,
+) -> Path:
+    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vla = build(nano, plan, arm)
+    robot = frames(demos, cache, plan, vla.backbone.words, arm, console)
+    about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
+    (folder / "plan.json").write_text(json.dumps(about, indent=1) + "\n")
+    fit(vla, robot)
+    for stage in stages(vla, robot, plan, arm):
+        train_stage(vla, stage, folder / stage.name, meter=Meter(console))
+        if done is not None:
+            done(stage.name, vla)
+    tune = fine_tuning(vla, robot, plan, arm, folder)
+    train_stage(vla, tune, folder / tune.name, meter=Meter(console))
+    checkpoint = folder / "checkpoint"
+    save_vla(vla.eval(), checkpoint)
+    if done is not None:
+        done(tune.name, vla)
+    return checkpoint
+
+
+def address(*what: Any) -> str:
+    """Content address of a training: a hash of everything that decides it."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=asdict).encode()).hexdigest()[:12]
