@@ -32,7 +32,9 @@ TURN_RATE = 1.2  # rad/s
 ASTRAY = 0.06  # m between command and measurement: somebody else drives
 SAFE_Z = 0.075  # the fingers clear every tile
 LIFTED = 0.015
-DWELL = 12  # steps to wait for a disturbed tile to come over its place
+DWELL = 12  # steps to wait for a disturbed tile to come over its place, or for the fingers to come beside a tile
+CLEAR, CLEAR_Z = 0.006, 0.032  # of the 11 mm on either side of a tile; TCP height above which waiting still helps
+BESIDE = 0.009  # no closing further off than this
 PRESS = 0.0015  # height above the plate at which a tile is let go
 
 
@@ -110,8 +112,11 @@ class Expert:
                 self._start(stage, judge)
             elif plan.t >= plan.steps:
                 self._next(stage, judge)
-            plan.t += 1
-            plan.now = self._at(plan.t / plan.steps)
+            if self._would_hit(stage):
+                plan.waited += 1
+            else:
+                plan.t += 1
+                plan.now = self._at(plan.t / plan.steps)
             plan.stamp = step
         x, y, z, yaw, gripper = plan.now
         position = np.array([x, y, z]) - stage.base
@@ -183,10 +188,22 @@ class Expert:
                 self._go("rest" if plan.phase == "home" else "home", stage, judge)
             else:
                 self._choose(stage, judge)
+        elif plan.phase == "descend" and self._aside(stage) > BESIDE:
+            self._go("retreat", stage, judge)  # a finger stands on the tile: closing would turn it over
         elif plan.phase == "lift" and stage.positions[plan.tile, 2] < REST + LIFTED:
             self._go("retreat", stage, judge)
         else:
             self._go(PHASES[PHASES.index(plan.phase) + 1], stage, judge)
+
+    def _would_hit(self, stage: Stage) -> bool:
+        """Whether a disturbed finger is about to come down on the tile instead of beside it."""
+        plan = self.plan
+        waits = plan.phase == "descend" and plan.waited < DWELL and stage.tcp[2] > CLEAR_Z
+        return waits and self._aside(stage) > CLEAR
+
+    def _aside(self, stage: Stage) -> float:
+        """How far the tile's middle is from the middle between the fingers, along the closing direction."""
+        return abs(float((stage.positions[self.plan.tile] - stage.tcp) @ stage.rotation[:, 1]))
 
     def _off_place(self, stage: Stage, judge: Judge) -> float:
         place = PLACES[min(judge.placed, len(PLACES) - 1)]
