@@ -34,7 +34,8 @@ class Demo:
 
     engine: ClassVar[str] = "mindhand.recipes.demo:demo"
     run: Run = Path("runs/demo")
-    minutes: Minutes = None
+    minutes: Annotated[float | None, arg(help="how long it may take; scales everything", metavar="M")] = None
+    quick: Annotated[bool, arg(help="every step tiny, in a minute or two: shows that it runs, learns nothing")] = False
     seed: Seed = 0
 
 
@@ -56,7 +57,7 @@ class DataDoctor:
     Example: mindhand data doctor runs/demo/data
     """
 
-    engine: ClassVar[str] = "mindhand.data.doctor:doctor"
+    engine: ClassVar[str] = "mindhand.recipes.doctor:dataset"
     path: Annotated[Positional[Path], arg(help="dataset folder", metavar="PATH")]
 
 
@@ -64,15 +65,14 @@ class DataDoctor:
 class DataRecord:
     """Record demonstrations of the scripted expert as a LeRobot v3 dataset.
 
-    Example: mindhand data record --task maths_matching/R --episodes 400 --run runs/maths
+    Example: mindhand data record maths --episodes 400 --run runs/maths
     """
 
     engine: ClassVar[str] = "mindhand.recipes.record:record"
-    task: Annotated[str, arg(help="family/split of the desk")] = "maths_matching/R"
+    task: Annotated[Positional[str], arg(help="which demonstrations", metavar="TASK")] = "maths"
     episodes: Annotated[int, arg(help="how many")] = 400
-    workers: Annotated[int, arg(help="processes")] = 2
+    workers: Annotated[int, arg(help="processes; the data are the same for any number")] = 2
     run: Run = Path("runs/data")
-    seed: Seed = 0
 
 
 @dataclass(frozen=True)

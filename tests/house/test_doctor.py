@@ -62,3 +62,45 @@ def test_it_refuses_a_folder_that_is_no_checkpoint(tmp_path):
 
     with pytest.raises(Refusal):
         doctor.doctor(tmp_path)
+
+
+def test_a_checkpoint_that_acts_differently_is_found(tmp_path, capsys):
+    import torch
+
+    from mindhand.model import store
+    from tests.model import test_vla as tiny
+
+    vla = tiny.build()
+    store.save_vla(vla, tmp_path / "good", smoke=doctor.smoke_observation(vla.spec))
+    assert doctor.doctor(tmp_path / "good") == 0
+    assert "the same as when it was saved" in capsys.readouterr().out
+    # Other weights under the old prediction: what a changed library or a wrong merge would be.
+    before = store.smoke_arrays(vla, doctor.smoke_observation(vla.spec))
+    with torch.no_grad():
+        for p in vla.expert.parameters():
+            p.mul_(1.5)
+    original, store.smoke_arrays = store.smoke_arrays, lambda *_: before
+    try:
+        store.save_vla(vla, tmp_path / "bad", smoke=doctor.smoke_observation(vla.spec))
+    finally:
+        store.smoke_arrays = original
+    assert doctor.doctor(tmp_path / "bad") == 1
+    assert "differs by up to" in capsys.readouterr().out
+    store.save_vla(vla, tmp_path / "none")
+    assert doctor.doctor(tmp_path / "none") == 0
+    assert "none was stored" in capsys.readouterr().out
+
+
+def test_the_smoke_observation_is_the_same_everywhere():
+    import hashlib
+
+    from tests.tiny_world import SPEC
+
+    obs = doctor.smoke_observation(SPEC)
+    digest = hashlib.sha256(obs.images["top"].tobytes() + obs.state.tobytes()).hexdigest()
+    assert digest[:12] == "6d665d3e32b7"
+
+
+def test_the_verb_for_datasets_returns_its_verdict(tmp_path, capsys):
+    assert doctor.dataset(tmp_path / "nowhere") == 1
+    assert "meta/info.json" in capsys.readouterr().out

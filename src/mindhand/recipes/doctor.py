@@ -15,11 +15,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mindhand.core.nouns import Observation
+    from mindhand.core.spec import Spec
 
 Mark = Literal["ok", "warn", "bad"]
 APT = "apt-get install -y --no-install-recommends libosmesa6 libegl1 libgl1 libgl1-mesa-dri libglx-mesa0 libegl-mesa0"
 BACKENDS = ("egl", "osmesa")
+SMOKE = 1e-3  # in robot units: a millimetre; other CPUs round otherwise
 DISK_GIB = 2.0  # what `mindhand demo` writes, with room
 
 # A lit red ball on black: drawn right, some pixels are red and some are not.
@@ -221,13 +226,50 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 )  # fmt: skip
 
 
+def smoke_observation(spec: Spec) -> Observation:
+    """What every checkpoint's stored prediction is made for: one row of fixed noise pictures and a rising state.
+    The same numbers for the same spec, on every machine."""
+    import numpy as np
+
+    from mindhand.core.keys import Key, Keys
+    from mindhand.core.nouns import Observation
+
+    key = Key("smoke", spec.robot, 0)
+    draw = Keys.of([key])
+    return Observation(
+        images={
+            c.role: draw.fold(c.role).integers(256, 1, c.height, c.width, 3).astype(np.uint8) for c in spec.cameras
+        },
+        # Rising, so that the two axes of a 6-D rotation are never parallel.
+        state=np.linspace(0.1, 0.5, spec.state_size, dtype=np.float32)[None, None],
+        text={"instruction": ("answer the board with the tiles",)},
+        time=np.zeros((1, 1)),
+        keys=(key,),
+    )
+
+
 def check_checkpoint(folder: Path) -> Iterator[Finding]:
-    """A checkpoint folder: hashes of every file, spec and statistics present. Raises BadCheckpoint otherwise."""
-    from mindhand.core.checkpoint import load_checkpoint
+    """A checkpoint folder: hashes of every file, strict loading, and its stored prediction made again.
+    Raises BadCheckpoint for a folder that is damaged."""
+    from mindhand.core.checkpoint import load_checkpoint, smoke_differences
+    from mindhand.model.store import load_vla, smoke_arrays
+    from mindhand.worlds.scene import read_reasoning
 
     found = load_checkpoint(folder, None)
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20
-    yield Finding("ok", "checkpoint", f"{folder}: whole, {size:.1f} MiB, robot '{found.spec.robot}'")
+    size = sum(p.stat().st_size for p in found.folder.rglob("*") if p.is_file()) / 2**20
+    yield Finding("ok", "files", f"{folder}: whole, {size:.1f} MiB, {found.fingerprint}")
+    yield Finding("ok", "robot", f"'{found.spec.robot}', spec {found.spec.fingerprint()}")
+    vla = load_vla(folder, parse=read_reasoning)
+    yield Finding("ok", "weights", f"{sum(p.numel() for p in vla.parameters()) / 1e6:.2f} million parameters, all used")
+    if "expert" not in found.config["slots"]:
+        yield Finding("ok", "prediction", "none: a VLM without a hand")
+    elif not found.smoke:
+        yield Finding("warn", "prediction", "none was stored", "save it with smoke=smoke_observation(spec)")
+    else:
+        now = smoke_arrays(vla, smoke_observation(found.spec))
+        worse = smoke_differences(found.smoke, now, SMOKE)
+        do = "compare versions with those it was made with: it acts differently here"
+        yield Finding("bad" if worse else "ok", "prediction", "; ".join(worse) or "the same as when it was saved", do)
 
 
 def show(findings: Iterator[Finding]) -> int:
@@ -250,3 +292,13 @@ def doctor(checkpoint: Path | None = None) -> int:
     bad = show(check_checkpoint(checkpoint)) if checkpoint else sum(show(check()) for check in CHECKS)
     print("all is well" if not bad else f"{bad} to repair")
     return int(bad > 0)
+
+
+def dataset(path: Path) -> int:
+    """The verb `mindhand data doctor`: prints what is wrong with a dataset and draws a contact sheet of what a
+    model would see beside it; returns 1 where training would refuse it or learn it wrongly."""
+    from mindhand.data.doctor import doctor as look
+
+    report = look(path, sheet=path.with_name(f"{path.name}-sheet.png"))
+    report.print()
+    return report.exit_code
