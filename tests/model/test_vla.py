@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mindhand.core.batch import Batch, Target
+from mindhand.core.checkpoint import load_checkpoint, smoke_differences
 from mindhand.core.errors import BadCheckpoint, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation
@@ -16,7 +17,10 @@ from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
+from mindhand.model.store import load_vla, save_vla, smoke_arrays
+from mindhand.model.vision import StemConfig
 from mindhand.model.vla import VLA, remember
 
 from .tiny import vlm
@@ -213,3 +217,17 @@ def test_gaze_looks_where_it_points():
     scores[0, 2 * 8 + 5] = 20.0
     assert gaze.centre(scores)[0].tolist() == pytest.approx([5.5 * 8, 2.5 * 16])
     assert gaze.cell(torch.tensor([[44.0, 40.0], [-5.0, 900.0]])).tolist() == [21, 24]
+
+
+def test_a_checkpoint_acts_the_same(tmp_path):
+    vla = build(edits=[Upcycle(MoEConfig(4, 2))]).eval()
+    with torch.no_grad():
+        vla.backbone.towers["vlm"].layers[0].ffn.down[2] += 0.1
+    obs = observation()
+    save_vla(vla, tmp_path / "c", smoke=obs)
+    again = load_vla(tmp_path / "c", SPEC, parse=lambda text: {"n": len(text)})
+    assert not smoke_differences(load_checkpoint(tmp_path / "c", SPEC).smoke, smoke_arrays(again, obs), 0.0)
+    assert isinstance(again.backbone.config.vision, StemConfig)
+    other = replace(SPEC, rate=20.0)
+    with pytest.raises(SpecMismatch, match="rate"):
+        load_vla(tmp_path / "c", other)

@@ -159,8 +159,12 @@ def config_from_json(cls: type, data: Mapping[str, Any], part: str) -> Any:
     hints = typing.get_type_hints(cls)
 
     def value(kind: Any, x: Any) -> Any:
-        if is_dataclass(kind) and isinstance(x, Mapping):
-            return config_from_json(typing.cast(type, kind), x, f"{part}.{getattr(kind, '__name__', '')}")
+        if isinstance(x, Mapping):  # one dataclass, or the one of a union whose fields these are
+            kinds = [k for k in (kind, *typing.get_args(kind)) if is_dataclass(k)]
+            fitting = [k for k in kinds if {f.name for f in fields(k)} == set(x)] or kinds
+            if fitting:
+                inner = typing.cast(type, fitting[0])
+                return config_from_json(inner, x, f"{part}.{inner.__name__}")
         if isinstance(x, list):
             inner = [a for a in typing.get_args(kind) if a is not Ellipsis] or [Any]
             return tuple(value(inner[min(i, len(inner) - 1)], y) for i, y in enumerate(x))

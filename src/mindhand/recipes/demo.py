@@ -157,7 +157,10 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     return page
 
 
-def _arms(rows: dict[str, list[dict[str, Any]]]) -> tuple[str, list[str], list[list[Any]]]:
+Beside = tuple[str, list[str], list[list[Any]]]  # a table of the report: heading, columns, rows
+
+
+def _arms(rows: dict[str, list[dict[str, Any]]]) -> Beside:
     body = []
     for name, some in rows.items():
         for line in summary(some):
@@ -172,7 +175,7 @@ def _arms(rows: dict[str, list[dict[str, Any]]]) -> tuple[str, list[str], list[l
     )
 
 
-def _kept(nano: Path, folder: Path) -> tuple[str, list[str], list[list[Any]]]:
+def _kept(nano: Path, folder: Path) -> Beside:
     body = []
     stages = [("pretrained", nano / "exam.jsonl")]
     stages += [(s, folder / f"exam-{s}.jsonl") for s in ("warm-up", "alignment", "fine-tuning")]
@@ -191,7 +194,7 @@ def _kinds(nano: Path) -> list[str]:
     return list(dict.fromkeys(r["kind"] for r in read_rows(nano / "exam.jsonl")))
 
 
-def _clock(clock: Clock) -> tuple[str, list[str], list[list[Any]]]:
+def _clock(clock: Clock) -> Beside:
     body = [[name, f"{s:.0f} s"] for name, s in clock.seconds.items()]
     return "Time", ["part", "seconds"], [*body, ["all", f"{sum(clock.seconds.values()):.0f} s"]]
 
