@@ -119,3 +119,9 @@ def test_the_script_of_pyproject_runs():
     done = subprocess.run([Path(sys.executable).parent / "mindhand", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in cli.VERBS)
+
+
+def test_recording_an_unknown_task_is_refused():
+    code, _, err = run("data", "record", "juggling")
+    assert code == 2
+    assert "no demonstrations of 'juggling'" in err
