@@ -14,7 +14,7 @@ from mindhand.data import cache as module
 from mindhand.data.cache import FrameCache
 from mindhand.data.image import prepare
 from mindhand.data.lerobot_read import LeRobotReader
-from tests.data.make import make_episode, write
+from tests.data.make import make_episode, point_spec, write
 
 
 def test_it_holds_what_the_model_sees(dataset, tmp_path):
@@ -61,8 +61,6 @@ def test_absent_and_stale_are_refused_and_rebuilt(dataset, tmp_path):
 
 def test_another_resize_is_another_cache(dataset, tmp_path):
     (dataset / "meta/mindhand.json").unlink()
-    from tests.data.make import point_spec
-
     spec = point_spec()
     cropped = replace(spec, cameras=(replace(spec.cameras[0], crop=0.75, interpolation="bilinear"), spec.cameras[1]))
     FrameCache.build(tmp_path / "cache", LeRobotReader(dataset, spec))
@@ -107,6 +105,27 @@ def test_a_killed_build_goes_on(dataset, tmp_path, monkeypatch):
     assert decoded == list(range(35))  # every frame once, over both runs
     assert (cache.arrays["wrist"] == reader.images("wrist", np.arange(35))).all()
     assert {p.name for p in folder.iterdir()} == {"front.npy", "front.json", "wrist.npy", "wrist.json"}
+
+
+def test_a_build_killed_at_its_last_step_leaves_no_wrong_manifest(dataset, tmp_path, monkeypatch):
+    (dataset / "meta/mindhand.json").unlink()
+    spec = point_spec()
+    cropped = replace(spec, cameras=(replace(spec.cameras[0], crop=0.5), spec.cameras[1]))
+    before, after = LeRobotReader(dataset, spec), LeRobotReader(dataset, cropped)
+    folder = tmp_path / "cache"
+    FrameCache.build(folder, before)
+    write_json = module.write_json
+
+    def dying(path, data):
+        if path.name == "front.json":
+            raise Stop
+        write_json(path, data)
+
+    monkeypatch.setattr(module, "write_json", dying)
+    with pytest.raises(Stop):
+        FrameCache.build(folder, after)
+    with pytest.raises(BadData):  # the array is the cropped one by now, and of the same shape
+        FrameCache.open(folder, before)
 
 
 def test_a_part_of_another_dataset_is_not_continued(dataset, tmp_path):

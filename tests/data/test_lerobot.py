@@ -134,8 +134,9 @@ def test_layout_is_that_of_v3(dataset):
     assert table["frame_index"].to_pylist()[5:11] == [0, 1, 2, 3, 4, 5]
     assert table["timestamp"].to_pylist()[6] == pytest.approx(0.1)
     tasks = pq.read_table(dataset / "meta/tasks.parquet")
-    index = json.loads(tasks.schema.metadata[b"pandas"])["index_columns"]
-    assert tasks[index[0]].to_pylist() == ["push the tile", "pick the tile"]
+    pandas = json.loads(tasks.schema.metadata[b"pandas"])
+    assert [c["field_name"] for c in pandas["columns"]] == ["task_index", "__index_level_0__"]  # pandas needs both
+    assert tasks[pandas["index_columns"][0]].to_pylist() == ["push the tile", "pick the tile"]
     episodes = pq.read_table(dataset / "meta/episodes/chunk-000/file-000.parquet")
     assert episodes["dataset_from_index"].to_pylist() == [0, 5, 11, 18, 26]
     assert episodes["dataset_to_index"].to_pylist() == [5, 11, 18, 26, 35]

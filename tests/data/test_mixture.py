@@ -118,6 +118,17 @@ def test_seeds_epochs_and_sets_differ():
     assert (first != other).mean() > 0.8
 
 
+def test_what_comes_together_once_does_not_always_come_together():
+    sets = [SampleSet("demos", "robot", np.arange(60)), SampleSet("vqa", "image-text", np.arange(100))]
+    mixture = Mixture(sets, 80, 0)  # a batch is an epoch with 20 of the 100 pairs
+    rows = [mixture.rows(s) for s in range(10)]
+    groups = [frozenset(r.index[r.set == 1].tolist()) for r in rows]
+    assert all(len(g) == 20 for g in groups)
+    assert frozenset.union(*groups[:5]) == frozenset.union(*groups[5:]) == frozenset(range(100))
+    assert not set(groups[:5]) & set(groups[5:])
+    assert len({r.set.tobytes() for r in rows}) == 10  # nor do the two kinds follow one pattern
+
+
 def test_embodiments_and_weights():
     sets = [
         SampleSet("arm", "robot", np.arange(30), embodiment=0),

@@ -144,12 +144,11 @@ def test_it_resumes_and_extends(tmp_path):
 
 def test_staged_episodes_of_other_keys_are_not_taken(tmp_path):
     writer = LeRobotWriter(tmp_path / "set", SPEC, labels={"goal": 2})
-    other = [Key("record", "reach", 99), *KEYS[1:3]]
+    other = [Key("record", "reach", 99), *KEYS[1:3], *KEYS[7:9]]
     with pytest.raises(InterruptedError):
-        record_demonstrations(
-            type("Short", (Dying,), {"left": 3})(1), [*other, KEYS[5]], writer, noise=NOISE, labels=place
-        )
+        record_demonstrations(type("Short", (Dying,), {"left": 4})(1), other, writer, noise=NOISE, labels=place)
     writer.close()
+    assert len(staged_files(tmp_path / "set")) == 4
     assert [e.key for e in record(tmp_path / "set", KEYS[:3]).episodes] == KEYS[:3]
 
 
@@ -170,7 +169,7 @@ class Crashing(PointWorld):
 def test_what_goes_wrong_in_a_worker_is_said(tmp_path):
     with LeRobotWriter(tmp_path / "set", SPEC) as writer:
         with pytest.raises(BadData, match="speak different conventions"):
-            record_with_workers(Foreign, KEYS[:2], writer, noise=NOISE)
+            record_with_workers(Foreign, KEYS[:2], writer, noise=NOISE, workers=1)
         with pytest.raises(Exception, match="terminated abruptly"):
             record_with_workers(Crashing, KEYS[:2], writer, noise=NOISE, workers=1)
         record_demonstrations(PointWorld(), KEYS[:2], writer, noise=NOISE)

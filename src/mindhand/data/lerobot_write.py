@@ -279,10 +279,10 @@ class LeRobotWriter:
 
     def _write_meta(self, rows: list[dict[str, Any]], tasks: list[str]) -> None:
         """The episodes table, tasks and statistics of the new rows, and last info.json, which makes them count."""
-        types = {"success": pa.bool_(), "key": pa.string()}
-        columns = {name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]}
+        kinds = {name: _kind(value) for name, value in rows[0].items()} | {"success": pa.bool_(), "key": pa.string()}
+        table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()})
         with replacing(self._episodes_path(self._episode_files)) as temporary:
-            pq.write_table(pa.table(columns), temporary)
+            pq.write_table(table, temporary)
         with replacing(self.path / form.TASKS) as temporary:
             pq.write_table(form.tasks_table(tasks), temporary)
         per_episode = self._stats + [_unflatten(row) for row in rows]
@@ -334,6 +334,15 @@ def _strangers(path: Path) -> list[str]:
     """Files that a first opening, killed at once, does not leave."""
     files = (p for p in path.rglob("*") if p.is_file() and not p.name.endswith(".part"))
     return sorted(str(f) for p in files if (f := p.relative_to(path)).parts[0] != form.INCOMING)
+
+
+def _kind(value: Any) -> pa.DataType:
+    """The type of a column from one value. Named, since inference looks for pandas anew at every number."""
+    if isinstance(value, list):
+        return pa.list_(_kind(value[0]))
+    return {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_(), type(None): pa.null()}[
+        type(value)
+    ]
 
 
 def _unflatten(row: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key, Keys
-from mindhand.core.seams import World
 
 from .episodes import Episode
 from .lerobot_format import Layout
@@ -34,19 +33,29 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from mindhand.core.nouns import Observation, Outcome
+    from mindhand.core.spec import Spec
+
 
 LIMIT = 4000  # control steps; a world decides or truncates an episode long before
 BLOCK = 64  # noise is drawn in blocks, each a pure function of key and block number
 
 
-@runtime_checkable
-class Teacher(World, Protocol):
-    """A World whose expert explains itself and can be disturbed.
+class Teacher(Protocol):
+    """A World (core/seams.py; only what is needed of it here) whose expert explains itself and can be disturbed.
 
     disturb: joint_noise (n, joints) in rad is added to the joint command of the next `step` of those rows, beneath
     the action that was commanded. reasoning: the text of the sub-step a row is in.
     """
 
+    spec: Spec
+
+    def reset(self, keys: Sequence[Key], rows: Sequence[int]) -> None: ...
+    def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome: ...
+    def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation: ...
+    def expert(self, rows: Sequence[int]) -> np.ndarray: ...
+    def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]: ...
+    def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray: ...
     def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None: ...
     def reasoning(self, row: int) -> str: ...
 

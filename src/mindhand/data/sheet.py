@@ -40,7 +40,7 @@ def contact_sheet(reader: LeRobotReader, path: Path | str, episodes: Sequence[in
         draw.text((GAP, y + LINE), f"instruction: {reader.instruction(row.begin)}"[:fits], "black", font)
         draw.text(
             (GAP, y + 2 * LINE),
-            f"thought at the middle: {reader.reasoning(index[len(index) // 2])}"[:fits],
+            f"thought at frame {index[len(index) // 2] - row.begin}: {reader.reasoning(index[len(index) // 2])}"[:fits],
             "black",
             font,
         )
