@@ -1,5 +1,7 @@
 """Pictures show what the scene says, where the geometry says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,20 @@ def test_marks_enclose_the_ink(jitter):
         band = np.abs(shown.image[middle - 6 : middle + 6].astype(int) - paper).sum(-1).max(0)
         outside = np.concatenate([band[16 : max(16, int(low) - 3)], band[int(high) + 4 : 240]])
         assert (outside < 90).all()
+
+
+def test_marks_follow_a_glyph_up_and_down():
+    scene = SCENES[0]
+    for shift in (-0.4, 0.4):
+        glyphs = tuple(replace(g, dy=shift, dx=0.0) for g in scene.board.glyphs)
+        moved = replace(scene, board=replace(scene.board, glyphs=glyphs))
+        shown = render_scene(moved, size=256)
+        mark = next(m for m in shown.marks if m.where == "board" and m.char in "0123456789")
+        column = shown.image[:, int(mark.u - mark.width / 2) : int(mark.u + mark.width / 2)].astype(int)
+        paper = shown.image[int(mark.v), 12].astype(int)
+        rows = np.flatnonzero((np.abs(column - paper).sum(-1) > 200)[175:243].any(1)) + 175
+        assert abs((rows[0] + rows[-1] + 1) / 2 - mark.v) < 2
+        assert abs((rows[-1] + 1 - rows[0]) - mark.height) < 3
 
 
 def test_the_same_scene_looks_as_in_an_episode_and_jitter_is_undone():
