@@ -23,7 +23,7 @@ HORIZON = 4  # of the tiny expert
 def close(a: torch.Tensor, b: torch.Tensor, tol: float = 2e-5) -> None:
     """Equal shapes, and no element further apart than `tol`."""
     assert a.shape == b.shape
-    assert (a - b).abs().max() < tol, float((a - b).abs().max())
+    assert (a - b).abs().max() < tol, float((a - b).detach().abs().max())
 
 
 def spec() -> Spec:

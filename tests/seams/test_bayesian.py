@@ -112,7 +112,7 @@ def test_is_an_objective():
 def test_1_the_prior_never_saw_the_instruction():
     """(1) Another instruction leaves the prior's queries, bit for bit, and moves the posterior's. An instruction
     of another length pads the sums differently, so that rounding is allowed."""
-    made, b, _ = world()
+    made, b, objective = world()
     text = b.text["text"]
 
     def gap(other: Batch, order: tuple[str, ...]) -> Tensor:
@@ -131,6 +131,10 @@ def test_1_the_prior_never_saw_the_instruction():
     assert float(gap(same, POSTERIOR).min()) > 1e-3
     assert float(gap(long, POSTERIOR).min()) > 1e-3
     assert min(float(gap(dark, order).min()) for order in (PRIOR, POSTERIOR)) > 1e-4  # the picture moves both
+    # and so it is for the terms of the objective
+    a, b = (objective.terms(made, one, made.context(one)) for one in (b, same))
+    assert torch.equal(a["prior"], b["prior"])
+    assert (a["posterior"] - b["posterior"]).abs().min() > 1e-4
 
 
 def test_2_the_prior_trains_the_hand_alone():

@@ -173,7 +173,7 @@ def expand(layers: Sequence[Routed], forward: Forward, gamma: float, batches: Se
     return [i for i, new in enumerate(strange) if new]
 
 
-def learn(layers: Sequence[Routed], forward: Forward, gamma: float, *, steps: int = 40, fit: int = 300) -> list[int]:
+def learn(layers: Sequence[Routed], forward: Forward, gamma: float, *, steps: int = 25, fit: int = 150) -> list[int]:
     """One task: expand, (4) train the new adapters alone, (5) then the new discriminators alone."""
     grown = expand(layers, forward, gamma, range(8))
     for m in layers:
@@ -185,15 +185,15 @@ def learn(layers: Sequence[Routed], forward: Forward, gamma: float, *, steps: in
         forward(step).backward(inputs=new)
         optimiser.step()
     for m in layers:
-        seen, d = features(m, forward, range(40)), m.discriminators[-1]
+        seen, d = features(m, forward, range(32)), m.discriminators[-1]
         optimiser = torch.optim.AdamW(d.parameters(), 5e-3, weight_decay=0.01)
         for step in range(fit):
             optimiser.zero_grad()
-            d.error(seen[step % 32]).mean().backward()
+            d.error(seen[step % 24]).mean().backward()
             nn.utils.clip_grad_norm_(d.parameters(), 10)
             optimiser.step()
         with torch.no_grad():  # what is usual is measured on batches that it was not fitted on
-            usual = torch.stack([d.error(x).mean() for x in seen[32:]])
+            usual = torch.stack([d.error(x).mean() for x in seen[24:]])
             d.mean, d.std = usual.mean(), usual.std()
     for m in layers:
         m.task = None
