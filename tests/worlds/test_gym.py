@@ -6,7 +6,8 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from mindhand.core.keys import Key
-from mindhand.worlds.desk.world import ACTION_HIGH, ACTION_LOW, DeskWorld
+from mindhand.worlds.desk.spec import ACTION_HIGH, ACTION_LOW
+from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.gym import WorldEnv
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from mindhand.worlds.scene import FACES, PLACES, TILE, TILES
 
 from .arm import add_arm, look_at
+from .spec import SECONDS
 
 ARM = "arm"
 ARM_POS = (-0.41, 0.0, 0.0)  # the frame "arm_base" is the table's, moved here and not turned
-SUBSTEPS, TIMESTEP = 8, 0.00625  # 20 Hz; 5 substeps would let a pad sink 7 mm into a tile
+SUBSTEPS = 8  # a control step; 5 would let a pad sink 7 mm into a tile
 MAX_TILES = TILES[1]
 LABEL = (64, 76)  # pixels: width, height of a tile's label
 BOARD = (256, 74)
@@ -87,7 +88,7 @@ def make_spec(size: int = 128) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     spec.memory = 4 << 20
-    spec.option.timestep = TIMESTEP
+    spec.option.timestep = SECONDS / SUBSTEPS
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
     spec.option.impratio = 1.0  # elliptic cones with impratio 10 explode in this scene

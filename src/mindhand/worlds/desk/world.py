@@ -19,41 +19,15 @@ import numpy as np
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
-from mindhand.core.spec import Camera, Part, Spec
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import MathsScene, reasoning_text, sample_task, scene_hash
 
-from .build import SUBSTEPS, TIMESTEP
 from .canvas import Canvas
 from .expert import HOME, Expert
 from .judge import Judge
 from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
+from .spec import GRIPPER_STEP, JOINT_STEP, LIMITS, SECONDS, SPEC, START_SPREAD, WORKSPACE
 from .stage import Stage
-
-SECONDS = TIMESTEP * SUBSTEPS
-LIMITS = {1: 200, 2: 340}  # control steps allowed, by digits of the answer
-JOINT_STEP = np.pi * SECONDS  # rad a control step: the arm's top speed
-GRIPPER_STEP = 0.34  # a faster close drives the pads into a tile
-WORKSPACE = ((0.08, 0.62), (-0.40, 0.40), (0.009, 0.45))  # TCP x, y, z in arm_base
-ACTION_LOW = np.array([low for low, _ in WORKSPACE] + [-1.0] * 6 + [0.0], np.float32)  # what a random policy spans
-ACTION_HIGH = np.array([high for _, high in WORKSPACE] + [1.0] * 6 + [1.0], np.float32)
-START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
-
-_POSE = (
-    Part("tcp", "position", ("x", "y", "z"), "m", frame="arm_base"),
-    Part("tool", "rotation", ("xx", "xy", "xz", "yx", "yy", "yz"), "1", frame="arm_base", rotation="rot6d"),
-    Part("gripper", "gripper", ("open",), "1", polarity="open"),
-)
-SPEC = Spec(
-    robot="desk-viperx",
-    action=_POSE,
-    state=_POSE,
-    cameras=(
-        Camera("front", 128, 128, source=(128, 128)),
-        Camera("wrist", 64, 64, source=(128, 128), interpolation="area"),
-    ),
-    rate=1 / SECONDS,
-)
 
 
 def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
