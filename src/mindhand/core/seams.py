@@ -100,7 +100,7 @@ class Backbone(Protocol):
         self,
         segments: Sequence[Segment],
         *,
-        rule: Rule = CAUSAL,
+        rule: Rule | None = None,  # None: the backbone's own
         past: Trunk | None = None,
         hide: Mapping[str, Tensor] = {},
         keep: Keep | None = None,

@@ -17,7 +17,7 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
         raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
     if name == "nano":
         tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=384, theta=1e4, sections=(4, 6, 6))
-        return VLMConfig(tower, vocabulary, StemConfig())
+        return VLMConfig(tower, vocabulary, StemConfig(), whole_pictures=True)
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
         return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 16), out=32))

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,6 +27,7 @@ from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment
 
 from .attention import attend, rotary, rotate
 from .norm import RMSNorm
+from .plan import Group, Run, make_plan
 
 
 @dataclass(frozen=True)
@@ -145,116 +144,6 @@ class Trunk:
         )
 
 
-@lru_cache(maxsize=4096)
-def _mode(rule: tuple[tuple[str, str, str], ...], query: str, key: str) -> str:
-    for q, k, mode in rule:
-        if fnmatchcase(query, q) and fnmatchcase(key, k):
-            if mode not in ("full", "causal", "none", "full-stop", "causal-stop"):
-                raise BuildError(
-                    f"rule {(q, k, mode)} has an unknown mode", "full, causal, none (+ '-stop')", "mend it"
-                )
-            return mode
-    raise BuildError(
-        f"no rule says whether '{query}' sees '{key}'", "a first hit for every pair", "end the rule with a '*', '*'"
-    )
-
-
-WASTE = 1.15  # segments share a softmax if it grows by no more than this
-
-
-@dataclass
-class _Group:
-    """Queries that treat gradients alike: which queries, which keys (and which of them detached), the mask."""
-
-    queries: list[int]
-    keys: list[int]
-    stop: list[bool]
-    mask: Tensor | None
-
-
-@dataclass
-class _Key:
-    """A candidate key run: its name, its place in the sequence (-1: before everything new), its validity."""
-
-    name: str
-    order: int
-    valid: Tensor
-
-
-def _plan(
-    segments: Sequence[Segment], valids: list[Tensor], keys: list[_Key], rule: Rule, hide: Mapping[str, Tensor]
-) -> list[_Group]:
-    """Masks for one layer. `keys` lists prefix and extra entries first and then the new segments, in order."""
-    sizes, widths = [v.shape[1] for v in valids], [k.valid.shape[1] for k in keys]
-    rules = tuple(tuple(r) for r in rule)
-    table = [[_mode(rules, s.name, k.name) for k in keys] for s in segments]
-
-    def sees(i: int, j: int) -> bool:
-        return table[i][j][:4] != "none" and not (table[i][j][:6] == "causal" and keys[j].order > i)
-
-    groups: list[tuple[tuple[bool, ...], list[int], set[int]]] = []  # how keys are stopped, queries, keys
-    for i, row in enumerate(table):
-        stop, seen = tuple(m.endswith("-stop") for m in row), {j for j in range(len(keys)) if sees(i, j)}
-        for g, (other, queries, union) in enumerate(groups):
-            # one softmax for several segments, unless most of its scores would be masked away
-            area = sum(sizes[q] for q in queries) * sum(widths[j] for j in union) + sizes[i] * sum(
-                widths[j] for j in seen
-            )
-            both = union | seen
-            if (
-                stop == other
-                and (sizes[i] + sum(sizes[q] for q in queries)) * sum(widths[j] for j in both) <= WASTE * area
-            ):
-                groups[g] = (stop, [*queries, i], both)
-                break
-        else:
-            groups.append((stop, [i], seen))
-    plan = []
-    for stop, queries, _ in groups:
-        blocks: list[list[Tensor | None]] = []  # None: not seen at all
-        for i in queries:
-            n, valid = valids[i].shape[1], valids[i]
-            row: list[Tensor | None] = []
-            for key, mode in zip(keys, table[i]):
-                m = key.valid.shape[1]
-                own = key.order == i
-                mode = mode.removesuffix("-stop")
-                if mode == "none" or (mode == "causal" and key.order > i):
-                    row.append(torch.diag_embed(~valid).expand(-1, n, m) if own else None)
-                    continue
-                seen = key.valid.unsqueeze(1).expand(-1, n, m)
-                if own and mode == "causal":
-                    seen = seen & torch.ones(n, m, dtype=torch.bool, device=valid.device).tril()
-                if key.name in hide and key.name != segments[i].name:
-                    if hide[key.name].shape != key.valid.shape:
-                        raise BuildError(
-                            f"hide['{key.name}'] has shape {tuple(hide[key.name].shape)}",
-                            f"{tuple(key.valid.shape)}",
-                            "one flag a token of the segment as it stands in this pass",
-                        )
-                    seen = seen & ~hide[key.name].unsqueeze(1)
-                if own:  # padding sees itself, so that no softmax is over nothing
-                    seen = seen | torch.diag_embed(~valid)
-                row.append(seen)
-            blocks.append(row)
-        used = [j for j in range(len(keys)) if any(row[j] is not None for row in blocks)]
-        rows = []
-        for i, row in zip(queries, blocks):
-            n, batch = valids[i].shape[1], valids[i].shape[0]
-
-            def block(j: int, row=row, batch=batch, n=n) -> Tensor:
-                b = row[j]
-                return b if b is not None else keys[j].valid.new_zeros(batch, n, keys[j].valid.shape[1])
-
-            rows.append(torch.cat([block(j) for j in used], 2))
-        mask = torch.cat(rows, 1)
-        if not bool(mask.any(2).all()):
-            names = [segments[i].name for i in queries]
-            raise BuildError(f"a token of {names} sees no key at all", "at least itself", "allow it in the rule")
-        plan.append(_Group(queries, used, [stop[j] for j in used], None if bool(mask.all()) else mask.unsqueeze(1)))
-    return plan
-
-
 def _take(x: Tensor, index: Tensor) -> Tensor:
     """x (B,n,...) at index (B,k) -> (B,k,...)."""
     return x.gather(1, index.reshape(index.shape + (1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
@@ -307,7 +196,8 @@ def run(
     kept: dict[str, Tensor] = {}
     cache: list[list[Entry]] = []
     states: dict[int, dict[str, Tensor]] = {}
-    plan: list[_Group] = []
+    spans: dict[int, tuple[str, int]] = {}  # where a segment begins in its tower
+    plan: list[Group] = []
     plan_key: tuple[int, ...] = ()
     joined: dict[tuple[int, int], Tensor] = {}
 
@@ -316,24 +206,42 @@ def run(
         before = [*(past.cache[l] if past else ()), *(extras[l] if extras else ())]
         here = tuple(id(v) for v in (*[e.valid for e in before], *valids))
         if here != plan_key:  # lengths change only where something was pruned
-            keys = [_Key(e.name, -1, e.valid) for e in before]
-            keys += [_Key(s.name, i, v) for i, (s, v) in enumerate(zip(segments, valids))]
-            plan, plan_key = _plan(segments, valids, keys, rule, hide), here
-        q: dict[int, Tensor] = {}
-        k: list[Tensor] = [e.k for e in before] + [x[order[0]]] * len(segments)
-        v: list[Tensor] = [e.v for e in before] + [x[order[0]]] * len(segments)
-        for t in order:
-            heads = blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t])
-            widths = [sizes[i] for i in members[t]]
-            for i, qi, ki, vi in zip(members[t], *(h.split(widths, 2) for h in heads)):
-                q[i], k[len(before) + i], v[len(before) + i] = qi, ki, vi
+            keys = [Run(e.name, -1, e.valid) for e in before]
+            keys += [Run(s.name, i, v) for i, (s, v) in enumerate(zip(segments, valids))]
+            plan, plan_key = make_plan([s.name for s in segments], valids, keys, rule, hide, x[order[0]].dtype), here
+            spans = {}
+            for t in order:
+                begin = 0
+                for i in members[t]:
+                    spans[i], begin = (t, begin), begin + sizes[i]
+        whole = {t: blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t]) for t in order}
+
+        def part(i: int, which: int, whole=whole, spans=spans) -> Tensor:
+            t, begin = spans[i]
+            return whole[t][which].narrow(2, begin, sizes[i])
+
+        def several(picked: Sequence[int], which: int, whole=whole, spans=spans, part=part) -> Tensor:
+            """New segments' heads along the sequence: a view where they lie side by side in one tower."""
+            t, begin = spans[picked[0]]
+            inside = [spans[i] for i in picked]
+            if inside == [(t, begin + sum(sizes[j] for j in picked[:n])) for n in range(len(picked))]:
+                return whole[t][which].narrow(2, begin, sum(sizes[i] for i in picked))
+            return torch.cat([part(i, which) for i in picked], 2)
+
         out: dict[int, Tensor] = {}
         for g in plan:
-            ks = [k[j].detach() if stop else k[j] for j, stop in zip(g.keys, g.stop)]
-            vs = [v[j].detach() if stop else v[j] for j, stop in zip(g.keys, g.stop)]
-            a = attend(torch.cat([q[i] for i in g.queries], 2), torch.cat(ks, 2), torch.cat(vs, 2), g.mask)
+            old, new = g.keys[: g.prefix], [j - len(before) for j in g.keys[g.prefix :]]
+            kv = []
+            for which, stored in ((1, [before[j].k for j in old]), (2, [before[j].v for j in old])):
+                if any(g.stop):
+                    runs = [*stored, *(part(i, which) for i in new)]
+                    kv.append(torch.cat([r.detach() if stop else r for r, stop in zip(runs, g.stop)], 2))
+                else:
+                    runs = [*stored, several(new, which)] if new else stored
+                    kv.append(runs[0] if len(runs) == 1 else torch.cat(runs, 2))
+            a = attend(several(g.queries, 0), *kv, g.mask)
             out.update(zip(g.queries, a.split([sizes[i] for i in g.queries], 1)))
-        entries = [Entry(s.name, k[len(before) + i], v[len(before) + i], valids[i]) for i, s in enumerate(segments)]
+        entries = [Entry(s.name, part(i, 1), part(i, 2), valids[i]) for i, s in enumerate(segments)]
         cache.append(_join(past.cache[l] if past else [], entries, joined))
         attn_out: dict[int, Tensor] = {}
         for t in order:
@@ -345,9 +253,9 @@ def run(
                 attn_out.update(zip(members[t], a.split([sizes[i] for i in members[t]], 1)))
         if l in want:
             states[l] = {
-                segments[i].name: part
+                segments[i].name: part_
                 for t in order
-                for i, part in zip(members[t], x[t].split([sizes[i] for i in members[t]], 1))
+                for i, part_ in zip(members[t], x[t].split([sizes[i] for i in members[t]], 1))
             }
         if keep is not None:
             chosen = {i: keep(l, segments[i].name, attn_out[i]) for i in range(len(segments))}

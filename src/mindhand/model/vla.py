@@ -22,7 +22,6 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
 from mindhand.core.parts import resolve
 from mindhand.core.seams import (
-    CAUSAL,
     Code,
     Context,
     Edit,
@@ -127,7 +126,7 @@ class VLA(nn.Module):
         """
         many = batch.questions
         segments, end = self.image_segments(inputs, batch.task.view(-1, many)[:, 0])
-        rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *CAUSAL)
+        rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *self.backbone.rule)
         for q in range(many):
             start: Tensor | int = end
             for name in batch.order:

@@ -24,6 +24,7 @@ class VLMConfig:
     tower: TowerConfig
     vocabulary: int
     vision: ViTConfig | StemConfig | None = None
+    whole_pictures: bool = False  # patches of a picture see each other both ways (Qwen2-VL: causally)
 
 
 class VLM(nn.Module):
@@ -35,6 +36,7 @@ class VLM(nn.Module):
         self.words = words
         self.provides = frozenset({"text", "image"} if config.vision else {"text"})
         self.needs: frozenset[str] = frozenset()
+        self.rule: Rule = (("image/*", "image/*", "full"), *CAUSAL) if config.whole_pictures else CAUSAL
         self.embedding = nn.Embedding(config.vocabulary, config.tower.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.towers = nn.ModuleDict({"vlm": Tower(config.tower)})
@@ -60,14 +62,15 @@ class VLM(nn.Module):
         self,
         segments: Sequence[Segment],
         *,
-        rule: Rule = CAUSAL,
+        rule: Rule | None = None,
         past: Trunk | None = None,
         hide: Mapping[str, Tensor] = {},
         keep: Keep | None = None,
         want: Sequence[int] = (),
         extras: Sequence[Sequence[Entry]] = (),
     ) -> Trunk:
-        """One pass (see `model.trunk.run`)."""
+        """One pass (see `model.trunk.run`); without a rule, its own."""
+        rule = self.rule if rule is None else rule
         return run(self.towers, segments, rule=rule, past=past, hide=hide, keep=keep, want=want, extras=extras)
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
