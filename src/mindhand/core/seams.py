@@ -83,6 +83,7 @@ class Trunk(Protocol):
     kept: dict[str, Tensor]  # (B,k) indices that survived, for segments that were pruned
     cache: list[list[Entry]]  # L lists, one entry a segment; lengths may differ between layers
     end: Tensor  # (B,) int64, the next free position
+    queries: dict[int, dict[str, Tensor]]  # (B,N,n,d) of this pass at the layers in `want`: where a head looks
 
     def layer(self, l: int, name: str) -> Tensor: ...
     def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk: ...

@@ -112,6 +112,7 @@ class Trunk:
     cache: list[list[Entry]]
     end: Tensor  # (B,) int64, the next free position: one more than the largest so far (as Qwen2-VL counts)
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    queries: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (B,N,n,d), of this pass, layers in `want`
 
     def layer(self, l: int, name: str) -> Tensor:
         """Output of block l (0-based) for a segment, (B,n,D); the pass must have named l in `want`."""
@@ -196,6 +197,7 @@ def run(
     kept: dict[str, Tensor] = {}
     cache: list[list[Entry]] = []
     states: dict[int, dict[str, Tensor]] = {}
+    queries: dict[int, dict[str, Tensor]] = {}
     spans: dict[int, tuple[str, int]] = {}  # where a segment begins in its tower
     plan: list[Group] = []
     plan_key: tuple[int, ...] = ()
@@ -252,6 +254,7 @@ def run(
             if keep is not None:
                 attn_out.update(zip(members[t], a.split([sizes[i] for i in members[t]], 1)))
         if l in want:
+            queries[l] = {s.name: part(i, 0) for i, s in enumerate(segments)}
             states[l] = {
                 segments[i].name: part_
                 for t in order
@@ -278,7 +281,7 @@ def run(
         top = torch.where(s.valid, s.position.amax(-1), -1)
         if top.shape[1]:
             end = torch.maximum(end, top.amax(1) + 1)
-    return Trunk(towers, hidden, valid, {**(past.kept if past else {}), **kept}, cache, end, states)
+    return Trunk(towers, hidden, valid, {**(past.kept if past else {}), **kept}, cache, end, states, queries)
 
 
 def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], Tensor]) -> list[Entry]:

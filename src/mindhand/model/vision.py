@@ -101,6 +101,19 @@ class StemConfig:
     out: int = 128
 
 
+WAVES = 4  # frequencies a side of the position features
+
+
+def waves(rows: int, cols: int, device: torch.device) -> Tensor:
+    """Sines and cosines of a cell's place, (rows*cols, 4*WAVES). Rotary positions steer where attention goes; what
+    it brings back must say by itself where it was, or nothing can be called left or far."""
+    y = (torch.arange(rows, device=device) + 0.5) / rows
+    x = (torch.arange(cols, device=device) + 0.5) / cols
+    rate = torch.pi * 2.0 ** torch.arange(WAVES, device=device)
+    at = torch.cat([y.repeat_interleave(cols).unsqueeze(1) * rate, x.repeat(rows).unsqueeze(1) * rate], 1)
+    return torch.cat([at.sin(), at.cos()], 1)
+
+
 class Stem(nn.Module):
     """A convolutional stem instead of a vision transformer: the small VLM reads after minutes, not days."""
 
@@ -120,6 +133,7 @@ class Stem(nn.Module):
             before = channels
         self.convs = nn.Sequential(*layers)
         self.out = nn.Conv2d(before, c.out, 1)
+        self.place = nn.Linear(4 * WAVES, c.out)
 
     def forward(self, image: Tensor) -> Patches:
         """image float (B,T,3,h,w) in [0, 1] -> one token a cell, frames in sequence."""
@@ -127,7 +141,8 @@ class Stem(nn.Module):
         z = F.pixel_unshuffle(image.reshape(batch * time, 3, h, w) * 2 - 1, self.config.fold)
         z = self.out(self.convs(z))
         rows, cols = z.shape[-2:]
-        z = z.flatten(2).transpose(1, 2).reshape(batch, time * rows * cols, -1)
+        z = z.flatten(2).transpose(1, 2) + self.place(waves(rows, cols, z.device))
+        z = z.reshape(batch, time * rows * cols, -1)
         return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), (time, rows, cols))
 
 

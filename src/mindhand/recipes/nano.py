@@ -24,6 +24,7 @@ from mindhand.core.intervals import wilson
 from mindhand.data.synthetic.collate import collate_image_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
+from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS
 from mindhand.data.synthetic.vocabulary import train_words
@@ -34,6 +35,7 @@ from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
 from mindhand.model.words import Words
 from mindhand.train.glyph import GlyphLoss
+from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.progress import Meter
 from mindhand.train.stage import Optimiser, Stage
@@ -72,7 +74,12 @@ class CorpusSource:
         if self.ahead is None or self.ahead.step != step:
             self.close()
             self.ahead = Producers(self.corpus, self.count, step)
-        return collate_image_text(next(self.ahead), self.words, self.grid)
+        samples = next(self.ahead)
+        batch = collate_image_text(samples, self.words, self.grid)
+        seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
+        size = samples[0].image.shape[:2]
+        look = look_target(batch.text["reasoning"], seen, size, self.grid)
+        return replace(batch, targets={**batch.targets, "look": look})
 
     def close(self) -> None:
         """End the producers."""
@@ -94,8 +101,13 @@ def build_reader(plan: NanoPlan, words: Words) -> VLA:
         torch.manual_seed(plan.seed)
         vlm = VLM(vlm_config(plan.size, len(words)), words)
         assert isinstance(vlm.config.vision, StemConfig)
-        middle = vlm.config.tower.layers // 2
-        return VLA(spec=SPEC, backbone=vlm, objectives=[GlyphLoss(vlm.width, GLYPHS, layer=middle)])
+        return VLA(spec=SPEC, backbone=vlm, objectives=objectives(vlm))
+
+
+def objectives(vlm: VLM) -> list[Any]:
+    """What the small VLM learns besides words: glyphs at a middle layer, and a head that looks, one before the last."""
+    layers = vlm.config.tower.layers
+    return [GlyphLoss(vlm.width, GLYPHS, layer=layers // 2), LookLoss(max(layers - 2, 0))]
 
 
 def pretrain_nano(
@@ -115,7 +127,7 @@ def pretrain_nano(
         source,
         plan.steps,
         ("*",),
-        {"text": 1.0, "glyph": 1.0},
+        {"text": 1.0, "glyph": 1.0, "look": 0.5},
         Optimiser(adam=("objectives.*",)),
         seed=plan.seed,
     )

@@ -1,0 +1,44 @@
+"""Where a mind should look while it says each token of an answer: the supervised pointer's targets.
+
+Saying "3+4=7" reads the board character by character, "tiles 7 1 4" goes from tile to tile, "left back" speaks of
+one tile throughout. Results of sums are nowhere to be seen, and have no target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mindhand.core.batch import Target, Text
+from mindhand.model.words import Words
+
+from .collate import cell
+from .samples import BOARD_CHARS, QA, ImageText, Pixel
+
+
+def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
+    """A pixel, or None, for every token of `words.encode(qa.answer)`."""
+    tokens = [words.decode([i]) for i in words.encode(qa.answer)]
+    if qa.kind in ("read", "solve"):
+        expression = "".join(tokens).split("=")[0]
+        seen = [(u, v) for g, u, v in sample.glyphs if 0 < g <= len(BOARD_CHARS) and BOARD_CHARS[g - 1] not in "=?"]
+        return [seen[i] if i < min(len(expression), len(seen)) else None for i in range(len(tokens))]
+    if qa.kind == "tiles":
+        row = iter(sorted((u, v) for g, u, v in sample.glyphs if g > len(BOARD_CHARS)))
+        return [next(row, None) if t.isdigit() else None for t in tokens]
+    return [qa.point] * len(tokens)
+
+
+def look_target(
+    text: Text, per_row: Sequence[Sequence[Pixel | None]], size: tuple[int, int], grid: tuple[int, int]
+) -> Target:
+    """Cells (rows,n) of answers packed as cue, tokens, end; the target of token i stands at i, where it is said."""
+    value = torch.zeros(text.ids.shape, dtype=torch.int64)
+    valid = torch.zeros(text.ids.shape, dtype=torch.bool)
+    for b, pixels in enumerate(per_row):
+        for i, p in enumerate(pixels):
+            if p is not None:
+                value[b, i + 1] = cell(p, size, grid)
+                valid[b, i + 1] = True
+    return Target(value, valid)
