@@ -4,9 +4,10 @@ In three of four episodes the joint command is disturbed by Ornstein-Uhlenbeck n
 clean command: the demonstrations then hold recoveries (the idea of DART, arXiv 1703.09327, with correlated
 noise). Episodes that fail under it are kept, with success False.
 
-Every control step is stored with its pictures. Rendering only every second step halves the cost, but then either
-pictures repeat or actions have another rate than frames; both are conventions a reader would have to know. What
-training needs at a lower rate it takes from the frame cache (`every=2`).
+Every control step is stored with its pictures. Rendering only every second step would save about a third of the
+time, but then either pictures repeat or actions have another rate than frames; both are conventions a reader would
+have to know. What training wants at a lower rate it takes from the frame cache (`every=2`), while chunks of actions
+keep the full one.
 """
 
 from __future__ import annotations
