@@ -89,6 +89,12 @@ def test_kept_layers_of_a_continued_segment_are_joined():
     assert trunk.layer(1, "text").shape == trunk.hidden["text"].shape
 
 
+@gap("a forked trunk keeps the layers that were wanted, but not their queries")
+def test_a_fork_keeps_the_queries():
+    model = vlm()
+    assert 1 in model(segments(model)[0], want=(1,)).fork(2).queries
+
+
 @gap("validity is shared by id(), and the ids of freed tensors come back", Refusal, RuntimeError)
 def test_a_continued_segment_can_be_pruned_at_many_layers():
     torch.manual_seed(0)
