@@ -27,7 +27,7 @@ class Killed(BaseException):
     """The process is gone: from here on nothing changes a file's name, not even clean-up code."""
 
 
-def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch) -> bool:
+def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch, file_mb: float = 100) -> bool:
     """Runs `finish` and dies just before the `stop`-th change of a file's name; False if it got to the end."""
     count, locks = 0, []
 
@@ -48,7 +48,7 @@ def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch) -> bool:
         patched.setattr(Path, "unlink", dying(Path.unlink))
         patched.setattr(shutil, "rmtree", dying(shutil.rmtree))
         try:
-            finish(path)
+            finish(path, file_mb)
         except Killed:
             for lock in locks:  # the system frees the locks of the dead
                 with contextlib.suppress(OSError):
@@ -57,14 +57,14 @@ def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch) -> bool:
     return False
 
 
-def finish(path: Path) -> None:
+def finish(path: Path, file_mb: float = 100) -> None:
     """What a user runs, first or again."""
-    writer = LeRobotWriter(path, point_spec())
+    writer = LeRobotWriter(path, point_spec(), file_mb=file_mb)
     staged = writer.staged()
     for number in range(len(writer), EXPECTED):
         if number not in staged:
             assert writer.append(make_episode(number)) == number
-        if number == 1:
+        if number == 1 and file_mb == 100:
             writer.commit()
     writer.finalize()
 
@@ -95,12 +95,29 @@ def test_killed_at_every_step(tmp_path, monkeypatch):
         assert check(path, (EXPECTED,))
         assert not (path / "incoming").exists()
         assert not list(path.rglob("*.part"))
+        assert {p for p, _, _ in LeRobotReader(path).files} == set((path / "data").rglob("*.parquet"))
     else:
         raise AssertionError("it never finished")
     assert stop > 15
     assert seen == {"refused", 2, EXPECTED}  # each of the three really happened
     reference, resumed = LeRobotReader(path), LeRobotReader(tmp_path / "7")
     assert resumed.fingerprint() == reference.fingerprint()
+
+
+def test_no_file_of_an_unfinished_commit_is_left(tmp_path, monkeypatch):
+    """Killed while four data files are written; the next commit puts all into one."""
+    for stop in range(200):
+        path = tmp_path / str(stop)
+        writer = LeRobotWriter(path, point_spec(), file_mb=100)
+        for number in range(EXPECTED):
+            writer.append(make_episode(number))
+        writer.close()
+        if not run_until(path, stop, monkeypatch, file_mb=1e-4):
+            break
+        finish(path)
+        assert {p for p, _, _ in LeRobotReader(path).files} == set((path / "data").rglob("*.parquet"))
+        check(path, (EXPECTED,))
+    assert stop > 8
 
 
 APPENDING = """
