@@ -11,6 +11,9 @@ class Refusal(ValueError):
         super().__init__(f"{what}\n  expected: {expected}\n  next step: {do}")
         self.what, self.expected, self.do = what, expected, do
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.what, self.expected, self.do)  # worker processes raise it in their parent
+
 
 class SpecMismatch(Refusal):
     """Two sides speak different conventions."""

@@ -165,14 +165,11 @@ def _arms(rows: dict[str, list[dict[str, Any]]]) -> Beside:
     for name, some in rows.items():
         for line in summary(some):
             if not line.part:
-                s, c = line.measures["success"], line.measures["choice"]
-                body.append([name, line.label, f"{s.value:.2f} ({s.low:.2f} to {s.high:.2f})",
-                             f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})", f"{line.chance['choice']:.2f}", s.n])  # fmt: skip
-    return (
-        "Three policies that differ in one thing",
-        ["policy", "part", "success", "choice", "chance", "episodes"],
-        body,
-    )
+                found = [line.measures[m] for m in ("success", "choice")]
+                cells = [f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
+                body.append([name, line.label, *cells, f"{line.chance['choice']:.2f}", line.measures["success"].n])
+    columns = ["policy", "part", "success", "choice", "chance of a choice", "episodes"]
+    return "Three policies that differ in one thing", columns, body
 
 
 def _kept(nano: Path, folder: Path) -> Beside:

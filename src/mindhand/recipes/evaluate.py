@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.errors import Refusal
 from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import summary, write_report
 from mindhand.evaluate.run import evaluate as run_protocol
@@ -77,6 +78,10 @@ def evaluate(
     run: Path,
 ) -> int:
     """The verb `mindhand eval`."""
+    if language:
+        raise Refusal(
+            "the language arm is not built yet", "an evaluation of the instruction as given", "leave out --language"
+        )
     console = Console()
     p = named(protocol)
     family = p.tasks[0].split("/")[0]

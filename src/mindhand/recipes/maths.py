@@ -31,7 +31,6 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
-from mindhand.data.synthetic.samples import GLYPHS
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert
@@ -41,14 +40,14 @@ from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA, remember
-from mindhand.train.glyph import GlyphLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.progress import Meter
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import read_reasoning, scene_hash
 
-from .nano import CorpusSource, token_grid
+from .doctor import smoke_observation
+from .nano import CorpusSource, objectives, token_grid
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
             codec=ChunkCodec(SPEC),
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_reasoning),
             streams=streams,
-            objectives=[GlyphLoss(backbone.width, GLYPHS, layer=backbone.config.tower.layers // 2)],
+            objectives=objectives(backbone),
             edits=[Upcycle(MoEConfig(plan.experts, plan.active))] if plan.experts else [],
         )
 
@@ -228,7 +227,7 @@ def train(
     tune = fine_tuning(vla, robot, plan, arm, folder)
     train_stage(vla, tune, folder / tune.name, meter=Meter(console))
     checkpoint = folder / "checkpoint"
-    save_vla(vla.eval(), checkpoint)
+    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(SPEC))
     if done is not None:
         done(tune.name, vla)
     return checkpoint
