@@ -68,7 +68,7 @@ def test_facts_are_true_and_have_both_forms():
 def test_tiles_are_listed_in_the_words_of_the_reasoning():
     for scene, a in asked("tiles", 60):
         assert f". {a.answer}." in reasoning_text(scene, 0)
-        assert read_reasoning(reasoning_text(scene, 0))["tiles"] == tuple(map(int, a.answer.split()[1:]))
+        assert read_reasoning(reasoning_text(scene, 0))["tiles"] == tuple(map(int, a.answer.split()[1]))
 
 
 def test_where_names_the_leftmost_tile_of_its_digit():

@@ -18,7 +18,8 @@ from .episodes import gather
 from .lerobot_read import LeRobotReader
 from .mixture import Mixture
 from .synthetic.collate import glyph_cells
-from .synthetic.samples import ImageText
+from .synthetic.grounding import look_target, looks
+from .synthetic.samples import ImageText, Pixel
 
 FRONT = "front"
 
@@ -52,6 +53,18 @@ class RobotFrames:
     def thoughts(self, index: np.ndarray) -> list[str]:
         """The text to be said at each frame."""
         return [self.words_of(self.reader.reasoning(int(i))) for i in index]
+
+    def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
+        """Where to look while saying each token: at the tile, from the word that says what to take."""
+        tokens = self.words.encode(thought)
+        begin = tokens.index(self.take) if self.take in tokens else len(tokens)
+        at = (float(gaze[0]), float(gaze[1])) if np.isfinite(gaze).all() else None
+        return [None] * begin + [at] * (len(tokens) - begin)
+
+    @property
+    def take(self) -> int:
+        """The token that says what follows is to be taken."""
+        return self.words.encode(" take")[0]
 
     def batch(
         self,
@@ -97,12 +110,17 @@ class RobotFrames:
         text = {}
         if kept is None:
             asked = [s.questions[0] for s in samples]
+            thoughts = self.thoughts(index)
             text = {
                 "text": self.words.questions(
                     [*(reader.instruction(int(i)) for i in index), *(q.question for q in asked)]
                 ),
-                "reasoning": self.words.answers([*self.thoughts(index), *(q.answer for q in asked)]),
+                "reasoning": self.words.answers([*thoughts, *(q.answer for q in asked)]),
             }
+            seen = [self.looks(t, g) for t, g in zip(thoughts, gaze)]
+            seen += [looks(q, s, self.words) for q, s in zip(asked, samples)]
+            camera = reader.spec.camera(self.camera)
+            targets["look"] = look_target(text["reasoning"], seen, (camera.height, camera.width), grid)
             if m:
                 glyphs = np.zeros((n + m, grid[0] * grid[1]), np.int64)
                 glyphs[n:] = [glyph_cells(s, grid) for s in samples]

@@ -157,12 +157,19 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     ]
     mixture = Mixture(sets, plan.rows, plan.seed)
     gentle = Optimiser(lr=1e-3, muon=0.01, warmup=20, adam=("objectives.*", "*.router.*", "expert.*", "streams.*"))
-    weights = {"text": 1.0, "action": 1.0, "glyph": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
+    weights = {"text": 1.0, "action": 1.0, "glyph": 0.5, "look": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
     out = []
     if plan.warmup:
         source = CorpusSource(texts, words, grid, 0)
         out.append(
-            Stage("warm-up", source, plan.warmup, ("backbone.*", "objectives.*"), {"text": 1.0, "glyph": 0.5}, gentle)
+            Stage(
+                "warm-up",
+                source,
+                plan.warmup,
+                ("backbone.*", "objectives.*"),
+                {"text": 1.0, "glyph": 0.5, "look": 0.5},
+                gentle,
+            )
         )
     source = RobotSource(robot, mixture, plan.seed, single.sample, grid=grid)
     out.append(Stage("alignment", source, plan.align, ("*",), weights, gentle, seed=plan.seed))

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.multiprocessing import ProcessException
 
 from mindhand.core.batch import Batch
+from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
 from mindhand.data.synthetic.collate import collate_image_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
@@ -29,7 +31,7 @@ from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
-from mindhand.model.store import save_vla
+from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vision import StemConfig
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
@@ -38,6 +40,7 @@ from mindhand.train.glyph import GlyphLoss
 from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.progress import Meter
+from mindhand.train.ranks import launch, rank, ranks
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
@@ -53,7 +56,8 @@ class NanoPlan:
     pictures: int = 36_000
     rows: int = 32  # pictures a step
     questions: int = 4  # a picture
-    producers: int = 1  # processes that render beside the training
+    producers: int = 1  # processes that render beside a single rank
+    ranks: int = 2  # processes that train
     seed: int = 0
 
     @property
@@ -63,7 +67,10 @@ class NanoPlan:
 
 
 class CorpusSource:
-    """Source: image-text batches of a corpus, rendered ahead by producer processes, in the corpus' own order."""
+    """Source: image-text batches of a corpus in the corpus' own order; a rank takes its share of the rows.
+
+    One process alone renders ahead in `producers` others; ranks render for themselves.
+    """
 
     def __init__(self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1):
         self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
@@ -71,10 +78,13 @@ class CorpusSource:
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The batch of a step; steps out of order restart the producers."""
-        if self.ahead is None or self.ahead.step != step:
-            self.close()
-            self.ahead = Producers(self.corpus, self.count, step)
-        samples = next(self.ahead)
+        if ranks() > 1:
+            samples = [self.corpus.sample(step, row) for row in range(rank(), self.corpus.rows, ranks())]
+        else:
+            if self.ahead is None or self.ahead.step != step:
+                self.close()
+                self.ahead = Producers(self.corpus, self.count, step)
+            samples = next(self.ahead)
         batch = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         size = samples[0].image.shape[:2]
@@ -110,14 +120,7 @@ def objectives(vlm: VLM) -> list[Any]:
     return [GlyphLoss(vlm.width, GLYPHS, layer=layers // 2), LookLoss(max(layers - 2, 0))]
 
 
-def pretrain_nano(
-    folder: Path,
-    plan: NanoPlan = NanoPlan(),
-    *,
-    console: Console | None = None,
-    watch: Callable[[int, Any], None] | None = None,
-) -> VLA:
-    """Pretrain (or resume, or find finished) in `folder`; the checkpoint is `folder`/checkpoint."""
+def _train(folder: Path, plan: NanoPlan, console: Console | None, watch: Callable[[int, Any], None] | None) -> None:
     words = train_words()
     vla = build_reader(plan, words)
     corpus = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
@@ -131,20 +134,37 @@ def pretrain_nano(
         Optimiser(adam=("objectives.*",)),
         seed=plan.seed,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**asdict(plan), "scene": scene_hash()}, indent=1) + "\n")
     try:
         train_stage(vla, stage, folder, meter=Meter(console), watch=watch)
     finally:
         source.close()
-    reader = VLA(spec=SPEC, backbone=vla.backbone)
-    save_vla(reader, folder / "checkpoint")
-    return reader.eval()
+    if rank() == 0:
+        save_vla(VLA(spec=SPEC, backbone=vla.backbone), folder / "checkpoint")
+
+
+def pretrain_nano(
+    folder: Path,
+    plan: NanoPlan = NanoPlan(),
+    *,
+    console: Console | None = None,
+    watch: Callable[[int, Any], None] | None = None,
+) -> VLA:
+    """Pretrain (or resume, or find finished) in `folder`; the checkpoint is `folder`/checkpoint.
+
+    watch(step, vla) sees every step of a single rank's training; with several ranks it must be None.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps({**asdict(plan), "scene": scene_hash()}, indent=1) + "\n")
+    try:
+        launch(_train, plan.ranks if watch is None else 1, folder, plan, console if plan.ranks == 1 else None, watch)
+    except ProcessException as error:
+        raise Refusal("pretraining stopped", f"{plan.steps} steps", f"the same command goes on ({error})") from error
+    return load_vla(folder / "checkpoint")
 
 
 def plan_hash(plan: NanoPlan) -> str:
     """Content address of a pretraining: the plan (without what changes no number) and the scene."""
-    what = {**asdict(replace(plan, producers=0)), "scene": scene_hash()}
+    what = {**asdict(replace(plan, producers=0, ranks=0)), "scene": scene_hash()}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -2,7 +2,8 @@
 
 A step is a pure function of weights, optimiser state and step number: batches come from `source.batch(vla, step)`
 and all noise from counters. A run that was stopped therefore goes on bit for bit (on CPU). State is written
-atomically every `every` seconds and on Ctrl-C or SIGTERM; metrics go to metrics.jsonl.
+atomically every `every` seconds and on Ctrl-C or SIGTERM; metrics go to metrics.jsonl. Under torch.distributed
+the sources shard their batches, gradients are averaged, and the first rank alone writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mindhand.core.folder import exists
 from mindhand.core.keys import Keys
 
 from .progress import Meter
+from .ranks import average, rank
 from .stage import Stage
 
 
@@ -73,7 +75,8 @@ def train_stage(
     base = [g["lr"] for g in optimiser.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
     step, spent = _resume(vla, optimiser, folder / "state", stage)
-    meter = meter or Meter()
+    first = rank() == 0
+    meter = meter if meter is not None and first else Meter(quiet=not first)
     meter.begin(stage.name, stage.steps, step)
     last: dict[str, float] = {}
     clock = saved = time.monotonic()
@@ -97,6 +100,7 @@ def train_stage(
                 raise BuildError(f"the loss is not finite at step {step}: {values}", "a number", "lower the rate")
             optimiser.zero_grad(set_to_none=True)
             total.backward()
+            stop = average([p for _, p in named], signals.stop)
             norm = torch.nn.utils.clip_grad_norm_([p for _, p in named], stage.optimiser.clip)
             rate = stage.optimiser.rate(step, stage.steps)
             for group, lr in zip(optimiser.param_groups, base):
@@ -106,7 +110,7 @@ def train_stage(
                 objective.after_step(vla, step)
             step += 1
             now = time.monotonic()
-            if step % 20 == 0 or step == stage.steps:
+            if first and (step % 20 == 0 or step == stage.steps):
                 last = {n: round(float(m.detach()), 5) for n, m in means.items()}
                 seconds = round(spent + now - clock, 2)
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
@@ -115,10 +119,10 @@ def train_stage(
                 meter.update(step, last)
             if watch is not None:
                 watch(step, vla)
-            if signals.stop or now - saved > every or step == stage.steps:
+            if first and (stop or now - saved > every or step == stage.steps):
                 _save(vla, optimiser, folder / "state", stage, step, spent + now - clock)
                 saved = now
-            if signals.stop and step < stage.steps:
+            if stop and step < stage.steps:
                 meter.end()
                 raise Stopped(
                     f"stopped at step {step} of {stage.steps} of stage '{stage.name}'",

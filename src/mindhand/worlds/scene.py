@@ -32,7 +32,7 @@ from .draw import Draw
 from .equations import Equation, Table
 from .sampling import distractors, layout
 
-VERSION = "maths-1"  # bump when the sampler changes what it draws: it is part of the hash
+VERSION = "maths-2"  # bump when the sampler changes what it draws: it is part of the hash
 SPLITS = ("R", "C", "K-dev", "K-test", "X")
 KNOWN = ("R", "C", "K-dev", "K-test")  # what VLM pretraining may hold
 
@@ -231,13 +231,13 @@ def reasoning_text(scene: MathsScene, placed: int, taken: Sequence[int] | None =
     """What there is to think when `placed` digits of the answer lie in the tray (ChatVLA-2's annotation, compact).
 
     The expression read, its result, the digits on the table from left to right, what is placed, and the tile to
-    take now by digit and place: "9+7=16. tiles 6 3. 1 placed. take 6 middle front." No coordinates.
+    take now by digit and place: "9+7=16. tiles 63. 1 placed. take 6 middle front." No coordinates.
     `taken`: indices of the placed tiles, where they are not the ones `scene.order()` names.
     """
     digits = scene.equation.digits
     order = scene.order() if taken is None else scene.order(taken[:placed])
     table = sorted((t.x, t.digit) for i, t in enumerate(scene.tiles) if i not in order[:placed])
-    parts = [f"{scene.equation.text}={scene.equation.answer}", " ".join(["tiles", *(str(d) for _, d in table)])]
+    parts = [f"{scene.equation.text}={scene.equation.answer}", f"tiles {''.join(str(d) for _, d in table)}".strip()]
     if placed:
         parts.append(" ".join([*(str(d) for d in digits[:placed]), "placed"]))
     if placed < len(digits):
@@ -267,7 +267,7 @@ def reasoning_cell_text(
 
 
 _THOUGHT = re.compile(
-    r"(?P<expression>\d+[+\-x]\d+)=(?P<answer>\d+)\. tiles(?P<tiles>( \d)*)\.( (?P<placed>\d( \d)*) placed\.)?"
+    r"(?P<expression>\d+[+\-x]\d+)=(?P<answer>\d+)\. tiles(?P<tiles>( \d+)?)\.( (?P<placed>\d( \d)*) placed\.)?"
     r" (done|take (?P<digit>\d) (?P<place>\w+ \w+)( <x(?P<column>\d+)><y(?P<row>\d+)>)?)\."
 )
 
@@ -281,7 +281,7 @@ def read_reasoning(text: str) -> dict[str, Any] | None:
     return {
         "expression": m["expression"],
         "answer": int(m["answer"]),
-        "tiles": tuple(int(d) for d in m["tiles"].split()),
+        "tiles": tuple(int(d) for d in m["tiles"].strip()),
         "placed": tuple(int(d) for d in (m["placed"] or "").split()),
         "digit": int(m["digit"]) if m["digit"] else None,
         "place": m["place"],

@@ -1,6 +1,6 @@
 """Where a mind should look while it says each token of an answer: the supervised pointer's targets.
 
-Saying "3+4=7" reads the board character by character, "tiles 7 1 4" goes from tile to tile, "left back" speaks of
+Saying "3+4=7" reads the board character by character, "tiles 714" goes from tile to tile, "left back" speaks of
 one tile throughout. Results of sums are nowhere to be seen, and have no target.
 """
 

@@ -83,7 +83,7 @@ def _calc(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 def _tiles(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     row = sorted((t.x, t.digit) for t in scene.tiles)
-    return Asked("tiles", "", " ".join(["tiles", *(str(d) for _, d in row)]))
+    return Asked("tiles", "", f"tiles {''.join(str(d) for _, d in row)}")
 
 
 def _where(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
