@@ -106,10 +106,13 @@ def test_random_access(dataset):
 
 
 def test_files_roll_over_by_size(tmp_path):
-    made = [make_episode(i) for i in range(6)]
-    path = write(tmp_path / "set", made, file_mb=0.02)
+    made = [make_episode(i) for i in range(12)]
+    path = write(tmp_path / "set", made, file_mb=0.05)
     files = sorted((path / "data").rglob("*.parquet"))
     assert len(files) > 2
+    counts = [pq.ParquetFile(f).num_row_groups for f in files]
+    assert len(set(counts[:-1])) == 1  # all but the last are equally full: none was begun for what was left over
+    assert counts[0] > 1
     assert all(f.stat().st_size < 0.06 * 2**20 for f in files)
     assert len(LeRobotReader(path).files) == len(files)
     equal(LeRobotReader(path).episode(5), made[5])

@@ -168,7 +168,7 @@ class Crashing(PointWorld):
 
 def test_what_goes_wrong_in_a_worker_is_said(tmp_path):
     with LeRobotWriter(tmp_path / "set", SPEC) as writer:
-        with pytest.raises(BadData, match="speak different conventions"):
+        with pytest.raises(SpecMismatch, match="speak different conventions"):
             record_with_workers(Foreign, KEYS[:2], writer, noise=NOISE, workers=1)
         with pytest.raises(Exception, match="terminated abruptly"):
             record_with_workers(Crashing, KEYS[:2], writer, noise=NOISE, workers=1)

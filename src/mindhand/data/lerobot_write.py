@@ -212,23 +212,28 @@ class LeRobotWriter:
     def commit(self, *, full: bool = False) -> int:
         """Moves the staged episodes, up to the first gap, into data files and counts them. Returns how many.
 
-        `full`: only if they fill a data file."""
-        ready = [f for i, (number, f) in enumerate(staged_files(self.path)) if number == len(self) + i]
-        if not ready or (full and sum(f.stat().st_size for f in ready) < self.file_mb * 2**20):
+        `full`: only those that fill data files, so that the rest can share one with what is still to come."""
+        groups: list[list[Path]] = []
+        size = 0
+        for i, (number, file) in enumerate(staged_files(self.path)):
+            if number != len(self) + i:
+                break
+            size += file.stat().st_size
+            if not groups or size > self.file_mb * 2**20:
+                groups.append([])
+                size = file.stat().st_size
+            groups[-1].append(file)
+        if full:
+            groups = groups[:-1]
+        if not groups:
             return 0
         rows: list[dict[str, Any]] = []
         tasks = {task: i for i, task in enumerate(self.tasks)}
-        data_files, group, size = self._data_files, [], 0
-        for file in ready:
-            if group and size + file.stat().st_size > self.file_mb * 2**20:
-                self._write_data(data_files, group, rows, tasks)
-                data_files, group, size = data_files + 1, [], 0
-            group.append(file)
-            size += file.stat().st_size
-        self._write_data(data_files, group, rows, tasks)
+        for number, group in enumerate(groups, start=self._data_files):
+            self._write_data(number, group, rows, tasks)
         self._write_meta(rows, list(tasks))
-        self._data_files, self._episode_files = data_files + 1, self._episode_files + 1
-        for file in ready:
+        self._data_files, self._episode_files = self._data_files + len(groups), self._episode_files + 1
+        for file in (f for group in groups for f in group):
             file.unlink()
         return len(rows)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 
 from .episodes import Episode
@@ -244,23 +244,19 @@ def _work(
     rows: int,
     thought: Thought,
     labels: Labels,
-) -> tuple[str, str, str] | None:
-    """A worker's whole life; returns what a refusal says, which does not survive pickling as an exception."""
-    try:
-        world = make()
-        world.spec.require(layout.spec, "the world", f"dataset {path}")
-        demonstrate(
-            world,
-            episodes,
-            lambda number, episode: stage(path, number, episode, layout),
-            noise=noise,
-            rows=rows,
-            thought=thought,
-            labels=labels,
-        )
-    except Refusal as refusal:
-        return refusal.what, refusal.expected, refusal.do
-    return None
+) -> None:
+    """A worker's whole life."""
+    world = make()
+    world.spec.require(layout.spec, "the world", f"dataset {path}")
+    demonstrate(
+        world,
+        episodes,
+        lambda number, episode: stage(path, number, episode, layout),
+        noise=noise,
+        rows=rows,
+        thought=thought,
+        labels=labels,
+    )
 
 
 def record_with_workers(
@@ -297,7 +293,6 @@ def record_with_workers(
             advance(held + len(numbers & there))
             writer.commit(full=True)
         for job in jobs:
-            if (refused := job.result()) is not None:
-                raise BadData(*refused)
+            job.result()
     writer.commit()
     return len(todo)
