@@ -9,7 +9,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.textures import board, glyph, label
-from mindhand.worlds.desk.world import DeskWorld
+from mindhand.worlds.desk.world import DeskWorld, area_resize
 from mindhand.worlds.scene import FACES, FONTS, PLACES, sample_maths, sample_task
 
 SCENES = [sample_maths(Keys.seeded(1, "render", i), "K-dev", fonts="RKX"[i % 3]) for i in range(6)]
@@ -151,3 +151,10 @@ def test_boards_and_labels_are_drawn_once_and_cannot_be_written():
     picture = label(3, "sans", "white", "black")
     with pytest.raises(ValueError, match="read-only"):
         picture[0] = 0
+
+
+def test_area_resize_is_the_mean_of_blocks_with_halves_up():
+    x = np.random.Generator(np.random.Philox(1)).integers(0, 256, (12, 8, 3), np.uint8)
+    for height, width in ((6, 4), (4, 8), (3, 2), (12, 8)):
+        mean = x.astype(float).reshape(height, 12 // height, width, 8 // width, 3).mean((1, 3))
+        assert np.array_equal(area_resize(x, height, width), np.floor(mean + 0.5 + 1e-9).astype(np.uint8))
