@@ -20,7 +20,7 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
         return VLMConfig(tower, vocabulary, StemConfig(), whole_pictures=True)
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
-        return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 16), out=32))
+        return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 8, 16), out=32))
     raise ValueError(f"no config '{name}': expected test, nano or qwen2-vl-2b")
 
 

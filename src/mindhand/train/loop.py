@@ -25,7 +25,7 @@ from mindhand.core.folder import exists
 from mindhand.core.keys import Keys
 
 from .progress import Meter
-from .ranks import average, rank
+from .ranks import average, rank, ranks
 from .stage import Stage
 
 
@@ -119,6 +119,7 @@ def train_stage(
                 meter.update(step, last)
             if watch is not None:
                 watch(step, vla)
+            stop = stop or (ranks() == 1 and signals.stop)
             if first and (stop or now - saved > every or step == stage.steps):
                 _save(vla, optimiser, folder / "state", stage, step, spent + now - clock)
                 saved = now
