@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.multiprocessing import ProcessException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
@@ -157,8 +157,8 @@ def pretrain_nano(
     (folder / "plan.json").write_text(json.dumps({**asdict(plan), "scene": scene_hash()}, indent=1) + "\n")
     try:
         launch(_train, plan.ranks if watch is None else 1, folder, plan, console if plan.ranks == 1 else None, watch)
-    except ProcessException as error:
-        raise Refusal("pretraining stopped", f"{plan.steps} steps", f"the same command goes on ({error})") from error
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        raise Refusal(f"pretraining stopped: {error}", f"{plan.steps} steps", "the same command goes on") from error
     return load_vla(folder / "checkpoint")
 
 
