@@ -6,15 +6,36 @@ A brush keeps its row's textures on the card, so that only what changed is uploa
 from __future__ import annotations
 
 import atexit
+import importlib
+import os
 import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from mindhand.core.errors import Refusal
 
+UNSEEN = 5  # the group of geoms that are not drawn
 _OPEN: weakref.WeakSet[Canvas] = weakref.WeakSet()
+
+
+def _context(size: int) -> Any:
+    """The backend that MUJOCO_GL names now: mujoco itself looks only when it is first imported, which may have been
+    before this package asked for EGL."""
+    backend = os.environ.get("MUJOCO_GL", "")
+    if backend in ("egl", "osmesa"):
+        return importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
+    return mujoco.GLContext(size, size)
+
+
+def _no_drawing(error: Exception) -> Refusal:
+    return Refusal(
+        f"no offscreen rendering here ({type(error).__name__}: {error})",
+        "EGL (or OSMesa) from Mesa or a graphics driver",
+        "on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)",
+    )
 
 
 class Canvas:
@@ -22,14 +43,10 @@ class Canvas:
 
     def __init__(self, size: int):
         try:
-            self._gl = mujoco.GLContext(size, size)
+            self._gl = _context(size)
             self._gl.make_current()
         except Exception as error:
-            raise Refusal(
-                f"no offscreen rendering here ({type(error).__name__}: {error})",
-                "EGL (or OSMesa) from Mesa or a graphics driver",
-                "on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)",
-            ) from error
+            raise _no_drawing(error) from error
         self._brushes: weakref.WeakSet[Brush] = weakref.WeakSet()
         # Exit hooks run last in, first out, and the driver's own is registered by the first context ever made:
         # this one comes after it and so runs before it.
@@ -41,7 +58,10 @@ class Canvas:
     def brush(self, model: mujoco.MjModel) -> Brush:
         """A brush for models of this structure."""
         self._gl.make_current()
-        brush = Brush(model, self._gl)
+        try:
+            brush = Brush(model, self._gl)
+        except mujoco.FatalError as error:
+            raise _no_drawing(error) from error
         self._brushes.add(brush)
         return brush
 
@@ -58,7 +78,7 @@ class Canvas:
 class Brush:
     """Draws one model; made by `Canvas.brush`."""
 
-    def __init__(self, model: mujoco.MjModel, gl: mujoco.GLContext):
+    def __init__(self, model: mujoco.MjModel, gl: Any):
         self._gl = gl
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self._scene = mujoco.MjvScene(model, maxgeom=100)
@@ -66,6 +86,7 @@ class Brush:
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
+        self._option.geomgroup[UNSEEN] = 0
         self._perturb = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED

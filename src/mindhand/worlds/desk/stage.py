@@ -14,7 +14,7 @@ from mindhand.worlds.scene import FACES, PLACES, TILE, MathsScene
 from . import textures
 from .arm import FINGER_RANGE
 from .build import ARM, ARM_POS, CAMERAS, MAX_TILES, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, make_model
-from .canvas import Brush, Canvas
+from .canvas import UNSEEN, Brush, Canvas
 from .kinematics import JOINTS, tool_yaw
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -38,6 +38,7 @@ class Ids:
     tile_qpos: tuple[int, ...]
     tile_qvel: tuple[int, ...]  # dof addresses; the linear velocity comes first
     tile_geoms: tuple[int, ...]
+    label_geoms: tuple[int, ...]
     labels: tuple[int, ...]  # textures
     board: int  # texture
     board_geom: int
@@ -56,6 +57,7 @@ class Ids:
             tile_qpos=tuple(int(m.jnt_qposadr[j]) for j in free),
             tile_qvel=tuple(int(m.jnt_dofadr[j]) for j in free),
             tile_geoms=tuple(_id(m, "GEOM", f"tile{k}") for k in range(MAX_TILES)),
+            label_geoms=tuple(_id(m, "GEOM", f"label{k}") for k in range(MAX_TILES)),
             labels=tuple(_id(m, "TEXTURE", f"label{k}") for k in range(MAX_TILES)),
             board=_id(m, "TEXTURE", "board"),
             board_geom=_id(m, "GEOM", "board"),
@@ -95,10 +97,11 @@ class Stage:
             used[self.ids.labels[k]] = textures.tile_label(tile, scene.tile_font)
             m.geom_rgba[self.ids.tile_geoms[k], :3] = np.array(FACES[tile.face]) / 255
         for k, geom in enumerate(self.ids.tile_geoms):
-            # A tile that is not used floats where it is parked: no weight, no contacts, no work for the solver.
+            # A tile that is not used floats where it is parked: no weight, no contacts, and not drawn.
             used_here = k < self.count
             m.body_gravcomp[self.ids.tiles[k]] = 0.0 if used_here else 1.0
             m.geom_contype[geom], m.geom_conaffinity[geom] = TILE_BITS if used_here else (0, 0)
+            m.geom_group[[geom, self.ids.label_geoms[k]]] = 0 if used_here else UNSEEN
         for index, picture in used.items():
             if self._textures.get(index) is not picture:
                 begin = m.tex_adr[index]
