@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from mindhand.core.batch import Batch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.parts import config_from_json
 from mindhand.data.cache import FrameCache
@@ -139,9 +140,11 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
     reader, index = robot.reader, robot.cache.frames
     vla.state_scale.fit(torch.from_numpy(reader.state[index]))
 
-    def batches():
+    def batches() -> Iterator[Batch]:
         for at in np.array_split(index, max(1, len(index) // 512)):
-            yield robot.batch(at, Keys.seeded(len(at), "fit"))
+            actions, valid = robot.chunks(at)
+            state, task = torch.from_numpy(reader.state[at]).unsqueeze(1), torch.ones(len(at), dtype=torch.int64)
+            yield Batch((), {}, {}, {}, task, state, torch.from_numpy(actions), torch.from_numpy(valid))
 
     vla.codec.fit(batches())
 

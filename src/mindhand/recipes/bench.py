@@ -1,0 +1,31 @@
+"""The verb `mindhand bench`: what can be measured on this machine, into results/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from mindhand.core.errors import Refusal
+
+from . import bench_desk, skeleton
+
+BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "desk": ("the desk: expert, negative controls, steps a second (15 minutes)", bench_desk.main),
+    "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
+}
+
+
+def bench(name: Sequence[str], list: bool) -> int:
+    """Measure the named things, all unless given; with `list`, say what there is."""
+    console = Console()
+    if unknown := sorted(set(name) - set(BENCHES)):
+        raise Refusal(f"no bench {unknown}", f"some of {sorted(BENCHES)}", "mindhand bench --list")
+    for one in name or BENCHES:
+        about, work = BENCHES[one]
+        console.print(f"{one}: {about}")
+        if not list:
+            for record in work():
+                console.print(f"  {record.show()}")
+    return 0
