@@ -48,7 +48,7 @@ from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import read_reasoning, scene_hash
 
 from .doctor import smoke_observation
-from .nano import CorpusSource, objectives, token_grid
+from .nano import CorpusSource, looking, token_grid
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class MathsPlan:
     episodes: int = 400  # demonstrations, all of class R
     every: int = 2  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
-    warmup: int = 40  # steps, 32 pictures of 4 questions
-    align: int = 220  # steps of `rows`
+    warmup: int = 20  # steps, 32 pictures of 4 questions
+    align: int = 200  # steps of `mixed`
+    mixed: int = 32  # rows, a quarter of them image-text
     tune: int = 2000  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
@@ -130,7 +131,7 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
             codec=ChunkCodec(SPEC),
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_reasoning),
             streams=streams,
-            objectives=objectives(backbone),
+            objectives=[looking(backbone)],
             edits=[Upcycle(MoEConfig(plan.experts, plan.active))] if plan.experts else [],
         )
 
@@ -153,14 +154,14 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
     texts = cotraining(plan.seed + 1, max(plan.warmup, 1))
-    single = cotraining(plan.seed + 2, max(plan.align, 1), plan.rows, 1)
+    single = cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1)
     sets = [
         SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
         SampleSet("demonstrations", "robot", robot.cache.frames),
     ]
-    mixture = Mixture(sets, plan.rows, plan.seed)
-    gentle = Optimiser(lr=1e-3, muon=0.01, warmup=20, adam=("objectives.*", "*.router.*", "expert.*", "streams.*"))
-    weights = {"text": 1.0, "action": 1.0, "glyph": 0.5, "look": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
+    mixture = Mixture(sets, plan.mixed, plan.seed)
+    gentle = Optimiser(lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"))
+    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
     out = []
     if plan.warmup:
         source = CorpusSource(texts, words, grid, 0)

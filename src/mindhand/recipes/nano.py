@@ -27,6 +27,7 @@ from mindhand.data.synthetic.collate import collate_image_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.grounding import look_target, looks
+from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS
 from mindhand.data.synthetic.vocabulary import train_words
@@ -45,6 +46,11 @@ from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
 
+BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
+    early=(("read", 0.30), ("where", 0.20), ("tiles", 0.15), ("calc", 0.25), ("which", 0.10)),
+    full=(("solve", 0.25), ("calc", 0.30), ("where", 0.18), ("tiles", 0.12), ("which", 0.10), ("read", 0.05)),
+    until=0.2,
+)
 GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour", "count", "exist")
 
 
@@ -58,6 +64,7 @@ class NanoPlan:
     questions: int = 4  # a picture
     producers: int = 1  # processes that render beside a single rank
     ranks: int = 2  # processes that train
+    brief: bool = True  # ask only what the maths task needs; False: all ten kinds of question
     seed: int = 0
 
     @property
@@ -111,19 +118,21 @@ def build_reader(plan: NanoPlan, words: Words) -> VLA:
         torch.manual_seed(plan.seed)
         vlm = VLM(vlm_config(plan.size, len(words)), words)
         assert isinstance(vlm.config.vision, StemConfig)
-        return VLA(spec=SPEC, backbone=vlm, objectives=objectives(vlm))
+        glyph = GlyphLoss(vlm.width, GLYPHS, layer=vlm.config.tower.layers // 2)
+        return VLA(spec=SPEC, backbone=vlm, objectives=[glyph, looking(vlm)])
 
 
-def objectives(vlm: VLM) -> list[Any]:
-    """What the small VLM learns besides words: glyphs at a middle layer, and a head that looks, one before the last."""
-    layers = vlm.config.tower.layers
-    return [GlyphLoss(vlm.width, GLYPHS, layer=layers // 2), LookLoss(max(layers - 2, 0))]
+def looking(vlm: VLM) -> LookLoss:
+    """The head that looks, in the layer before the last."""
+    return LookLoss(max(vlm.config.tower.layers - 2, 0))
 
 
 def _train(folder: Path, plan: NanoPlan, console: Console | None, watch: Callable[[int, Any], None] | None) -> None:
     words = train_words()
     vla = build_reader(plan, words)
     corpus = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
+    if plan.brief:
+        corpus = replace(corpus, mix=BRIEF)
     source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers)
     stage = Stage(
         "pretrain",
