@@ -164,7 +164,6 @@ def test_new_words_in_a_padded_vocabulary():
 # ---- hands, samplers, codecs -----------------------------------------------------------------------------
 
 
-@gap("noise is drawn for all samples of a row at once, so that each depends on how many are asked for")
 def test_a_sample_is_named_by_its_key_and_number():
     hand, ctx = expert(), context()
     with torch.no_grad():
@@ -259,7 +258,6 @@ def test_streams_with_state_are_started_in_training():
     assert "action" in made.losses(batch(made.backbone), Keys.seeded(2))
 
 
-@gap("act replaces what decode reported by what was wanted")
 def test_decodings_that_were_replaced_are_counted_in_the_chunk():
     made, obs = vla(expert()), observation()
     assert "errors" in made.act(obs, made.start(obs.keys))[0].extra
@@ -293,7 +291,6 @@ def test_extras_of_an_observation_reach_the_streams():
     assert "depth/front" in made.prepare(deep).more
 
 
-@gap("a gaze begins with another state than it goes on with, so that no running batch can take a new row")
 def test_a_gaze_s_state_can_be_joined_by_row():
     model = vlm()
     torch.manual_seed(0)

@@ -181,8 +181,9 @@ class ActionExpert(nn.Module):
         conditions = self.conditions(ctx)
         rows = conditions.tokens.shape[0]
         if noise is None:
-            shape = (samples, self.config.horizon, self.config.action)
-            noise = keyed_normal(keys.fold("draw"), *shape, like=self.position)
+            shape = (self.config.horizon, self.config.action)
+            each = keys.fold("draw").repeat(samples)  # a sample's noise does not depend on how many are drawn
+            noise = keyed_normal(each, *shape, like=self.position).view(rows, samples, *shape)
         draw = (sampler or self.process.sampler())(
             self._step(conditions.repeat(samples)), noise.expand(rows, samples, -1, -1), keys=keys, frozen=frozen
         )

@@ -121,8 +121,8 @@ class Gaze(nn.Module):
         self.place = nn.Linear(2, c.width)
 
     def start(self, rows: int) -> State:
-        """No memory: every query looks anew."""
-        return {}
+        """No memory: every query looks anew. "centre" (rows,2), pixels, is where it looked last."""
+        return {"centre": torch.zeros(rows, 2, device=self.pool.weight.device)}
 
     def point(self, trunk: Trunk) -> Tensor:
         """Scores over the camera's cells, float32 (B,n). Without reasoning, the prompt's text points."""
@@ -178,4 +178,4 @@ class Gaze(nn.Module):
         where = self.place(centre / centre.new_tensor([w, h]) * 2 - 1).unsqueeze(1)
         x = torch.cat([seen, where.to(seen.dtype)], 1)
         valid = (valid & inputs.present[self.config.camera]).unsqueeze(1).expand(-1, x.shape[1])
-        return StreamOut((_segment("gaze", x, valid),), {**state, "centre": centre.detach()}, losses)
+        return StreamOut((_segment("gaze", x, valid),), {**state, "centre": centre.detach().float()}, losses)

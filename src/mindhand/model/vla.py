@@ -132,7 +132,7 @@ class VLA(nn.Module):
             for name in batch.order:
                 if name in batch.text:
                     t = batch.text[name]
-                    ids, valid = t.ids[q::many], t.valid[q::many]
+                    ids, valid = trimmed(t.ids[q::many], t.valid[q::many])
                     label = name if many == 1 else f"{name}@{q}"
                     segments.append(self.backbone.text(label, ids, valid, start, task=batch.task[q::many]))
                     start = start + valid.sum(1)
@@ -171,15 +171,17 @@ class VLA(nn.Module):
         count = torch.zeros((), device=device)
         for name, t in batch.text.items():
             target = t.supervised[:, 1:]
-            row, _ = target.nonzero(as_tuple=True)
-            if not len(row):
+            if not bool(target.any()):
                 continue
-            labels = [name] if batch.questions == 1 else [f"{name}@{q}" for q in range(batch.questions)]
-            hidden = torch.stack([trunk.hidden[l] for l in labels], 1).flatten(0, 1)
-            scores = self.backbone.logits(hidden[:, :-1][target])
-            error = nn.functional.cross_entropy(scores.float(), t.ids[:, 1:][target], reduction="none")
-            total = total.index_add(0, row, error)
-            count = count + len(row)
+            many = batch.questions
+            for q in range(many):  # a question at a time: their runs are trimmed to different lengths
+                hidden = trunk.hidden[name if many == 1 else f"{name}@{q}"][:, :-1]
+                here = target[q::many, : hidden.shape[1]]
+                scores = self.backbone.logits(hidden[here])
+                ids = t.ids[q::many, 1 : 1 + hidden.shape[1]][here]
+                error = nn.functional.cross_entropy(scores.float(), ids, reduction="none")
+                total = total.index_add(0, here.nonzero()[:, 0] * many + q, error)
+                count = count + len(error)
         return total * rows / count.clamp_min(1)
 
     # ---- acting --------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ class VLA(nn.Module):
                 (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
             )
         state = {**state, "query": state["query"] + 1}
-        return replace(chunk, reasoning=ctx.reasoning, extra=extra), state
+        return replace(chunk, reasoning=ctx.reasoning, extra={**chunk.extra, **extra}), state
 
     @torch.inference_mode()
     def propose(
@@ -270,8 +272,9 @@ class VLA(nn.Module):
         ctx, state = self.think(obs, state)
         keys = self._keys(obs, state).fold("act")
         c = self.expert.config
-        start = keys.fold("draw").normal(samples, c.horizon, c.action) if noise is None else noise
-        z = torch.from_numpy(np.ascontiguousarray(start)).to(self.device).float() * temperature
+        fresh = keys.fold("draw").repeat(samples).normal(c.horizon, c.action) if noise is None else noise
+        z = torch.from_numpy(np.ascontiguousarray(fresh)).to(self.device).float() * temperature
+        z = z.view(len(obs), samples, c.horizon, c.action)
         draw = self.expert.draw(ctx, samples, keys=keys, sampler=self.sampler, noise=z)
         chunks = [self._decode(draw.value[:, s], obs) for s in range(samples)]
         actions = np.stack([c.actions for c in chunks], 1)
@@ -298,6 +301,12 @@ class VLA(nn.Module):
         """The inverse."""
         self.codec.load_statistics(stored["action"])
         self.state_scale.load_statistics(stored["state"])
+
+
+def trimmed(ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Text without the columns at its end that are padding in every row."""
+    longest = int(valid.any(0).nonzero().max()) + 1 if bool(valid.any()) else 1
+    return ids[:, :longest], valid[:, :longest]
 
 
 def remember(trunk: Trunk) -> dict[str, Tensor]:

@@ -40,14 +40,16 @@ class LookLoss(nn.Module):
         target = batch.targets.get("look")
         if target is None:
             return {}
-        many = batch.questions
-        names = [self.segment] if many == 1 else [f"{self.segment}@{q}" for q in range(many)]
-        scores = torch.stack([self.scores(ctx.trunk, n) for n in names], 1).flatten(0, 1)[:, :-1]
-        valid = target.valid[:, 1:]
-        error = F.cross_entropy(scores[valid], target.value[:, 1:][valid], reduction="none")
-        rows = valid.nonzero()[:, 0]
-        total = torch.zeros(len(valid), device=error.device).index_add(0, rows, error)
-        return {"look": total * len(valid) / max(len(rows), 1)}
+        many, device = batch.questions, target.value.device
+        total, count = torch.zeros(len(target.valid), device=device), 0
+        for q in range(many):
+            scores = self.scores(ctx.trunk, self.segment if many == 1 else f"{self.segment}@{q}")[:, :-1]
+            valid = target.valid[q::many, 1 : 1 + scores.shape[1]]
+            cells = target.value[q::many, 1 : 1 + scores.shape[1]][valid]
+            error = F.cross_entropy(scores[valid], cells, reduction="none")
+            total = total.index_add(0, valid.nonzero()[:, 0] * many + q, error)
+            count += len(error)
+        return {"look": total * len(total) / max(count, 1)}
 
     def after_step(self, vla: Any, step: int) -> None:
         """Nothing to keep."""
