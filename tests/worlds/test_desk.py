@@ -247,6 +247,17 @@ def test_the_expert_recovers_from_noise_and_from_another_driver(world):
     assert solved
 
 
+def test_the_expert_points_down_and_a_driven_arm_goes_where_it_says(world):
+    world.reset([key(2)], [0])
+    for _ in range(30):
+        action = world.expert([0])[0]
+        yaw = float(np.arctan2(-action[6], action[7]))
+        np.testing.assert_allclose(action[3:9], to_rot6d(tool_down(yaw)), atol=1e-6)
+        world.step(action[None], [0])
+    state = world.observe([0], ()).state[0, 0]
+    assert np.abs(state[:3] - action[:3]).max() < 0.02  # it lags a little behind its command
+
+
 def test_asking_the_expert_changes_nothing(world):
     world.reset([key(1), key(1)], [0, 1])
     for _ in range(40):

@@ -1,6 +1,6 @@
 """Measures the desk: does the expert solve it, does its judge refuse what is wrong, how fast does it go.
 
-    python -m mindhand.recipes.bench_desk             all of it, about 15 minutes on one core, into results/
+    python -m mindhand.recipes.bench_desk             all of it, about 4 minutes on one core, into results/
     python -m mindhand.recipes.bench_desk runs/desk   drafts into another folder
 
 Every function returns the rows that its record is computed from; expected numbers are in the docstrings.
@@ -45,7 +45,7 @@ def _keys(protocol: str, task: str, count: int) -> Iterator[Key]:
 def expert(split: str, episodes: int = 500, noise: float = 0.0) -> list[Row]:
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
-    Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 495 with NOISE.
+    Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE.
     """
     rows = []
     with DeskWorld(1) as world:
@@ -105,7 +105,7 @@ def steps_per_second(cameras: Sequence[str] | None, windows: int = 16, seconds: 
     `observe`, drawn every step. One row a window; the first, which warms up, is left out. Seconds of the
     processor, so that what else runs on the machine counts only by the caches and units it takes.
 
-    Expected on one quiet core: 3,000 without cameras, 700 with both.
+    Expected of a processor whose other thread is busy: 3,000 without cameras, 450 with both; more when it is idle.
     """
     rows: list[Row] = []
     task = "maths_matching/R"
@@ -126,7 +126,7 @@ def steps_per_second(cameras: Sequence[str] | None, windows: int = 16, seconds: 
 
 def scenes_per_second(windows: int = 16, scenes: int = 200) -> list[Row]:
     """Scenes a processor second of image-text generation: sampled, drawn at 128 pixels with camera and light
-    jitter, every glyph located. Expected on one quiet core: 500."""
+    jitter, every glyph located. Expected of a processor whose other thread is busy: 430."""
     rows: list[Row] = []
     for window in range(windows + 1):
         keys = Keys.seeded(scenes, "bench-scenes", window)

@@ -20,9 +20,8 @@ from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES
 
-from .build import PLATE, REST
+from .build import ARM_POS, PLATE, REST
 from .judge import Judge
-from .kinematics import to_rot6d, tool_down
 from .stage import Stage
 
 HOME = (-0.225, -0.03, 0.15)  # TCP, table frame: out of the front picture
@@ -107,7 +106,7 @@ class Expert:
         step gives the same answer."""
         plan = self.plan
         if plan.stamp != step:
-            astray = plan.now and float(np.abs(stage.tcp - plan.now[:3]).max()) > ASTRAY
+            astray = bool(plan.now) and math.dist(stage.tcp.tolist(), plan.now[:3]) > ASTRAY
             if plan.stamp != step - 1 or not plan.phase or astray:
                 self._start(stage, judge)
             elif plan.t >= plan.steps:
@@ -119,8 +118,10 @@ class Expert:
                 plan.now = self._at(plan.t / plan.steps)
             plan.stamp = step
         x, y, z, yaw, gripper = plan.now
-        position = np.array([x, y, z]) - stage.base
-        return np.concatenate([position, to_rot6d(tool_down(yaw)), [gripper]]).astype(np.float32)
+        bx, by, bz = ARM_POS
+        # The tool points down: the first two columns of `tool_down(yaw)`.
+        axes = (0.0, 0.0, -1.0, -math.sin(yaw), math.cos(yaw), 0.0)
+        return np.array([x - bx, y - by, z - bz, *axes, gripper], np.float32)
 
     def _at(self, s: float) -> list[float]:
         s = min(s, 1.0)
