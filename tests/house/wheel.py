@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = (["--help"], ["doctor"])
+COMMANDS = (["--help"], ["doctor"], ["demo", "--quick"])
 
 
 def run(*command: object, cwd: Path, env: dict[str, str] | None = None) -> str:

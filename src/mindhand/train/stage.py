@@ -23,6 +23,7 @@ class Optimiser:
     lr: float = 2e-3  # AdamW
     muon: float = 0.02  # 0: AdamW everywhere
     adam: tuple[str, ...] = ()  # patterns of parameter names that take AdamW in any case
+    slow: tuple[tuple[str, float], ...] = ()  # (pattern, what its rate is multiplied by); the first hit wins
     warmup: int = 60
     decay: float = 0.5
     floor: float = 0.0
@@ -37,9 +38,18 @@ class Optimiser:
     def build(self, module: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> MuonAdamW:
         """The optimiser over the named parameters."""
         always = {n for n, _ in named if self.muon == 0 or any(fnmatch.fnmatchcase(n, p) for p in self.adam)}
-        matrices, rest = split(module, [(n, p) for n, p in named if n not in always])
-        rest += [p for n, p in named if n in always]
-        groups = [{"params": matrices, "lr": self.muon, "muon": True}, {"params": rest, "lr": self.lr}]
+        speeds: dict[float, list[tuple[str, nn.Parameter]]] = {}
+        for n, p in named:
+            by = next((by for pattern, by in self.slow if fnmatch.fnmatchcase(n, pattern)), 1.0)
+            speeds.setdefault(by, []).append((n, p))
+        groups = []
+        for by, some in speeds.items():
+            matrices, rest = split(module, [(n, p) for n, p in some if n not in always])
+            rest += [p for n, p in some if n in always]
+            groups += [
+                {"params": matrices, "lr": self.muon * by, "muon": True},
+                {"params": rest, "lr": self.lr * by},
+            ]
         return MuonAdamW([g for g in groups if g["params"]])
 
 

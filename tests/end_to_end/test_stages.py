@@ -1,0 +1,67 @@
+"""The whole path on a handful of episodes: recorded, pretrained, three stages, evaluated. Nothing is learned here."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mindhand.core.errors import BadData, Refusal
+from mindhand.evaluate.protocol import MATHS
+from mindhand.recipes import skeleton
+from mindhand.recipes.demo import DemoPlan
+from mindhand.recipes.evaluate import load_policy, rows_of
+from mindhand.recipes.maths import OURS, SILENT, MathsPlan, record, train
+from mindhand.recipes.nano import NanoPlan, examine, pretrain_nano
+from mindhand.recipes.train import train as train_verb
+
+QUIET = Console(quiet=True)
+PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8, experts=2, active=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    pretrain_nano(home / "nano", NanoPlan(pictures=8, rows=4, producers=0, ranks=1), console=QUIET)
+    record(home / "demos", PLAN.episodes, workers=1, console=QUIET)
+    return home
+
+
+def test_a_policy_from_nothing_acts_and_resumes(home):
+    done = []
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "ours"
+    checkpoint = train(*where, PLAN, OURS, console=QUIET, done=lambda stage, vla: done.append(stage))
+    assert done == ["warm-up", "alignment", "fine-tuning"]
+    again = train(*where, PLAN, OURS, console=QUIET)  # nothing is left to do: the same weights
+    a, b = load_policy(checkpoint), load_policy(again)
+    assert all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=20, rows=2)
+    rows = rows_of(checkpoint, protocol, home / "eval", workers=1, films=1)
+    assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
+
+
+def test_the_silent_arm_says_nothing(home):
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "silent"
+    policy = load_policy(train(*where, PLAN, SILENT, console=QUIET))
+    assert policy.reasoner.config.limit == 0 and policy.expert.config.place == "none"
+
+
+def test_the_exam_has_rows(home):
+    from mindhand.model.store import load_vla
+
+    rows = examine(load_vla(home / "nano" / "checkpoint"), ("R",), 2, ("read", "calc"))
+    assert len(rows) == 4 and {r["right"] for r in rows} <= {True, False}
+
+
+def test_refusals(home, tmp_path):
+    with pytest.raises(Refusal, match="no recipe 'magic'"):
+        train_verb("magic", home / "demos", None, tmp_path, None, 0)
+    with pytest.raises(Refusal, match="no VLM to start from"):
+        train_verb("chatvla2", home / "demos", None, tmp_path, None, 0)
+    with pytest.raises(BadData, match="no finished demo"):
+        skeleton.publish(tmp_path)
+
+
+def test_a_plan_scales_but_never_to_nothing():
+    tiny = DemoPlan().scaled(1e-6)
+    assert tiny.maths.episodes == 4 and tiny.maths.align == 1 and tiny.nano.steps >= 1
