@@ -162,7 +162,7 @@ Inner.__module__ = "mindhand.core.seams"
 class Seam(Protocol):
     """What the variants differ from."""
 
-    to: Literal["trunk"]
+    feeds: Literal["trunk"]
 
     def draw(self, count: int, *, keys: Sequence[int] = ()) -> Inner: ...
 
@@ -192,7 +192,7 @@ def test_a_changed_method_is_noticed(other):
 
 
 def test_attributes_methods_and_fields_are_noticed():
-    assert render([_variant(__annotations__={"to": "Literal['expert']"})]) != render([Seam])
+    assert render([_variant(__annotations__={"feeds": "Literal['expert']"})]) != render([Seam])
     assert render([_variant(more=draw)]) != render([Seam])
     assert render([_variant(_private=draw)]) == render([Seam])
     assert "dataclass core.seams.Inner\n    x: int\n" in render([Seam])

@@ -86,7 +86,7 @@ def test_corruption_has_the_stated_marginals():
 def test_ode_and_sde_keep_the_marginal():
     """pi_RL's unit check (3): mean and variance within 3 % of the ODE's at K >= 50; c = 0 is the ODE."""
     keys = Keys.seeded(1, "flow")
-    x = keyed_normal(keys, 20000, 1, 1, like=torch.zeros(1, dtype=torch.float64))
+    x = keyed_normal(keys, 1, 20000, 1, like=torch.zeros(1, dtype=torch.float64))
     ode = ODE(count=50)(velocity_of_gaussian, x, keys=keys).value
     assert float(ode.mean()) == pytest.approx(MEAN, rel=0.02) and float(ode.std()) == pytest.approx(STD, rel=0.06)
     fine = ODE(count=400)(velocity_of_gaussian, x, keys=keys).value

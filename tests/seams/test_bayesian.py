@@ -35,15 +35,7 @@ def queries(model, rows: int) -> Text:
 
 def reading(ctx: Context, trunk: Trunk, detach: bool = False) -> Context:
     """What the hand may read: the queries' last hidden states and nothing else of the trunk."""
-    hidden = trunk.hidden["query"]
-    return replace(
-        ctx,
-        trunk=replace(
-            trunk,
-            hidden={"query": hidden.detach() if detach else hidden},
-            valid={"query": trunk.valid["query"]},
-        ),
-    )
+    return replace(ctx, trunk=trunk.only(["query"], detach))
 
 
 def likelihood(vla: VLA, trunk: Trunk, text: Text) -> Tensor:
@@ -61,16 +53,15 @@ class Bayesian(nn.Module):
     def __init__(self, share: float = 0.3, beta: float = 0.1):
         super().__init__()
         self.share, self.beta = share, beta
-        self.keys = Keys.seeded(2, "flow")  # an Objective is given no keys of the step
 
-    def terms(self, vla: VLA, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+    def terms(self, vla: VLA, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         """The four terms, (B,) each; `ctx` is the posterior's."""
         assert batch.order == POSTERIOR
         prior = vla.trunk(replace(batch, order=PRIOR), ctx.inputs)
         code = vla.codec.encode(batch.actions, batch.action_valid, batch.state)
 
         def flow(c: Context) -> Tensor:
-            return vla.expert.loss(c, code, self.keys)["action"]
+            return vla.expert.loss(c, code, keys)["action"]
 
         return {
             "posterior": flow(reading(ctx, ctx.trunk)),
@@ -79,8 +70,8 @@ class Bayesian(nn.Module):
             "alone": likelihood(vla, ctx.trunk, batch.text["text"]).detach(),
         }
 
-    def loss(self, vla: VLA, batch: Batch, ctx: Context) -> dict[str, Tensor]:
-        t = self.terms(vla, batch, ctx)
+    def loss(self, vla: VLA, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
+        t = self.terms(vla, batch, ctx, keys)
         return {
             "action": (1 - self.share) * t["posterior"] + self.share * t["prior"],
             "language": -self.beta * (t["explains"] - t["alone"]),
@@ -88,6 +79,9 @@ class Bayesian(nn.Module):
 
     def after_step(self, vla: VLA, step: int) -> None:
         pass
+
+
+FLOW = Keys.seeded(2, "flow")
 
 
 def world(texts=None) -> tuple[VLA, Batch, Bayesian]:
@@ -132,7 +126,7 @@ def test_1_the_prior_never_saw_the_instruction():
     assert float(gap(long, POSTERIOR).min()) > 1e-3
     assert min(float(gap(dark, order).min()) for order in (PRIOR, POSTERIOR)) > 1e-4  # the picture moves both
     # and so it is for the terms of the objective
-    a, b = (objective.terms(made, one, made.context(one)) for one in (b, same))
+    a, b = (objective.terms(made, one, made.context(one), FLOW) for one in (b, same))
     assert torch.equal(a["prior"], b["prior"])
     assert (a["posterior"] - b["posterior"]).abs().min() > 1e-4
 
@@ -140,7 +134,7 @@ def test_1_the_prior_never_saw_the_instruction():
 def test_2_the_prior_trains_the_hand_alone():
     """(2) Its flow loss has a gradient in the hand, and in the backbone exactly none; the posterior has both."""
     made, b, objective = world()
-    t = objective.terms(made, b, made.context(b))
+    t = objective.terms(made, b, made.context(b), FLOW)
     assert not gradients(t["prior"].sum(), made.backbone).any()
     assert gradients(t["prior"].sum(), made.expert).abs().max() > 1e-4
     assert gradients(t["posterior"].sum(), made.backbone).abs().max() > 1e-6
@@ -151,7 +145,7 @@ def test_3_the_second_term_has_no_gradient():
     """(3) The ratio's gradient is that of log p(l | v, Q) alone, and not of the difference."""
     made, b, objective = world()
     ctx = made.context(b)
-    t = objective.terms(made, b, ctx)
+    t = objective.terms(made, b, ctx, FLOW)
     ratio = gradients((t["explains"] - t["alone"]).sum(), made.backbone)
     assert torch.equal(ratio, gradients(t["explains"].sum(), made.backbone))
     free = likelihood(made, ctx.trunk, b.text["text"])
@@ -170,7 +164,7 @@ def test_4_acting_needs_the_posterior_alone():
     keys = Keys.seeded(2, "act")
     with torch.no_grad():
         ctx = made.context(b)
-        objective.loss(made, b, ctx)
+        objective.loss(made, b, ctx, FLOW)
         beside = made.expert.draw(reading(ctx, ctx.trunk), 2, keys=keys).value
         alone = made.context(b)
         assert torch.equal(beside, made.expert.draw(reading(alone, alone.trunk), 2, keys=keys).value)
@@ -185,12 +179,13 @@ def test_4_acting_needs_the_posterior_alone():
 def test_the_objective_takes_over_the_action_loss():
     """The VLA's losses are the formula's, and the heart's own action loss is gone."""
     made, b, objective = world()
-    got = made.losses(b, Keys.seeded(2, "other"))
-    t = objective.terms(made, b, made.context(b))
+    keys = Keys.seeded(2, "step")
+    got, mine = made.losses(b, keys), keys.fold("objective", 0)
+    t = objective.terms(made, b, made.context(b), mine)
     close(got["action"], 0.7 * t["posterior"] + 0.3 * t["prior"])
     close(got["language"], -0.1 * (t["explains"] - t["alone"]))
     assert set(got) == {"action", "language"}
-    plain = made.expert.loss(made.context(b), made.codec.encode(b.actions, b.action_valid, b.state), objective.keys)
+    plain = made.expert.loss(made.context(b), made.codec.encode(b.actions, b.action_valid, b.state), mine)
     assert (plain["action"] - got["action"]).abs().max() > 1e-4
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mindhand.core.batch import masked_rows
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.parts import config_from_json
@@ -84,9 +85,10 @@ class Discriminator(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
 
-    def error(self, x: Tensor) -> Tensor:
-        """Squared error of each sample, (B,): mean over features and, if there are any, tokens."""
-        return ((self.net(x) - x) ** 2).flatten(1).mean(1)
+    def error(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Squared error of each sample, (B,): mean over features and, if there are any, tokens that are `valid`."""
+        error = (self.net(x) - x) ** 2
+        return error.flatten(1).mean(1) if valid is None else masked_rows(error, valid)
 
     def z(self, x: Tensor) -> Tensor:
         """How unusual a batch is, a scalar."""
@@ -118,22 +120,23 @@ class Routed(nn.Module):
         self.discriminators.append(Discriminator(self.config.width, self.config.code))
         self.connected.append(adapter)
 
-    def errors(self, x: Tensor) -> Tensor:
+    def errors(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, discriminators)."""
-        return torch.stack([d.error(x) for d in self.discriminators], 1)
+        return torch.stack([d.error(x, valid) for d in self.discriminators], 1)
 
-    def route(self, x: Tensor) -> Tensor:
+    def route(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """The discriminator of each sample, (B,) int64."""
         if self.task is not None:
             return torch.full(x.shape[:1], self.task % len(self.connected), device=x.device)
         with torch.no_grad():
-            return self.errors(x).argmin(1)
+            return self.errors(x, valid).argmin(1)
 
     def forward(self, x: Tensor, *rest: Tensor | None) -> Tensor:
         y = self.base(x, *rest)
         if not self.connected:
             return y
-        adapter = torch.tensor(self.connected, device=x.device)[self.route(x)].view(-1, *[1] * (x.ndim - 1))
+        valid = rest[1] if len(rest) > 1 else None  # as the trunk calls an FFN: task, valid
+        adapter = torch.tensor(self.connected, device=x.device)[self.route(x, valid)].view(-1, *[1] * (x.ndim - 1))
         for k in adapter.unique().tolist():  # whole batches: a sample's bits do not depend on its neighbours' routes
             y = torch.where(adapter == k, y + self.adapters[k](x), y)
         return y

@@ -38,7 +38,7 @@ from mindhand.core.seams import (
     grid_position,
     text_position,
 )  # fmt: skip
-from mindhand.model.diffusion import ODE, Flow, keyed_normal
+from mindhand.model.diffusion import ODE, Flow, sample_normal
 from mindhand.model.expert import sinusoid
 from mindhand.model.vision import Stem, StemConfig
 
@@ -71,7 +71,7 @@ class Towers:
 class Depth(nn.Module):
     """Stream to the trunk: the depth encoder's tokens, one a cell of the picture."""
 
-    to: Literal["trunk"] = "trunk"
+    feeds: Literal["trunk"] = "trunk"
 
     def __init__(self, camera: str = "front"):
         super().__init__()
@@ -103,7 +103,7 @@ class DepthLoss(nn.Module):
         super().__init__()
         self.head = nn.Linear(DEEP, 1)
 
-    def loss(self, vla: object, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+    def loss(self, vla: object, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         target = batch.targets["depth"]
         log_depth = self.head(ctx.trunk.hidden["depth"]).squeeze(-1)
         return {"depth": scale_invariant(log_depth, target.value, target.valid & ctx.trunk.valid["depth"])}
@@ -142,11 +142,11 @@ class TowerHand(nn.Module):
 
     def draw(
         self, ctx: Context, samples: int, *, keys: Keys, sampler: Sampler | None = None, noise: Tensor | None = None,
-        frozen: Tensor | None = None, want: Sequence[str] = (),
+        frozen: Tensor | None = None, want: Sequence[str] = (), temperature: float = 1.0,
     ) -> Draw:  # fmt: skip
         wide = ctx.fork(samples)
         if noise is None:
-            noise = keyed_normal(keys.fold("draw"), samples, *self.shape, like=self.leave.weight)
+            noise = temperature * sample_normal(keys.fold("draw"), samples, *self.shape, like=self.leave.weight)
         full = torch.ones(len(wide.trunk.end), self.shape[0], dtype=torch.bool)
         return (sampler or ODE(self.process))(
             lambda x, t: self.velocity(wide, x, t, full), noise, keys=keys, frozen=frozen
@@ -267,7 +267,7 @@ def test_b_the_depth_loss_trains_depth_alone():
     known = torch.ones(2, cells, dtype=torch.bool)
     known[0, : cells // 2] = False
     labels = Target(1 + torch.arange(2.0 * cells).view(2, cells) / cells, known)
-    loss = objective.loss(None, batch(model, targets={"depth": labels}), ctx)["depth"]
+    loss = objective.loss(None, batch(model, targets={"depth": labels}), ctx, Keys.seeded(2))["depth"]
     assert loss.shape == (2,)
     loss.sum().backward()
     for part in (stream.stem, model.towers["depth"].layers[0], objective.head):

@@ -135,7 +135,7 @@ class Bank(nn.Module):
 class Memory(nn.Module):
     """Stream: perceptual tokens (the camera's, squeezed) and a cognitive one (the last of the words), remembered."""
 
-    to: Literal["expert"] = "expert"
+    feeds: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset({"text", "image"})
     provides: frozenset[str] = frozenset({"memory"})
 

@@ -92,7 +92,7 @@ class OFT(nn.Module):
 
     def draw(
         self, ctx: Context, samples: int, *, keys: Keys, sampler: Sampler | None = None, noise: Tensor | None = None,
-        frozen: Tensor | None = None, want: Sequence[str] = (),
+        frozen: Tensor | None = None, want: Sequence[str] = (), temperature: float = 1.0,
     ) -> Draw:  # fmt: skip
         """The one answer, `samples` times; parts held fixed are put in its place."""
         if sampler is not None:

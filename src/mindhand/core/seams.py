@@ -2,7 +2,8 @@
 
 A *slot* has one occupant and is a constructor argument; a *stack* is a list. Every part states `needs` and
 `provides` (sets of names); `resolve` in `core/parts.py` refuses an unmet need or a second claimant and names
-both. A test lists these signatures; a change to one needs a line in docs/decisions.md.
+both. A test lists these signatures; a change to one needs a line in docs/decisions.md. The seams of whoever acts
+are in `core/acting.py`, which needs no torch, and are named here too.
 
 Letters: B rows, n tokens of a segment, D width of a tower, L layers, H horizon, A action, S samples,
 M log-prob elements, R worlds, T history.
@@ -18,13 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .acting import Filter, Policy, Proposer, State, Tool, ToolResult, ToolSpec, World
 from .batch import Batch
-from .keys import Key, Keys
-from .nouns import ActionChunk, Filtered, Observation, Outcome, Proposals, Reasoning
-from .spec import Spec
-
-State = dict[str, Any]  # explicit policy state: look-ahead, server batching and replay can branch it
-
+from .keys import Keys
+from .nouns import Observation, Reasoning
 
 # ---- the trunk -----------------------------------------------------------------------------------------
 
@@ -80,20 +78,27 @@ class Trunk(Protocol):
 
     hidden: dict[str, Tensor]  # (B,n,D) after the tower's final norm; pruned tokens are gone
     valid: dict[str, Tensor]  # (B,n) bool, matching `hidden`
-    kept: dict[str, Tensor]  # (B,k) indices that survived, for segments that were pruned
+    kept: dict[str, Tensor]  # (B,k) indices that survived, for segments that were pruned; continuations count on
     cache: list[list[Entry]]  # L lists, one entry a segment; lengths may differ between layers
     end: Tensor  # (B,) int64, the next free position
     queries: dict[int, dict[str, Tensor]]  # (B,N,n,d) of this pass at the layers in `want`: where a head looks
+    rule: Rule  # of the pass: what `extend` goes on with where it is given none
+    tower: dict[str, str]  # in which tower each segment rode, and so how wide it is
+    task: Tensor | None  # (B,) of the rows: what segments that go on without a task have
 
     def layer(self, l: int, name: str) -> Tensor: ...
     def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk: ...
     def fork(self, samples: int) -> Trunk: ...
+    def only(self, names: Sequence[str], detach: bool = False) -> Trunk: ...
 
 
 @runtime_checkable
 class Backbone(Protocol):
     """Slot. The mind: sees, reads, reasons in words. A module with named nn.Identity sites
-    (`ffn.inner`, `attn.out`, `out`) in every block: hook them, or replace modules by path."""
+    (`ffn.inner`, `attn.out`, `out`) in every block: hook them, or replace modules by path. What replaces an FFN is
+    called as ffn(x (B,n,D), task (B,n) int64 or None, valid (B,n) bool)."""
+
+    rule: Rule
 
     def see(self, images: Mapping[str, Tensor]) -> dict[str, Patches]: ...
     def embed(self, ids: Tensor) -> Tensor: ...
@@ -101,7 +106,7 @@ class Backbone(Protocol):
         self,
         segments: Sequence[Segment],
         *,
-        rule: Rule | None = None,  # None: the backbone's own
+        rule: Rule | None = None,  # None: the prefix's, or without one the backbone's own
         past: Trunk | None = None,
         hide: Mapping[str, Tensor] = {},
         keep: Keep | None = None,
@@ -149,13 +154,16 @@ class StreamOut:
     state: State = field(default_factory=dict)
     losses: Mapping[str, Tensor] = field(default_factory=dict)  # (B,)
     entries: tuple[tuple[Entry, ...], ...] = ()  # for "expert.kv": L tuples of keys and values
+    rule: Rule = ()  # for "trunk": who sees its segments and what they see, before the backbone's own rule
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What reaches the model, after the transforms: differentiable pixels and normalised state.
 
-    pixels {role: float (B,T,3,h,w) in [0, 1]}, present {role: bool (B,)}, state (B,T,S) or None, more by name.
+    pixels {role: float (B,T,3,h,w) in [0, 1]}, present {role: bool (B,)}, state (B,T,S) or None, and more by name,
+    (B,...): acting, the observation's extras and "time" (B,T) in seconds; training, "episode" and "step" (B,), and
+    targets whose names begin with "gaze".
     """
 
     pixels: Mapping[str, Tensor]
@@ -175,7 +183,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Context:
-    """All that conditions the hand: the trunk, stream outputs, the reasoning as words, the inputs."""
+    """All that conditions the hand: the trunk, stream outputs, the reasoning as words, the inputs.
+
+    Outputs of streams to the trunk are among `streams` without their segments, which are in the trunk already.
+    """
 
     trunk: Trunk
     streams: Mapping[str, StreamOut]
@@ -185,37 +196,42 @@ class Context:
     def fork(self, samples: int) -> Context:
         """(B*S) rows on one prefix, row-major. Stream segments are repeated; their states stay."""
 
-        def wide(s: Segment) -> Segment:
-            task = None if s.task is None else s.task.repeat_interleave(samples, 0)
-            return replace(
-                s,
-                x=s.x.repeat_interleave(samples, 0),
-                valid=s.valid.repeat_interleave(samples, 0),
-                position=s.position.repeat_interleave(samples, 0),
-                task=task,
-            )
+        def wide(x: Tensor) -> Tensor:
+            return x.repeat_interleave(samples, 0)
+
+        def wide_segment(s: Segment) -> Segment:
+            task = None if s.task is None else wide(s.task)
+            return replace(s, x=wide(s.x), valid=wide(s.valid), position=wide(s.position), task=task)
 
         def wide_entry(e: Entry) -> Entry:
-            return Entry(e.name, *(x.repeat_interleave(samples, 0) for x in (e.k, e.v, e.valid)))
+            return Entry(e.name, wide(e.k), wide(e.v), wide(e.valid))
 
         streams = {
             name: replace(
                 out,
-                segments=tuple(wide(s) for s in out.segments),
+                segments=tuple(wide_segment(s) for s in out.segments),
                 losses={},
                 entries=tuple(tuple(wide_entry(e) for e in layer) for layer in out.entries),
             )
             for name, out in self.streams.items()
         }
-        return Context(self.trunk.fork(samples), streams, self.inputs.fork(samples), self.reasoning)
+        thought = self.reasoning
+        if thought is not None:
+
+            def each(values: Sequence[Any]) -> tuple[Any, ...]:
+                return tuple(v for v in values for _ in range(samples))
+
+            thought = Reasoning(each(thought.texts), {n: each(v) for n, v in thought.fields.items()})
+        return Context(self.trunk.fork(samples), streams, self.inputs.fork(samples), thought)
 
 
 @runtime_checkable
 class Stream(Protocol):
     """Stack. Tokens that condition the hand ("expert", "expert.kv") or the trunk, with state for memories.
-    `trunk` is None for streams to the trunk, which run before it."""
+    `trunk` is None for streams to the trunk, which run before it. What `start` and `forward` give has the same keys,
+    tensors with rows first, so that a server can put a fresh row into a running batch."""
 
-    to: Literal["trunk", "expert", "expert.kv"]
+    feeds: Literal["trunk", "expert", "expert.kv"]
 
     def start(self, rows: int) -> State: ...
     def forward(self, inputs: Inputs, trunk: Trunk | None, state: State) -> StreamOut: ...
@@ -245,6 +261,8 @@ class Codec(Protocol):
     `encode` takes actions (B,H,A) in robot units, their mask (B,H) and the state (B,T,S) they are relative to."""
 
     def fit(self, batches: Iterator[Batch]) -> None: ...
+    def statistics(self) -> dict[str, Any]: ...  # plain JSON
+    def load_statistics(self, stored: Mapping[str, Any]) -> None: ...
     def encode(self, actions: Tensor, valid: Tensor, state: Tensor | None) -> Code: ...
     def decode(self, code: Code, state: Tensor | None) -> Decoded: ...
 
@@ -261,7 +279,8 @@ class Noised:
 
 @dataclass(frozen=True)
 class Draw:
-    """S samples a row: value (B,S,H,A') or ids (B,S,n). `chain` holds the visited x and t where asked for."""
+    """S samples a row: value (B,S,H,A') or ids (B,S,n). `chain` holds the visited x and t where asked for.
+    `valid` (B,S,H) or (B,S,n) says what of it counts, for decoding and for densities; None is all of it."""
 
     value: Tensor
     chain: tuple[Tensor, ...] = ()
@@ -269,6 +288,7 @@ class Draw:
     logged: Mapping[str, Tensor] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     sampler: Any = None  # who drew it, and knows its density if it has one
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -293,7 +313,8 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Expert(Protocol):
-    """Slot. The hand."""
+    """Slot. The hand. A drawn sample is named by its row's key and its number, whatever `samples` is.
+    `temperature` scales the starting noise, or whatever else makes its samples differ."""
 
     def corrupt(self, code: Code, keys: Keys) -> Noised: ...
     def predict(self, ctx: Context, noised: Noised) -> Tensor: ...  # ONE network call
@@ -308,6 +329,7 @@ class Expert(Protocol):
         noise: Tensor | None = None,
         frozen: Tensor | None = None,
         want: Sequence[str] = (),
+        temperature: float = 1.0,
     ) -> Draw: ...
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb: ...
 
@@ -325,11 +347,11 @@ class Transform(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """Stack. A named loss, a value a row; `replaces` takes over others' ("action")."""
+    """Stack. A named loss, a value a row; `replaces` takes over others' ("action"). `keys`: its own, of this step."""
 
     replaces: frozenset[str]
 
-    def loss(self, vla: Any, batch: Batch, ctx: Context) -> dict[str, Tensor]: ...
+    def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]: ...
     def after_step(self, vla: Any, step: int) -> None: ...
 
 
@@ -348,90 +370,14 @@ class Edit(Protocol):
     def apply(self, vla: nn.Module) -> None: ...
 
 
-# ---- acting --------------------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class Policy(Protocol):
-    """A VLA, a scripted expert, a remote server, a wrapper. `provides` names optional abilities ("propose")."""
-
-    spec: Spec
-    provides: frozenset[str]
-
-    def start(self, keys: Sequence[Key]) -> State: ...
-    def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]: ...
-
-
-@runtime_checkable
-class Proposer(Protocol):
-    """A Policy that can draw several chunks."""
-
-    def propose(
-        self,
-        obs: Observation,
-        state: State,
-        samples: int,
-        *,
-        noise: np.ndarray | None = None,
-        temperature: float = 1.0,
-    ) -> tuple[Proposals, State]: ...
-
-
-@runtime_checkable
-class Filter(Protocol):
-    """Stack, once per CONTROL step: shield, limits, tactile refinement, watchdog. action float32 (B,A)."""
-
-    def __call__(self, action: np.ndarray, now: Observation, state: State) -> tuple[Filtered, State]: ...
-
-
-@runtime_checkable
-class World(Protocol):
-    """Rows of worlds; a learned world model is one too. Rendering happens only in `observe`."""
-
-    spec: Spec
-
-    def reset(self, keys: Sequence[Key], rows: Sequence[int]) -> None: ...
-    def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome: ...
-    def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation: ...
-    def snapshot(self, rows: Sequence[int]) -> list[bytes]: ...
-    def restore(self, rows: Sequence[int], snaps: Sequence[bytes]) -> None: ...
-    def expert(self, rows: Sequence[int]) -> np.ndarray: ...
-    def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]: ...
-    def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray: ...
-
-
-# ---- agents --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ToolSpec:
-    """A tool's name, one sentence, and its arguments as a JSON schema."""
-
-    name: str
-    about: str
-    schema: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ToolResult:
-    """What came of a call: ok, content, and why not."""
-
-    ok: bool
-    content: Any = None
-    error: str = ""
-
-
-@runtime_checkable
-class Tool(Protocol):
-    """Agents: a skill (policy and verifier) or a function."""
-
-    spec: ToolSpec
-
-    def __call__(self, **args: Any) -> ToolResult: ...
-
-
 # ---- all of it -----------------------------------------------------------------------------------------
 
+__all__ = [
+    "CAUSAL", "SEAMS", "SLOTS", "STACKS", "Backbone", "Code", "Codec", "Context", "Decoded", "Draw", "Edit", "Entry",
+    "Expert", "Filter", "Inputs", "Keep", "LogProb", "Mode", "Noised", "Objective", "Patches", "Policy", "Predict",
+    "Proposer", "Reasoner", "Rule", "Sampler", "Segment", "Source", "State", "Stream", "StreamOut", "Tool",
+    "ToolResult", "ToolSpec", "Transform", "Trunk", "Turn", "World", "grid_position", "text_position",
+]  # fmt: skip
 SLOTS: tuple[str, ...] = ("backbone", "codec", "expert", "sampler", "reasoner")
 STACKS: tuple[str, ...] = ("streams", "transforms", "objectives", "edits", "filters")
 SEAMS: tuple[type, ...] = (

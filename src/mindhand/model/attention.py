@@ -20,12 +20,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     groups = k.shape[1]
     if q.device.type == "cpu" and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         q = q.reshape(batch, groups, heads // groups * count, size)  # queries of a group share its keys
-        score = torch.matmul(q * size**-0.5, k.transpose(-1, -2)).view(batch, groups, heads // groups, count, -1)
+        shape = batch, groups, heads // groups, count, k.shape[2]
+        score = torch.matmul(q * size**-0.5, k.transpose(-1, -2)).view(shape)
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=score.dtype).masked_fill_(~mask, float("-inf"))
         if mask is not None:
             score = score + mask.unsqueeze(2)
-        weight = score.softmax(-1).view(batch, groups, heads // groups * count, -1)
+        weight = score.softmax(-1).view(batch, groups, heads // groups * count, k.shape[2])
         out = torch.matmul(weight, v).view(batch, heads, count, size)
     else:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=groups != heads)

@@ -24,7 +24,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Predict, Sampler, Trunk
 
 from .attention import attend
-from .diffusion import Diffusion, Flow, keyed_normal
+from .diffusion import Diffusion, Flow, sample_normal
 from .following import Following, Place
 
 
@@ -60,6 +60,8 @@ class Projector(nn.Module):
 
 
 class _Block(nn.Module):
+    """Sites: `attn_out`, `inner`, `out`."""
+
     def __init__(self, c: ExpertConfig):
         super().__init__()
         self.heads = c.heads
@@ -67,7 +69,7 @@ class _Block(nn.Module):
         self.qkv, self.o = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
         self.fc1, self.fc2 = nn.Linear(c.width, c.ratio * c.width), nn.Linear(c.ratio * c.width, c.width)
         self.modulate = nn.Linear(c.width, 6 * c.width)
-        self.inner, self.out = nn.Identity(), nn.Identity()
+        self.attn_out, self.inner, self.out = nn.Identity(), nn.Identity(), nn.Identity()
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 
@@ -75,7 +77,7 @@ class _Block(nn.Module):
         s1, b1, a1, s2, b2, a2 = self.modulate(F.silu(c)).unsqueeze(1).chunk(6, -1)
         h = self.norm(x) * (1 + s1) + b1
         q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(h).chunk(3, -1))
-        x = x + a1 * self.o(attend(q, k, v, mask))
+        x = x + a1 * self.attn_out(self.o(attend(q, k, v, mask)))
         h = self.norm(x) * (1 + s2) + b2
         return self.out(x + a2 * self.fc2(self.inner(F.gelu(self.fc1(h), approximate="tanh"))))
 
@@ -118,9 +120,14 @@ class ActionExpert(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def conditions(self, ctx: Context) -> Conditions:
-        """Pool the trunk into u and r, place them, and collect the tokens of streams to the expert."""
-        prompt = pooled(ctx.trunk, [n for n in ctx.trunk.hidden if not is_reasoning(n)])
-        thought = pooled(ctx.trunk, [n for n in ctx.trunk.hidden if is_reasoning(n)], like=prompt)
+        """Pool the trunk's language tower into u and r, place them, and collect the tokens of streams to the expert."""
+        if held := [name for name, out in ctx.streams.items() if out.entries]:
+            raise BuildError(
+                f"keys and values of the streams {held}, which the action expert does not read",
+                "streams that feed 'expert' with tokens",
+                "take the streams out, or use an expert that reads 'expert.kv'",
+            )
+        prompt, thought = two_means(ctx.trunk)
         rows = prompt.shape[0]
         state = ctx.inputs.state
         if state is None or state.shape[-1] != self.config.state:
@@ -176,17 +183,18 @@ class ActionExpert(nn.Module):
         noise: Tensor | None = None,
         frozen: Tensor | None = None,
         want: Sequence[str] = (),
+        temperature: float = 1.0,
     ) -> Draw:
-        """S chunks a row on one conditioning: value (B,S,H,A'). The chain is kept only if `want` names it."""
+        """S chunks a row on one conditioning: value (B,S,H,A'). The chain is kept only if `want` names it.
+        noise (B,S,H,A') or (B,1,H,A'); `temperature` scales it, given or not."""
         conditions = self.conditions(ctx)
         rows = conditions.tokens.shape[0]
         if noise is None:
-            shape = (self.config.horizon, self.config.action)
-            each = keys.fold("draw").repeat(samples)  # a sample's noise does not depend on how many are drawn
-            noise = keyed_normal(each, *shape, like=self.position).view(rows, samples, *shape)
-        draw = (sampler or self.process.sampler())(
-            self._step(conditions.repeat(samples)), noise.expand(rows, samples, -1, -1), keys=keys, frozen=frozen
-        )
+            shape = (samples, self.config.horizon, self.config.action)
+            noise = sample_normal(keys.fold("draw"), *shape, like=self.position)
+        noise = (noise if temperature == 1.0 else noise * temperature).expand(rows, samples, -1, -1)
+        step = self._step(conditions.repeat(samples))
+        draw = (sampler or self.process.sampler())(step, noise, keys=keys, frozen=frozen)
         return draw if "chain" in want else replace(draw, chain=())
 
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
@@ -202,6 +210,13 @@ class ActionExpert(nn.Module):
 
     def _step(self, conditions: Conditions) -> Predict:
         return lambda x, t: self.denoise(conditions, x, t).to(x.dtype)
+
+
+def two_means(trunk: Trunk) -> tuple[Tensor, Tensor]:
+    """Mean hidden states (B,D) of the prompt and of the reasoning, over segments of the language tower alone."""
+    names = [n for n in trunk.hidden if trunk.tower.get(n, "vlm") == "vlm"]
+    prompt = pooled(trunk, [n for n in names if not is_reasoning(n)])
+    return prompt, pooled(trunk, [n for n in names if is_reasoning(n)], like=prompt)
 
 
 def is_reasoning(name: str) -> bool:

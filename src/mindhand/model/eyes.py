@@ -63,7 +63,7 @@ def _segment(name: str, x: Tensor, valid: Tensor) -> Segment:
 class WristEye(nn.Module):
     """Stream: the newest picture of one camera, for the hand alone."""
 
-    to: Literal["expert"] = "expert"
+    feeds: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset()
 
     def __init__(self, c: EyeConfig):
@@ -107,7 +107,7 @@ class Gaze(nn.Module):
     hand learns from right places, and the pointer from cross-entropy; acting looks where the pointer says.
     """
 
-    to: Literal["expert"] = "expert"
+    feeds: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset({"text"})
     provides: frozenset[str] = frozenset({"gaze"})
 
@@ -121,8 +121,8 @@ class Gaze(nn.Module):
         self.place = nn.Linear(2, c.width)
 
     def start(self, rows: int) -> State:
-        """No memory: every query looks anew. "centre" (rows,2), pixels, is where it looked last."""
-        return {"centre": torch.zeros(rows, 2, device=self.pool.weight.device)}
+        """{"centre": pixels (B,2)} that were looked at last, for whoever draws them; every query looks anew."""
+        return {"centre": torch.zeros(rows, 2, device=self.place.weight.device)}
 
     def point(self, trunk: Trunk) -> Tensor:
         """Scores over the camera's cells, float32 (B,n). Without reasoning, the prompt's text points."""
@@ -178,4 +178,4 @@ class Gaze(nn.Module):
         where = self.place(centre / centre.new_tensor([w, h]) * 2 - 1).unsqueeze(1)
         x = torch.cat([seen, where.to(seen.dtype)], 1)
         valid = (valid & inputs.present[self.config.camera]).unsqueeze(1).expand(-1, x.shape[1])
-        return StreamOut((_segment("gaze", x, valid),), {**state, "centre": centre.detach().float()}, losses)
+        return StreamOut((_segment("gaze", x, valid),), {"centre": centre.detach().float()}, losses)

@@ -71,8 +71,9 @@ class MoE(nn.Module):
         self.shared = copy() if "shared" in c.mixture else None
         self.static = nn.ModuleList(copy() for _ in range(c.tasks)) if "static" in c.mixture else None
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        """(B,n,D) -> (B,n,D); `task` (B,n) int64 chooses the static expert."""
+    def forward(self, x: Tensor, task: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+        """(B,n,D) -> (B,n,D); `task` (B,n) int64 chooses the static expert. `valid` changes nothing: each token is
+        routed for itself."""
         y = self.routed(x)
         if self.shared is not None:
             y = y + self.shared(x)

@@ -13,7 +13,8 @@ class _CPU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
         inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
         y = x * inverse
         ctx.save_for_backward(y, inverse, weight)
@@ -25,11 +26,13 @@ class _CPU(torch.autograd.Function):
         g = grad * weight.to(grad.dtype)
         along = torch.linalg.vecdot(g, y).unsqueeze(-1) / y.shape[-1]
         dx = torch.addcmul(g, y, along, value=-1).mul_(inverse)
-        return dx, (grad * y).flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype), None
+        exact = torch.promote_types(grad.dtype, torch.float32)
+        return dx, (grad * y).flatten(0, -2).sum(0, dtype=exact).to(weight.dtype), None
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight in the type of x (1910.07467); reductions in float32, whatever autocast does."""
+    """x / rms(x) * weight in the type of x (1910.07467); reductions in float32 (float64 of float64), whatever
+    autocast does."""
 
     def __init__(self, width: int, eps: float):
         super().__init__()

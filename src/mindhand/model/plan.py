@@ -52,6 +52,23 @@ class Run:
     valid: Tensor
 
 
+def _hidden(keys: Sequence[Run], hide: Mapping[str, Tensor]) -> list[Tensor | None]:
+    """For each run of keys its part of `hide`: a segment that is continued stands in several runs, in order."""
+    out: list[Tensor | None] = [None] * len(keys)
+    for name, flags in hide.items():
+        runs = [j for j, k in enumerate(keys) if k.name == name]
+        widths = [keys[j].valid.shape[1] for j in runs]
+        if runs and flags.shape != (keys[runs[0]].valid.shape[0], sum(widths)):
+            raise BuildError(
+                f"hide['{name}'] has shape {tuple(flags.shape)}",
+                f"{(keys[runs[0]].valid.shape[0], sum(widths))}",
+                "one flag a token of the segment as it stands in this pass",
+            )
+        for j, part in zip(runs, flags.split(widths, 1)):
+            out[j] = part
+    return out
+
+
 def make_plan(
     names: Sequence[str],
     valids: Sequence[Tensor],
@@ -63,6 +80,7 @@ def make_plan(
     """Masks for one layer: segments `names` with `valids` (B,n) over `keys`, which lists what came before first and
     then the new segments, in order. BuildError for a rule that is not total or leaves a token without a key."""
     sizes, widths = [v.shape[1] for v in valids], [k.valid.shape[1] for k in keys]
+    hidden = _hidden(keys, hide)
     rules = tuple(tuple(r) for r in rule)
     table = [[_mode(rules, name, k.name) for k in keys] for name in names]
 
@@ -87,7 +105,7 @@ def make_plan(
         for i in queries:
             n, valid = valids[i].shape[1], valids[i]
             row: list[Tensor | None] = []
-            for key, mode in zip(keys, table[i]):
+            for key, mode, out in zip(keys, table[i], hidden):
                 m = key.valid.shape[1]
                 own = key.order == i
                 mode = mode.removesuffix("-stop")
@@ -97,14 +115,8 @@ def make_plan(
                 seen = key.valid.unsqueeze(1).expand(-1, n, m)
                 if own and mode == "causal":
                     seen = seen & torch.ones(n, m, dtype=torch.bool, device=valid.device).tril()
-                if key.name in hide and key.name != names[i]:
-                    if hide[key.name].shape != key.valid.shape:
-                        raise BuildError(
-                            f"hide['{key.name}'] has shape {tuple(hide[key.name].shape)}",
-                            f"{tuple(key.valid.shape)}",
-                            "one flag a token of the segment as it stands in this pass",
-                        )
-                    seen = seen & ~hide[key.name].unsqueeze(1)
+                if out is not None and key.name != names[i]:
+                    seen = seen & ~out.unsqueeze(1)
                 if own:  # padding sees itself, so that no softmax is over nothing
                     seen = seen | torch.diag_embed(~valid)
                 row.append(seen)

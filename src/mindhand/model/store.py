@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mindhand.core.parts import Entry, Registry
 from mindhand.core.spec import Spec
 
 from .codec import ChunkCodec, CodecConfig
+from .diffusion import DDIM, ODE, SDE
 from .expert import ActionExpert, ExpertConfig
 from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from .moe import Upcycle
@@ -32,10 +34,11 @@ PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCo
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
-PARTS.add(Entry("upcycle", Upcycle, lambda config, **_: config))
+for _name, _part in (("upcycle", Upcycle), ("ddim", DDIM), ("ode", ODE), ("sde", SDE)):  # each its own Config
+    PARTS.add(Entry(_name, _part, lambda config, **_: config))
 NAMES: dict[type, str] = {
     VLM: "vlm", ActionExpert: "action_expert", ChunkCodec: "chunk_codec", WordsReasoner: "words_reasoner",
-    WristEye: "wrist_eye", Gaze: "gaze", Upcycle: "upcycle",
+    WristEye: "wrist_eye", Gaze: "gaze", Upcycle: "upcycle", DDIM: "ddim", ODE: "ode", SDE: "sde",
 }  # fmt: skip
 
 
@@ -47,19 +50,24 @@ def _stored(part: Any) -> dict[str, Any]:
             "a part with `part_name`, registered under it",
             "register it: model.store.PARTS.add(Entry(name, Config, build))",
         )
-    return PARTS.describe(name, part if isinstance(part, Upcycle) else part.config)
+    return PARTS.describe(name, part if is_dataclass(part) else part.config)
 
 
 def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None) -> None:
-    """Write a checkpoint of the model, atomically. Training-only parts (objectives) are left out.
+    """Write a checkpoint of the model, atomically. Training-only parts (objectives) are left out. A part that no
+    checkpoint can name, whichever slot or stack it is in, is refused: what loads would act otherwise.
 
     smoke: an observation whose prediction is stored, so that whoever loads it can tell that it still acts the same.
     """
-    slots = {"backbone": vla.backbone, "expert": vla.expert, "codec": vla.codec, "reasoner": vla.reasoner}
+    slots = {
+        "backbone": vla.backbone, "expert": vla.expert, "codec": vla.codec,
+        "sampler": vla.sampler, "reasoner": vla.reasoner,
+    }  # fmt: skip
     config = {
         "slots": {k: _stored(p) for k, p in slots.items() if p is not None},
         "stacks": {
             "streams": [_stored(s) for s in vla.streams],
+            "transforms": [_stored(t) for t in vla.transforms],
             "edits": [_stored(e) for e in vla.edits],
         },
         "see": list(vla.see),
@@ -99,8 +107,7 @@ def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) 
     vla = VLA(
         spec=found.spec,
         **{slot: build(stored) for slot, stored in slots.items()},
-        streams=[build(s) for s in stacks["streams"]],
-        edits=[build(e) for e in stacks["edits"]],
+        **{stack: [build(s) for s in stored] for stack, stored in stacks.items()},
         see=found.config["see"],
     )
     load_into(vla, found.tensors)

@@ -15,7 +15,7 @@ What differs from a textbook decoder:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -55,8 +55,8 @@ class FFN(nn.Module):
         self.down = nn.Linear(inner, width, bias=False)
         self.inner = nn.Identity()
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        """(B,n,D) -> (B,n,D). `task` (B,n) is for replacements that route by it."""
+    def forward(self, x: Tensor, task: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+        """(B,n,D) -> (B,n,D). `task` and `valid` (B,n) are for replacements that route by them."""
         gate, up = self.gate_up(x).chunk(2, -1)
         return self.down(self.inner(F.silu(gate) * up))
 
@@ -113,15 +113,22 @@ class Trunk:
     end: Tensor  # (B,) int64, the next free position: one more than the largest so far (as Qwen2-VL counts)
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     queries: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (B,N,n,d), of this pass, layers in `want`
+    rule: Rule = CAUSAL  # of this pass
+    tower: dict[str, str] = field(default_factory=dict)  # in which each segment rode
+    task: Tensor | None = None  # (B,), the first that a segment had
 
     def layer(self, l: int, name: str) -> Tensor:
-        """Output of block l (0-based) for a segment, (B,n,D); the pass must have named l in `want`."""
+        """Output of block l (0-based) for a segment, (B,n,D); the pass must have named l in `want`.
+
+        Of a segment that was continued: of all its passes that did."""
         if l not in self.states:
             raise KeyError(f"layer {l} was not kept: pass want=({l},) to the forward; kept are {sorted(self.states)}")
         return self.states[l][name]
 
     def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk:
-        """Another pass on top of this one; arguments as `run`. This one stays usable."""
+        """Another pass on top of this one, by its rule unless one is given; arguments as `run`. This one stays usable.
+
+        Segments without a task have that of the rows."""
         return run(self.towers, segments, past=self, **same)
 
     def fork(self, samples: int) -> Trunk:
@@ -138,10 +145,39 @@ class Trunk:
         def every(m: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: wide(x) for name, x in m.items()}
 
-        cache = [[Entry(e.name, wide(e.k), wide(e.v), wide(e.valid)) for e in layer] for layer in self.cache]
-        states = {l: every(s) for l, s in self.states.items()}
-        return Trunk(
-            self.towers, every(self.hidden), every(self.valid), every(self.kept), cache, wide(self.end), states
+        return replace(
+            self,
+            hidden=every(self.hidden),
+            valid=every(self.valid),
+            kept=every(self.kept),
+            cache=[[Entry(e.name, wide(e.k), wide(e.v), wide(e.valid)) for e in layer] for layer in self.cache],
+            end=wide(self.end),
+            states={l: every(s) for l, s in self.states.items()},
+            queries={l: every(q) for l, q in self.queries.items()},
+            task=None if self.task is None else wide(self.task),
+        )
+
+    def only(self, names: Sequence[str], detach: bool = False) -> Trunk:
+        """A view that shows these segments alone, to whoever reads hidden states and to whoever extends it: for hands
+        that read queries only. detach: no gradient passes. BuildError for a segment that is not there."""
+        if missing := [n for n in names if n not in self.hidden]:
+            raise BuildError(f"no segments {missing} in the trunk", f"some of {sorted(self.hidden)}", "name those")
+
+        def out(x: Tensor) -> Tensor:
+            return x.detach() if detach else x
+
+        def some(m: Mapping[str, Any]) -> dict[str, Any]:
+            return {n: out(x) if isinstance(x, Tensor) else x for n, x in m.items() if n in names}
+
+        return replace(
+            self,
+            hidden=some(self.hidden),
+            valid=some(self.valid),
+            kept=some(self.kept),
+            cache=[[Entry(e.name, out(e.k), out(e.v), e.valid) for e in c if e.name in names] for c in self.cache],
+            states={l: some(s) for l, s in self.states.items()},
+            queries={l: some(q) for l, q in self.queries.items()},
+            tower=some(self.tower),
         )
 
 
@@ -154,16 +190,17 @@ def run(
     towers: nn.ModuleDict,
     segments: Sequence[Segment],
     *,
-    rule: Rule = CAUSAL,
+    rule: Rule | None = None,
     past: Trunk | None = None,
     hide: Mapping[str, Tensor] | None = None,
     keep: Keep | None = None,
     want: Sequence[int] = (),
     extras: Sequence[Sequence[Entry]] = (),
 ) -> Trunk:
-    """Run segments through the towers, on top of `past`.
+    """Run segments through the towers, on top of `past`. rule: by default that of `past`, or else causal.
 
-    hide {segment: bool (B,n)}: tokens that no other segment sees, per row. keep: see `core.seams.Keep`.
+    hide {segment: bool (B,n)}: tokens that no other segment sees, per row; of a segment that is continued, its tokens
+    in the prefix and then the new ones. keep: see `core.seams.Keep`.
     want: layers whose output is retained. extras: L lists of foreign keys and values, seen like a prefix.
     Names must be unique within a pass. Raises BuildError for a rule that leaves a token without a key.
     """
@@ -171,6 +208,11 @@ def run(
     if len(set(names)) != len(names):
         raise BuildError(f"segments {names} repeat a name", "unique names in one pass", "rename one")
     hide = hide or {}
+    if rule is None:
+        rule = past.rule if past else CAUSAL
+    tower = {**(past.tower if past else {}), **{s.name: s.tower for s in segments}}
+    if moved := [n for n, t in (past.tower if past else {}).items() if tower[n] != t]:
+        raise BuildError(f"{moved} go on in another tower", "the tower they began in", "rename the new segments")
     order = list(dict.fromkeys(s.tower for s in segments))  # towers in use, first seen first
     members = {t: [i for i, s in enumerate(segments) if s.tower == t] for t in order}
     depth = {len(towers[t].layers) for t in order}
@@ -181,6 +223,9 @@ def run(
     if torch.is_autocast_enabled(device):  # the residual stream too: casting it back and forth costs a fifth of a step
         x = {t: z.to(torch.get_autocast_dtype(device)) for t, z in x.items()}
     rope: dict[str, tuple[Tensor, Tensor]] = {}
+    rows_task = past.task if past else None
+    if rows_task is None:
+        rows_task = next((s.task for s in segments if s.task is not None), None)
     task: dict[str, Tensor | None] = {}
     valids = [s.valid for s in segments]
     sizes = [s.x.shape[1] for s in segments]
@@ -188,7 +233,7 @@ def run(
         c = towers[t].config
         position = torch.cat([segments[i].position for i in members[t]], 1)
         rope[t] = rotary(position, c.head_size, c.theta, c.sections, x[t].dtype)
-        given = [segments[i].task for i in members[t]]
+        given = [past.task if past and segments[i].task is None else segments[i].task for i in members[t]]
         task[t] = (
             None
             if any(g is None for g in given)
@@ -201,7 +246,9 @@ def run(
     spans: dict[int, tuple[str, int]] = {}  # where a segment begins in its tower
     plan: list[Group] = []
     plan_key: tuple[int, ...] = ()
-    joined: dict[tuple[int, int], Tensor] = {}
+    keys: list[Run] = []  # alive as long as the plan is, so that no other tensor comes by the ids in its key
+    whole_valid: dict[str, Tensor] = {}  # of a tower's tokens
+    joined: dict[tuple[int, int], tuple[Tensor, ...]] = {}
 
     for l in range(depth.pop()):
         blocks = {t: towers[t].layers[l] for t in order}
@@ -216,6 +263,8 @@ def run(
                 begin = 0
                 for i in members[t]:
                     spans[i], begin = (t, begin), begin + sizes[i]
+                own = [valids[i] for i in members[t]]
+                whole_valid[t] = own[0] if len(own) == 1 else torch.cat(own, 1)
         whole = {t: blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t]) for t in order}
 
         def part(i: int, which: int, whole=whole, spans=spans) -> Tensor:
@@ -250,7 +299,7 @@ def run(
             b = blocks[t]
             a = b.attn.out(b.attn.o(torch.cat([out[i] for i in members[t]], 1)))
             h = x[t] + a
-            x[t] = b.out(h + b.ffn(b.norm2(h), task[t]))
+            x[t] = b.out(h + b.ffn(b.norm2(h), task[t], whole_valid[t]))
             if keep is not None:
                 attn_out.update(zip(members[t], a.split([sizes[i] for i in members[t]], 1)))
         if l in want:
@@ -273,21 +322,33 @@ def run(
             name = segments[i].name
             hidden[name] = torch.cat([hidden[name], part], 1) if name in hidden else part
             valid[name] = torch.cat([valid[name], valids[i]], 1) if name in valid else valids[i]
+    end = past.end if past else segments[0].position.new_zeros(segments[0].x.shape[0])
     if past:  # the prefix's kept layers stay readable
-        for l, kept_before in past.states.items():
-            states[l] = {**kept_before, **states.get(l, {})}
-    end = past.end if past else torch.zeros_like(segments[0].position[:, 0, 0]).expand(segments[0].x.shape[0])
+        for l, before_it in past.states.items():
+            now = states.get(l, {})
+            both = {n: torch.cat([before_it[n], now[n]], 1) for n in before_it.keys() & now.keys()}
+            states[l] = {**before_it, **now, **both}
+        for name in kept.keys() | past.kept.keys():  # of the whole segment: what goes on counts on
+            entry = next((e for e in past.cache[0] if e.name == name), None)  # the first layer saw all of it
+            new = next((s for s in segments if s.name == name), None)
+            if entry is not None and new is not None:
+                batch, count = entry.valid.shape
+                old_kept = past.kept.get(name, torch.arange(count, device=end.device).expand(batch, -1))
+                new_kept = kept.get(name, torch.arange(new.x.shape[1], device=end.device).expand(batch, -1))
+                kept[name] = torch.cat([old_kept, count + new_kept], 1)
     for s in segments:  # before pruning: a token that was dropped keeps its place
         top = torch.where(s.valid, s.position.amax(-1), -1)
         if top.shape[1]:
             end = torch.maximum(end, top.amax(1) + 1)
-    return Trunk(towers, hidden, valid, {**(past.kept if past else {}), **kept}, cache, end, states, queries)
+    kept = {**(past.kept if past else {}), **kept}
+    return Trunk(towers, hidden, valid, kept, cache, end, states, queries, rule, tower, rows_task)
 
 
-def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], Tensor]) -> list[Entry]:
+def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], tuple[Tensor, ...]]) -> list[Entry]:
     """Entries of the prefix, continued by new ones of the same name, then the others.
 
-    `joined` keeps one validity tensor for all layers that agree, since plans are shared by its identity.
+    `joined` keeps one validity tensor for all layers that agree, since plans are shared by its identity, and the two
+    that it was made of, so that no other tensor comes by their ids.
     """
     fresh = {e.name: e for e in new}
     entries = []
@@ -296,8 +357,8 @@ def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], Ten
         if n is not None:
             pair = (id(e.valid), id(n.valid))
             if pair not in joined:
-                joined[pair] = torch.cat([e.valid, n.valid], 1)
-            e = Entry(e.name, torch.cat([e.k, n.k], 2), torch.cat([e.v, n.v], 2), joined[pair])
+                joined[pair] = (torch.cat([e.valid, n.valid], 1), e.valid, n.valid)
+            e = Entry(e.name, torch.cat([e.k, n.k], 2), torch.cat([e.v, n.v], 2), joined[pair][0])
         entries.append(e)
     return entries + list(fresh.values())
 

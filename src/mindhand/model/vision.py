@@ -31,13 +31,15 @@ class ViTConfig:
 
 
 class _ViTBlock(nn.Module):
+    """Sites: `attn_out`, `inner`, `out`."""
+
     def __init__(self, c: ViTConfig):
         super().__init__()
         self.heads = c.heads
         self.norm1, self.norm2 = nn.LayerNorm(c.width, eps=1e-6), nn.LayerNorm(c.width, eps=1e-6)
         self.qkv, self.o = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
         self.fc1, self.fc2 = nn.Linear(c.width, c.ratio * c.width), nn.Linear(c.ratio * c.width, c.width)
-        self.out = nn.Identity()
+        self.attn_out, self.inner, self.out = nn.Identity(), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, -1))
@@ -46,9 +48,9 @@ class _ViTBlock(nn.Module):
             a, b = p.float().chunk(2, -1)
             return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(p.dtype)
 
-        x = x + self.o(attend(turn(q), turn(k), v, None))
+        x = x + self.attn_out(self.o(attend(turn(q), turn(k), v, None)))
         h = self.fc1(self.norm2(x))
-        return self.out(x + self.fc2(h * torch.sigmoid(1.702 * h)))
+        return self.out(x + self.fc2(self.inner(h * torch.sigmoid(1.702 * h))))
 
 
 class ViT(nn.Module):

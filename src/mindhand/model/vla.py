@@ -1,6 +1,7 @@
 """The VLA: ordinary parts wired together. Trains (losses of a batch) and acts (a Policy).
 
-prepare -> trunk (pictures, prompt) -> reasoning (given in training, written when acting) -> streams -> expert.
+prepare -> streams to the trunk -> trunk (pictures, their tokens, prompt) -> reasoning (given in training, written when
+acting) -> streams to the expert -> expert.
 Slots are constructor arguments, stacks are lists; `core.parts.resolve` refuses what does not fit.
 Named losses hold a value a row such that their mean over rows is the batch's loss: every supervised token counts
 the same, whatever row it stands in, and the action error averages over robot rows only (2505.21906 and lineage).
@@ -17,20 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
-from mindhand.core.errors import SpecMismatch
+from mindhand.core.errors import BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
 from mindhand.core.parts import resolve
 from mindhand.core.seams import (
     Code,
     Context,
+    Draw,
     Edit,
     Inputs,
     Objective,
     Patches,
+    Rule,
     Sampler,
     Segment,
     State,
+    StreamOut,
     Transform,
     Turn,
     grid_position,
@@ -38,7 +42,8 @@ from mindhand.core.seams import (
 from mindhand.core.spec import Spec
 
 from .codec import StateScale
-from .expert import is_reasoning, pooled
+from .expert import two_means
+from .streams import behind, check_streams, joined, run_streams, start_streams
 from .trunk import Trunk
 from .vision import pixels
 from .words import SAY
@@ -72,6 +77,7 @@ class VLA(nn.Module):
         )
         for role in see:
             spec.camera(role)
+        check_streams(streams)
         self.spec, self.see = spec, tuple(see)
         self.backbone, self.expert, self.codec = backbone, expert, codec
         self.reasoner, self.sampler = reasoner, sampler
@@ -102,34 +108,60 @@ class VLA(nn.Module):
             start += max(p.grid)
         return segments, start
 
-    def run_streams(self, inputs: Inputs, trunk: Trunk, states: Mapping[str, State]) -> dict[str, Any]:
-        """Outputs of the streams to the expert, by name."""
-        return {
-            f"{i}/{type(s).__name__}": s(inputs, trunk, states.get(f"{i}/{type(s).__name__}", {}))
-            for i, s in enumerate(self.streams)
-        }
+    def prefix(
+        self, inputs: Inputs, streams: Mapping[str, StreamOut], task: Tensor, order: Sequence[str] = ()
+    ) -> tuple[list[Segment], dict[str, Segment], Tensor | int, Rule]:
+        """What precedes the text: pictures and tokens of streams to the trunk. Returns these segments, those that
+        `order` places elsewhere, the next free position, and the rule that the streams bring, before the backbone's."""
+        segments, end = self.image_segments(inputs, task)
+        free: Tensor | int = end
+        placed: dict[str, Segment] = {}
+        for s in (s for out in streams.values() for s in out.segments):
+            s = replace(s, task=task) if s.task is None else s
+            if s.name in order:
+                placed[s.name] = s
+            else:
+                segments.append(s)
+                free = behind(free, s)
+        return segments, placed, free, (*(r for out in streams.values() for r in out.rule), *self.backbone.rule)
 
     # ---- training ------------------------------------------------------------------------------------
 
     def inputs(self, batch: Batch) -> Inputs:
-        """Pixels and normalised state of a batch; targets named "gaze..." ride along for streams."""
+        """Pixels and normalised state of a batch, and what else streams may read (`Inputs.more`)."""
         images = {role: pixels(x) for role, x in batch.images.items()}
         state = None if batch.state is None else self.state_scale(batch.state)
         more = {n: t.value for n, t in batch.targets.items() if n.startswith("gaze")}
+        more.update((n, x) for n, x in (("episode", batch.episode), ("step", batch.step)) if x is not None)
         return Inputs(images, batch.present, state, more)
 
-    def trunk(self, batch: Batch, inputs: Inputs, want: Sequence[int] = ()) -> Trunk:
-        """The pass of a batch, all text given.
+    def trunk(
+        self, batch: Batch, inputs: Inputs, want: Sequence[int] = (), streams: Mapping[str, StreamOut] | None = None
+    ) -> Trunk:
+        """The pass of a batch, all text given. streams: outputs of those to the trunk, which run here if not given.
+        Their segments stand where the batch's order names them, or else behind the pictures, as they do when acting.
 
         Several questions a picture share its prefix in one pass: as segments "text@0", "text@1", ... that do not
         see each other. It costs two thirds of forking the prefix, whose keys and values would be copied a question.
         """
         many = batch.questions
-        segments, end = self.image_segments(inputs, batch.task.view(-1, many)[:, 0])
-        rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *self.backbone.rule)
+        if streams is None:
+            streams = run_streams(self.streams, inputs, None, start_streams(self.streams, len(batch)))
+        segments, placed, end, rule = self.prefix(inputs, streams, batch.task.view(-1, many)[:, 0], batch.order)
+        if many > 1:
+            rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *rule)
         for q in range(many):
-            start: Tensor | int = end
+            start = end
             for name in batch.order:
+                if name in placed:
+                    if many > 1:
+                        raise BuildError(
+                            f"'{name}' in the order of a batch with {many} questions a picture",
+                            "tokens that all questions share, behind the pictures",
+                            "leave it out of the order, or give one question a row",
+                        )
+                    segments.append(placed[name])
+                    start = behind(start, placed[name])
                 if name in batch.text:
                     t = batch.text[name]
                     ids, valid = trimmed(t.ids[q::many], t.valid[q::many])
@@ -140,10 +172,13 @@ class VLA(nn.Module):
 
     def context(self, batch: Batch, want: Sequence[int] = ()) -> Context:
         """All that conditions the hand, from a batch. A batch of remembered thoughts needs no pass."""
-        inputs = self.inputs(batch)
-        trunk = remembered(batch, self.backbone) or self.trunk(batch, inputs, want)
+        inputs, states = self.inputs(batch), start_streams(self.streams, len(batch))
+        trunk, before = remembered(batch, self.backbone), {}
+        if trunk is None:
+            before = run_streams(self.streams, inputs, None, states)
+            trunk = self.trunk(batch, inputs, want, before)
         acts = self.expert is not None and batch.actions is not None
-        return Context(trunk, self.run_streams(inputs, trunk, {}) if acts else {}, inputs)
+        return Context(trunk, joined(before, run_streams(self.streams, inputs, trunk, states) if acts else {}), inputs)
 
     def losses(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
         """Named losses, a value a row: "text", "action", those of streams and objectives."""
@@ -160,8 +195,8 @@ class VLA(nn.Module):
                 out[name] = value * len(robot) / robot.sum().clamp_min(1)
         for stream in ctx.streams.values():
             out.update(stream.losses)
-        for objective in self.objectives:
-            out.update(objective.loss(self, batch, ctx))
+        for i, objective in enumerate(self.objectives):
+            out.update(objective.loss(self, batch, ctx, keys.fold("objective", i)))
         return out
 
     def text_loss(self, batch: Batch, trunk: Trunk) -> Tensor:
@@ -188,12 +223,10 @@ class VLA(nn.Module):
 
     def start(self, keys: Sequence[Key]) -> State:
         """Fresh state for the rows of these episodes; a row's counters are its own."""
-        rows = len(keys)
-        streams = {f"{i}/{type(s).__name__}": s.start(rows) for i, s in enumerate(self.streams)}
-        return {"query": np.zeros(rows, np.int64), "streams": streams}
+        return {"query": np.zeros(len(keys), np.int64), "streams": start_streams(self.streams, len(keys))}
 
     def prepare(self, obs: Observation) -> Inputs:
-        """Observation -> differentiable pixels and normalised state, on the model's device."""
+        """Observation -> differentiable pixels, normalised state, extras and time, on the model's device."""
         if obs.state.shape[-1] != self.spec.state_size:
             raise SpecMismatch(f"a state of size {obs.state.shape[-1]}", f"{self.spec.state_size}", "check the spec")
         for role, x in obs.images.items():
@@ -204,12 +237,16 @@ class VLA(nn.Module):
                     f"{camera.height}x{camera.width}",
                     "prepare it as the spec's camera says",
                 )
-        device = self.device
-        images = {role: pixels(torch.from_numpy(np.ascontiguousarray(x)).to(device)) for role, x in obs.images.items()}
-        present = {role: torch.from_numpy(p).to(device) for role, p in obs.present.items()}
-        return Inputs(images, present, self.state_scale(torch.from_numpy(obs.state).to(device)))
 
-    @torch.inference_mode()
+        def put(x: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+
+        images = {role: pixels(put(x)) for role, x in obs.images.items()}
+        present = {role: put(p) for role, p in obs.present.items()}
+        more = {**{n: put(x) for n, x in obs.extras.items()}, "time": put(obs.time.astype(np.float32))}
+        return Inputs(images, present, self.state_scale(put(obs.state)), more)
+
+    @torch.no_grad()
     def think(self, obs: Observation, state: State) -> tuple[Context, State]:
         """Everything before the hand moves: see, read the instruction, reason. "forced" in `state` gives the text."""
         for t in self.transforms:
@@ -217,8 +254,11 @@ class VLA(nn.Module):
         inputs = self.prepare(obs)
         words = self.backbone.words
         ask = words.questions(obs.text["instruction"])
-        images, end = self.image_segments(inputs)
-        trunk = self.backbone([*images, self.backbone.text("text", ask.ids, ask.valid, end)])
+        task = torch.ones(len(obs), dtype=torch.int64, device=self.device)
+        before = run_streams(self.streams, inputs, None, state["streams"])
+        segments, _, end, rule = self.prefix(inputs, before, task)
+        text = self.backbone.text("text", ask.ids, ask.valid, end, task=task)
+        trunk = self.backbone([*segments, text], rule=rule)
         reasoning: Reasoning | None = None
         if self.reasoner is not None:
             keys = self._keys(obs, state).fold("reason")
@@ -226,39 +266,47 @@ class VLA(nn.Module):
                 trunk, self.reasoner.turns({"reasoning": state.get("forced")}), keys=keys
             )
             reasoning = self.reasoner.read(texts)
-        streams = self.run_streams(inputs, trunk, state["streams"])
-        state = {**state, "streams": {name: out.state for name, out in streams.items()}}
+        streams = joined(before, run_streams(self.streams, inputs, trunk, state["streams"]))
+        state = {**state, "streams": {name: streams[name].state for name in state["streams"]}}
         return Context(trunk, streams, inputs, reasoning), state
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(self, images: np.ndarray, questions: Sequence[Sequence[str]], limit: int = 24) -> list[list[str]]:
         """Chat: uint8 pictures (B,h,w,3) of the first camera it sees, Q questions about each -> Q answers each."""
         many = len(questions[0])
         x = pixels(torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).to(self.device))
         on = torch.ones(len(images), dtype=torch.bool, device=self.device)
-        segments, _ = self.image_segments(Inputs({self.see[0]: x}, {self.see[0]: on}, None))
-        trunk = self.backbone(segments).fork(many)
+        inputs = Inputs({self.see[0]: x}, {self.see[0]: on}, None)
+        streams = run_streams(self.streams, inputs, None, start_streams(self.streams, len(images)))
+        segments, _, _, rule = self.prefix(inputs, streams, torch.zeros_like(on, dtype=torch.int64))
+        trunk = self.backbone(segments, rule=rule).fork(many)
         ask = self.backbone.words.questions([q for row in questions for q in row])
         trunk = trunk.extend([self.backbone.text("text", ask.ids, ask.valid, trunk.end)])
         keys = Keys.seeded(len(images) * many, "answer")
         _, said = self.backbone.generate(trunk, [Turn(SAY, limit)], keys=keys)
         return [said[i * many : (i + 1) * many] for i in range(len(images))]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
-        """One chunk a row. `want`: "gaze" (pixels looked at), "context"."""
+        """One chunk a row; its extra always counts the decodings that had to be replaced, "errors" (B,). `want`: "gaze"
+        (pixels looked at), "context", "draw", "chain" (a draw with all visited states), and what the expert knows."""
         ctx, state = self.think(obs, state)
-        draw = self.expert.draw(ctx, 1, keys=self._keys(obs, state).fold("act"), sampler=self.sampler)
-        chunk = self._decode(draw.value[:, 0], obs)
-        extra: dict[str, Any] = {"context": ctx} if "context" in want else {}
+        keys = self._keys(obs, state).fold("act")
+        draw = self.expert.draw(ctx, 1, keys=keys, sampler=self.sampler, want=want)
+        chunk = self._decode(draw, 0, obs)
+        extra: dict[str, Any] = dict(chunk.extra)
+        if "context" in want:
+            extra["context"] = ctx
+        if "draw" in want or "chain" in want:
+            extra["draw"] = draw
         if "gaze" in want:
             extra["gaze"] = next(
                 (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
             )
         state = {**state, "query": state["query"] + 1}
-        return replace(chunk, reasoning=ctx.reasoning, extra={**chunk.extra, **extra}), state
+        return replace(chunk, reasoning=ctx.reasoning, extra=extra), state
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def propose(
         self,
         obs: Observation,
@@ -271,21 +319,24 @@ class VLA(nn.Module):
         """`samples` chunks a row on one prefix; `temperature` scales the starting noise."""
         ctx, state = self.think(obs, state)
         keys = self._keys(obs, state).fold("act")
-        c = self.expert.config
-        fresh = keys.fold("draw").repeat(samples).normal(c.horizon, c.action) if noise is None else noise
-        z = torch.from_numpy(np.ascontiguousarray(fresh)).to(self.device).float() * temperature
-        z = z.view(len(obs), samples, c.horizon, c.action)
-        draw = self.expert.draw(ctx, samples, keys=keys, sampler=self.sampler, noise=z)
-        chunks = [self._decode(draw.value[:, s], obs) for s in range(samples)]
-        actions = np.stack([c.actions for c in chunks], 1)
-        valid = np.stack([c.valid for c in chunks], 1)
-        return Proposals(actions, valid), {**state, "query": state["query"] + 1}
+        z = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device).float()
+        draw = self.expert.draw(
+            ctx, samples, keys=keys, sampler=self.sampler, noise=z, temperature=temperature
+        )  # the first of them is what `act` draws
+        chunks = [self._decode(draw, s, obs) for s in range(samples)]
+        actions, valid = (np.stack([getattr(c, f) for c in chunks], 1) for f in ("actions", "valid"))
+        errors = np.stack([c.extra["errors"] for c in chunks], 1)
+        return Proposals(actions, valid, extra={"errors": errors}), {**state, "query": state["query"] + 1}
 
     def _keys(self, obs: Observation, state: State) -> Keys:
         return Keys.of(obs.keys).fold_each([int(q) for q in state["query"]])
 
-    def _decode(self, value: Tensor, obs: Observation) -> ActionChunk:
-        valid = torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
+    def _decode(self, draw: Draw, sample: int, obs: Observation) -> ActionChunk:
+        value = draw.value[:, sample]
+        if draw.valid is None:
+            valid = torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
+        else:
+            valid = draw.valid[:, sample]
         decoded = self.codec.decode(Code(value, valid), torch.from_numpy(obs.state).to(value.device))
         return ActionChunk(decoded.actions, decoded.valid, extra={"errors": decoded.errors})
 
@@ -312,9 +363,8 @@ def trimmed(ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 def remember(trunk: Trunk) -> dict[str, Tensor]:
     """What a frozen trunk tells the hand, small enough to keep for every frame: the mean hidden states (B,D) of
     prompt and reasoning, which is all that the expert's projectors read."""
-    names = list(trunk.hidden)
-    prompt = pooled(trunk, [n for n in names if not is_reasoning(n)])
-    return {"prompt": prompt, "reasoning": pooled(trunk, [n for n in names if is_reasoning(n)], like=prompt)}
+    prompt, thought = two_means(trunk)
+    return {"prompt": prompt, "reasoning": thought}
 
 
 def remembered(batch: Batch, backbone: Any) -> Trunk | None:

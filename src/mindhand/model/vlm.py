@@ -69,8 +69,8 @@ class VLM(nn.Module):
         want: Sequence[int] = (),
         extras: Sequence[Sequence[Entry]] = (),
     ) -> Trunk:
-        """One pass (see `model.trunk.run`); without a rule, its own."""
-        rule = self.rule if rule is None else rule
+        """One pass (see `model.trunk.run`); without a rule, that of `past`, or its own."""
+        rule = self.rule if rule is None and past is None else rule
         return run(self.towers, segments, rule=rule, past=past, hide=hide, keep=keep, want=want, extras=extras)
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
@@ -92,14 +92,18 @@ class VLM(nn.Module):
         self.towers[name] = Tower(config)
 
     def add_words(self, names: Sequence[str]) -> list[int]:
-        """New words at the end of the vocabulary, embedded as the mean of the old ones; returns their ids."""
+        """New words at the end of the vocabulary, embedded as the mean of the old ones; returns their ids. Rows of the
+        embedding that no word had are used first."""
         if self.words is None:
             raise BuildError("this backbone has no tokenizer", "VLM(config, words)", "give it one before adding words")
+        before = len(self.words)
         self.words.tokenizer.add_special_tokens(list(names))
+        old = self.embedding.weight.data
+        mean = old[:before].mean(0, keepdim=True)
+        old[before : len(self.words)] = mean
         need = len(self.words) - self.embedding.num_embeddings
         if need > 0:
-            old = self.embedding.weight.data
-            grown = torch.cat([old, old.mean(0, keepdim=True).expand(need, -1)])
+            grown = torch.cat([old, mean.expand(need, -1)])
             self.embedding = nn.Embedding.from_pretrained(grown.clone(), freeze=False)
             self.config = replace(self.config, vocabulary=len(self.words))
         return [self.words.id(n) for n in names]

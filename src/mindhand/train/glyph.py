@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
+from mindhand.core.keys import Keys
 from mindhand.core.seams import Context
 
 
@@ -32,7 +33,7 @@ class GlyphLoss(nn.Module):
         weight[0] = empty
         self.register_buffer("weight", weight, persistent=False)
 
-    def loss(self, vla: Any, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+    def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         """{"glyph": (B,)}, nothing where the batch has no such target."""
         target = batch.targets.get("glyph")
         if target is None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
+from mindhand.core.keys import Keys
 from mindhand.core.seams import Context
 
 
@@ -35,7 +36,7 @@ class LookLoss(nn.Module):
         group = self.head * k.shape[1] // q.shape[1]
         return torch.matmul(q[:, self.head], k[:, group].transpose(-1, -2)).float() * q.shape[-1] ** -0.5
 
-    def loss(self, vla: Any, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+    def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         """{"look": (B*Q,)}, nothing where the batch has no such target."""
         target = batch.targets.get("look")
         if target is None:

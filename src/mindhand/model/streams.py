@@ -1,0 +1,57 @@
+"""Streams of a VLA: checked, started, run, and where their tokens stand in the trunk.
+
+Each has a name, "0/Gaze", under which its state and its output go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindhand.core.errors import BuildError
+from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
+
+
+def check_streams(streams: Iterable[Any]) -> None:
+    """BuildError for one that does not say whom it feeds: its tokens would go to the wrong reader."""
+    for s in streams:
+        if getattr(s, "feeds", None) not in ("trunk", "expert", "expert.kv"):
+            raise BuildError(
+                f"stream {type(s).__name__} feeds {getattr(s, 'feeds', 'nobody')!r}",
+                "feeds = 'trunk', 'expert' or 'expert.kv'",
+                "say whom its tokens condition",
+            )
+
+
+def _named(streams: Iterable[Any]) -> list[tuple[str, Any]]:
+    return [(f"{i}/{type(s).__name__}", s) for i, s in enumerate(streams)]
+
+
+def start_streams(streams: Iterable[Any], rows: int) -> dict[str, State]:
+    """Fresh states of all of them."""
+    return {name: s.start(rows) for name, s in _named(streams)}
+
+
+def run_streams(
+    streams: Iterable[Any], inputs: Inputs, trunk: Trunk | None, states: Mapping[str, State]
+) -> dict[str, StreamOut]:
+    """Outputs of the streams to the trunk where `trunk` is None, and otherwise of the others."""
+    due = [(name, s) for name, s in _named(streams) if (s.feeds == "trunk") == (trunk is None)]
+    return {name: s(inputs, trunk, states[name]) for name, s in due}
+
+
+def behind(start: Tensor | int, s: Segment) -> Tensor | int:
+    """The next free position, (B,) or int, after a segment that says its own."""
+    if not s.x.shape[1]:
+        return start
+    top = torch.where(s.valid, s.position.amax(-1), -1).amax(1) + 1
+    return top.clamp_min(start) if isinstance(start, int) else torch.maximum(start, top)
+
+
+def joined(before: Mapping[str, StreamOut], after: Mapping[str, StreamOut]) -> dict[str, StreamOut]:
+    """Outputs of the streams to the trunk, whose segments are in it already, and those of the others."""
+    return {**{name: replace(out, segments=()) for name, out in before.items()}, **after}
