@@ -1,6 +1,7 @@
 """ChatVLA-2 on maths matching, thin but whole: demonstrations, three stages, a policy.
 
-    warm-up      the upcycled VLM on image-text, the action head closed (5-6k steps in the authors' development)
+    warm-up      the upcycled VLM on image-text, the action head closed (5-6k steps in the authors' development);
+                 a quarter of the questions are the robot's, answered in the words of its reasoning
     alignment    image-text : robot = 1:3; text, action and gaze losses, all of the model learns
     fine-tuning  the VLM is frozen and its thoughts are remembered; the hand alone learns
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
+from mindhand.data.synthetic.mix import COTRAIN
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert
@@ -73,10 +75,10 @@ class MathsPlan:
     """Sizes of everything. The defaults are what two CPU cores do in a quarter of an hour."""
 
     episodes: int = 400  # demonstrations, all of class R
-    every: int = 2  # every so-many-th frame becomes a training sample
+    every: int = 4  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
-    warmup: int = 20  # steps, 32 pictures of 4 questions
-    align: int = 200  # steps of `mixed`
+    warmup: int = 60  # steps, 32 pictures of 4 questions
+    align: int = 120  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
     tune: int = 2000  # steps of `rows`
@@ -154,7 +156,7 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
 def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stage]:
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
-    texts = cotraining(plan.seed + 1, max(plan.warmup, 1))
+    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(COTRAIN, bare=0.0))
     single = cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1)
     sets = [
         SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
@@ -168,7 +170,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     weights = {"text": 1.0, "action": 1.0, "look": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
     out = []
     if plan.warmup:
-        source = CorpusSource(texts, words, grid, 0)
+        source = CorpusSource(texts, words, grid, 0, think=arm.words)
         out.append(
             Stage(
                 "warm-up",

@@ -26,7 +26,7 @@ from mindhand.core.intervals import wilson
 from mindhand.data.synthetic.collate import collate_image_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
-from mindhand.data.synthetic.grounding import look_target, looks
+from mindhand.data.synthetic.grounding import look_target, looks, think
 from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS
@@ -79,8 +79,10 @@ class CorpusSource:
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
 
-    def __init__(self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1):
-        self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
+    def __init__(
+        self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1, think: bool = False
+    ):
+        self.corpus, self.words, self.grid, self.count, self.think = corpus, words, grid, producers, think
         self.ahead: Producers | None = None
 
     def batch(self, vla: Any, step: int) -> Batch:
@@ -92,6 +94,12 @@ class CorpusSource:
                 self.close()
                 self.ahead = Producers(self.corpus, self.count, step)
             samples = next(self.ahead)
+        if self.think:  # the last question becomes the robot's own, where the scene allows it
+            rows = range(rank(), self.corpus.rows, ranks())
+            thoughts = [think(self.corpus.scene(step, row), s) for row, s in zip(rows, samples)]
+            samples = [
+                s if t is None else replace(s, questions=(*s.questions[:-1], t)) for s, t in zip(samples, thoughts)
+            ]
         batch = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         size = samples[0].image.shape[:2]
