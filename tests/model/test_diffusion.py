@@ -113,3 +113,21 @@ def test_frozen_parts_are_held_and_the_rest_is_finite(sampler):
     assert torch.allclose(value[:, :, 2:], free[:, :, 2:])
     with pytest.raises(BuildError, match="SDE"):
         SDE()(velocity_of_gaussian, x, keys=keys, frozen=frozen)
+
+
+def test_predicting_the_action_is_the_same_walk():
+    """A network that says x0 draws what the one that says the noise does, and the target is the clean action."""
+    said = epsilon_of_gaussian(Diffusion())
+
+    def action(x, t):
+        a = Diffusion().kept(x)[t.long()].view(-1, 1, 1)
+        return (x - (1 - a).sqrt() * said(x, t)) / a.sqrt()
+
+    keys = Keys.seeded(1, "x0")
+    x = keyed_normal(keys, 50, 2, 1, like=torch.zeros(1, dtype=torch.float64))
+    a = DDIM(clip=None)(said, x, keys=keys).value
+    b = DDIM(Diffusion(predicts="action"), clip=None)(action, x, keys=keys).value
+    assert torch.allclose(a, b, atol=1e-9)
+    x0 = torch.rand(4, 2, 1)
+    n = Diffusion(predicts="action").corrupt(x0, torch.ones(4, 2, dtype=torch.bool), Keys.seeded(4))
+    assert torch.equal(n.target, x0) and not torch.equal(n.x, x0)

@@ -41,10 +41,14 @@ class ExpertConfig:
     heads: int = 16
     ratio: int = 4  # MLP
     place: Place = "latter"  # of reasoning-following
-    process: Literal["diffusion", "flow"] = "diffusion"  # (paper: diffusion)
+    process: Literal["diffusion", "diffusion-action", "flow"] = "diffusion"  # (paper: diffusion, of noise)
 
 
-PROCESSES: dict[str, Diffusion | Flow] = {"diffusion": Diffusion(), "flow": Flow()}
+PROCESSES: dict[str, Diffusion | Flow] = {
+    "diffusion": Diffusion(),
+    "diffusion-action": Diffusion(predicts="action"),
+    "flow": Flow(),
+}
 
 
 class Projector(nn.Module):

@@ -119,6 +119,7 @@ class Gaze(nn.Module):
         self.key = nn.Linear(c.trunk, c.trunk)
         self.eye = Eye(EyeConfig(c.size, c.width))
         self.place = nn.Linear(2, c.width)
+        self.aim = nn.Linear(self.eye.config.tokens * c.width, 2)  # where the thing lies within the crop
 
     def start(self, rows: int) -> State:
         """{"centre": pixels (B,2)} that were looked at last, for whoever draws them; every query looks anew."""
@@ -175,6 +176,10 @@ class Gaze(nn.Module):
         image = inputs.pixels[self.config.camera][:, -1]
         h, w = self.config.picture
         seen = self.eye(crop(image, centre, self.config.size))
+        if given is not None and "gaze/shift" in inputs.more:
+            off = -inputs.more["gaze/shift"].nan_to_num() / self.config.size * 2
+            error = (self.aim(seen.flatten(1)).float() - off).square().sum(-1)
+            losses["aim"] = torch.where(known, error, torch.zeros_like(error)) * len(known) / known.sum().clamp_min(1)
         where = self.place(centre / centre.new_tensor([w, h]) * 2 - 1).unsqueeze(1)
         x = torch.cat([seen, where.to(seen.dtype)], 1)
         valid = (valid & inputs.present[self.config.camera]).unsqueeze(1).expand(-1, x.shape[1])

@@ -85,7 +85,7 @@ class MathsPlan:
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
-    process: str = "diffusion"
+    process: str = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
 
 
@@ -167,7 +167,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     gentle = Optimiser(
         lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"), slow=(("backbone.*", plan.gentle),)
     )
-    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | ({"gaze": 1.0} if arm.eyes else {})
+    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | ({"gaze": 1.0, "aim": 1.0} if arm.eyes else {})
     out = []
     if plan.warmup:
         source = CorpusSource(texts, words, grid, 0, think=arm.words)
@@ -190,9 +190,10 @@ def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder:
     """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
     mixture = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
     source = RobotSource(robot, mixture, plan.seed + 3, kept=remembered_thoughts(vla, robot, folder))
-    train = ("expert.*", "streams.*.eye.*", "streams.*.place.*") if arm.eyes else ("expert.*",)
-    hand = Optimiser(lr=1e-3, muon=0.0, warmup=50, decay=0.6)
-    return Stage("fine-tuning", source, plan.tune, train, {"action": 1.0}, hand, seed=plan.seed)
+    train = ("expert.*", "streams.*.eye.*", "streams.*.place.*", "streams.*.aim.*") if arm.eyes else ("expert.*",)
+    weights = {"action": 1.0} | ({"aim": 1.0} if arm.eyes else {})
+    hand = Optimiser(lr=1e-3, muon=0.01, warmup=50, decay=0.6)
+    return Stage("fine-tuning", source, plan.tune, train, weights, hand, seed=plan.seed)
 
 
 @torch.inference_mode()
