@@ -11,7 +11,7 @@ from mindhand.evaluate.protocol import MATHS
 from mindhand.recipes import skeleton
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.evaluate import load_policy, rows_of
-from mindhand.recipes.maths import OURS, SILENT, MathsPlan, record, train
+from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
 from mindhand.recipes.nano import NanoPlan, examine, pretrain_nano
 from mindhand.recipes.train import train as train_verb
 
@@ -65,3 +65,13 @@ def test_refusals(home, tmp_path):
 def test_a_plan_scales_but_never_to_nothing():
     tiny = DemoPlan().scaled(1e-6)
     assert tiny.maths.episodes == 4 and tiny.maths.align == 1 and tiny.nano.steps >= 1
+
+
+def test_a_blind_hand_takes_over_a_mind(home):
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames"
+    train(*where, home / "ours", PLAN, OURS, console=QUIET)
+    blind = load_policy(train(*where, home / "blind", PLAN, BLIND, mind=home / "ours", console=QUIET))
+    sees = load_policy(home / "ours" / "checkpoint")
+    assert not blind.streams and len(sees.streams) == 2
+    pairs = zip(blind.backbone.state_dict().values(), sees.backbone.state_dict().values())
+    assert all(np.array_equal(x, y) for x, y in pairs)

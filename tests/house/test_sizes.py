@@ -12,8 +12,7 @@ LIMIT, METHOD, TRUNK, TREE_MIB = 400, 300, 600, 40
 
 # Exceptions, with the lines they have now. An entry may only shrink: a longer file fails, and so does a shorter
 # one until its number here is lowered or, below the limit, removed.
-ALLOWED: dict[str, int] = {
-}
+ALLOWED: dict[str, int] = {}
 
 
 def limit(path: str) -> int:

@@ -165,7 +165,7 @@ def config_from_json(cls: type, data: Mapping[str, Any], part: str) -> Any:
             if fitting:
                 inner = typing.cast(type, fitting[0])
                 return config_from_json(inner, x, f"{part}.{inner.__name__}")
-        if isinstance(x, list):
+        if isinstance(x, list | tuple):
             inner = [a for a in typing.get_args(kind) if a is not Ellipsis] or [Any]
             return tuple(value(inner[min(i, len(inner) - 1)], y) for i, y in enumerate(x))
         return x

@@ -21,7 +21,7 @@ class _CPU(torch.autograd.Function):
         return y * weight.to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # ty: ignore[invalid-method-override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         y, inverse, weight = ctx.saved_tensors
         g = grad * weight.to(grad.dtype)
         along = torch.linalg.vecdot(g, y).unsqueeze(-1) / y.shape[-1]

@@ -143,7 +143,7 @@ def main(folder: str | None = None) -> list[Record]:
 
     def write(name: str, rows: list[Row], field: str = "success", kind: str = "rate", unit: str = "1") -> Record:
         record = write_record(
-            f"worlds/desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=sources,
+            f"desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=sources,
             folder=folder,
         )  # fmt: skip
         print(f"{record.name:40} {record.show()}", flush=True)
@@ -151,16 +151,16 @@ def main(folder: str | None = None) -> list[Record]:
 
     out = []
     for split in ("R", "K-dev"):
-        out.append(write(f"expert-{split.lower()}", expert(split)))
-    out.append(write("expert-noise", expert("R", noise=NOISE)))
-    out.append(write("random", wanderer()))
+        out.append(write("expert_success/maths_matching" + ("" if split == "R" else "_k_dev"), expert(split)))
+    out.append(write("expert_success/maths_matching_noise", expert("R", noise=NOISE)))
+    out.append(write("negative_controls/random", wanderer()))
     for what in ("tile", "order"):
         rows = wrong(what)
-        out.append(write(f"wrong-{what}", rows))
-        out.append(write(f"wrong-{what}-arrived", rows, "arrived"))
-    for name, cameras in (("no-camera", ()), ("two-cameras", None)):
-        out.append(write(f"steps-{name}", steps_per_second(cameras), "rate", "mean", "steps/cpu-s"))
-    out.append(write("scenes", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
+        out.append(write(f"negative_controls/wrong_{what}", rows))
+        out.append(write(f"negative_controls/wrong_{what}_arrived", rows, "arrived"))
+    for name, cameras in (("no_camera", ()), ("one_arm_two_cameras_128", None)):
+        out.append(write(f"steps_per_second/{name}", steps_per_second(cameras), "rate", "mean", "steps/cpu-s"))
+    out.append(write("scenes_per_second/front_128", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
     return out
 
 

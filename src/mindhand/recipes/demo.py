@@ -37,9 +37,9 @@ SPLITS = ("R", "K-dev", "X")
 class DemoPlan:
     """Sizes of a demo. The defaults take about a quarter of an hour on two cores."""
 
-    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=30_000))
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=27_000))
     maths: MathsPlan = field(default_factory=MathsPlan)
-    episodes: int = 48  # evaluated, a split
+    episodes: int = 32  # evaluated, a split
     exam: int = 40  # items a kind and split
 
     def scaled(self, by: float) -> DemoPlan:
@@ -84,13 +84,14 @@ def _pretrain(folder: Path, plan: DemoPlan) -> None:
     write_rows(folder / "exam.jsonl", examine(vla, SPLITS, plan.exam))
 
 
-def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm) -> None:
+def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm, mind: Path | None) -> None:
     torch.set_num_threads(1)
 
     def done(stage: str, vla: Any) -> None:
         write_rows(folder / f"exam-{stage}.jsonl", examine(vla, SPLITS, plan.exam))
 
-    train(nano, demos, cache, folder, plan.maths, arm, console=Console(stderr=True), done=done if arm == OURS else None)
+    watch = done if arm == OURS else None
+    train(nano, demos, cache, folder, plan.maths, arm, mind=mind, console=Console(stderr=True), done=watch)
 
 
 def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -130,10 +131,12 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
         clock.time("pretrain", lambda: _pretrain(nano, plan))
     console.print(exam_table(read_rows(nano / "exam.jsonl"), "what nano knows"))
     console.rule("3/4  three policies, in three stages each")
-    left = [a for a in arms if not (folders[a.name] / "checkpoint" / "manifest.json").exists()]
-    if left:
-        todo = [(_train, (nano / "checkpoint", demos, cache, folders[a.name], plan, a)) for a in left]
-        clock.time("train", lambda: together(todo))
+    for wave in ((OURS, SILENT), (BLIND,)):  # the blind hand is given the mind of the one that sees
+        left = [a for a in wave if not (folders[a.name] / "checkpoint" / "manifest.json").exists()]
+        minds = {a: folders[OURS.name] if a == BLIND else None for a in left}
+        todo = [(_train, (nano / "checkpoint", demos, cache, folders[a.name], plan, a, minds[a])) for a in left]
+        if todo:
+            clock.time("train", lambda todo=todo: together(todo))
     console.rule("4/4  evaluation")
     protocol = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
     rows = {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -41,7 +42,7 @@ from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.following import Place
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
-from mindhand.model.store import load_vla, save_vla
+from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
 from mindhand.train.progress import Meter
@@ -78,10 +79,10 @@ class MathsPlan:
     every: int = 4  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 60  # steps, 32 pictures of 4 questions
-    align: int = 120  # steps of `mixed`
+    align: int = 110  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 2000  # steps of `rows`
+    tune: int = 1600  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
@@ -228,17 +229,24 @@ def train(
     plan: MathsPlan = MathsPlan(),
     arm: Arm = OURS,
     *,
+    mind: Path | None = None,
     console: Console | None = None,
     done: Callable[[str, VLA], None] | None = None,
 ) -> Path:
-    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage."""
+    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage.
+
+    mind: the run folder of another arm whose finished VLM, and thoughts, are taken over: only the hand is trained.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vla = build(nano, plan, arm)
     robot = frames(demos, cache, plan, vla.backbone.words, arm, console)
     about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
     (folder / "plan.json").write_text(json.dumps(about, indent=1) + "\n")
     fit(vla, robot)
-    for stage in stages(vla, robot, plan, arm):
+    if mind is not None:
+        copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
+        shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
+    for stage in stages(vla, robot, plan, arm) if mind is None else ():
         train_stage(vla, stage, folder / stage.name, meter=Meter(console))
         if done is not None:
             done(stage.name, vla)

@@ -86,7 +86,7 @@ def train_stage(
             batch = stage.source.batch(vla, step)
             keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step)
             with torch.autocast(batch.task.device.type, torch.bfloat16, enabled=stage.bf16):
-                rows = vla.losses(batch, keys)  # ty: ignore[call-non-callable]
+                rows = vla.losses(batch, keys)
             if missing := set(stage.weights) - set(rows):
                 raise BuildError(
                     f"stage '{stage.name}' weighs the losses {sorted(missing)}, which the model does not compute",
