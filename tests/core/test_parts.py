@@ -186,3 +186,12 @@ def test_installed_packages_offer_parts_as_entry_points(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[mindhand.parts]\nextra = extra_hand:ENTRY\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert Registry().build({"name": "extra", "config": {"width": 5}}) == 5
+
+
+def test_a_described_part_is_built_without_a_file():
+    """asdict leaves tuples; JSON leaves lists: both are the same Config again."""
+    from dataclasses import asdict
+
+    from mindhand.model.moe import MoEConfig, Upcycle
+
+    assert config_from_json(Upcycle, asdict(Upcycle(MoEConfig(4, 2))), "upcycle") == Upcycle(MoEConfig(4, 2))
