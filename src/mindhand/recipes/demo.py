@@ -1,4 +1,4 @@
-"""`mindhand demo`: from nothing to a robot that reads the board, with a report, in a quarter of an hour.
+"""`mindhand demo`: from nothing to a policy on the desk, with a report, in about half an hour on two cores.
 
 Records demonstrations of sums, pretrains nano on pictures and words, trains three policies that differ in one
 thing each (they reason; they act without a word; their hand is blind) and evaluates them on equations from the
@@ -35,7 +35,7 @@ SPLITS = ("R", "K-dev", "X")
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """Sizes of a demo. The defaults take about a quarter of an hour on two cores."""
+    """Sizes of a demo. The defaults take about half an hour on two cores."""
 
     nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=27_000))
     maths: MathsPlan = field(default_factory=MathsPlan)
@@ -200,11 +200,11 @@ def _clock(clock: Clock) -> Beside:
 
 
 def demo(run: Path, minutes: float | None, seed: int, quick: bool = False) -> int:
-    """The verb `mindhand demo`. minutes scales the plan (15 is the default plan); quick runs every step tiny."""
+    """The verb `mindhand demo`. minutes scales the plan (25 is the default plan); quick runs every step tiny."""
     console = Console()
     plan = DemoPlan()
     plan = replace(plan, nano=replace(plan.nano, seed=seed), maths=replace(plan.maths, seed=seed))
-    plan = plan.scaled(QUICK if quick else (minutes or 15.0) / 15.0)
+    plan = plan.scaled(QUICK if quick else (minutes or 25.0) / 25.0)
     begin = time.monotonic()
     page = run_demo(run, plan, console)
     console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}")
