@@ -73,7 +73,7 @@ OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none")
 
 @dataclass(frozen=True)
 class MathsPlan:
-    """Sizes of everything. The defaults are what two CPU cores do in a quarter of an hour."""
+    """Sizes of everything. The defaults are what two CPU cores do in about half an hour, all arms together."""
 
     episodes: int = 400  # demonstrations, all of class R
     every: int = 4  # every so-many-th frame becomes a training sample
