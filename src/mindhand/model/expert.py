@@ -27,6 +27,8 @@ from .attention import attend
 from .diffusion import Diffusion, Flow, sample_normal
 from .following import Following, Place
 
+Process = Literal["diffusion", "diffusion-action", "flow"]
+
 
 @dataclass(frozen=True)
 class ExpertConfig:
@@ -41,10 +43,10 @@ class ExpertConfig:
     heads: int = 16
     ratio: int = 4  # MLP
     place: Place = "latter"  # of reasoning-following
-    process: Literal["diffusion", "diffusion-action", "flow"] = "diffusion"  # (paper: diffusion, of noise)
+    process: Process = "diffusion"  # (paper: diffusion, of noise)
 
 
-PROCESSES: dict[str, Diffusion | Flow] = {
+PROCESSES: dict[Process, Diffusion | Flow] = {
     "diffusion": Diffusion(),
     "diffusion-action": Diffusion(predicts="action"),
     "flow": Flow(),

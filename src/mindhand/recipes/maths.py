@@ -26,8 +26,8 @@ from rich.console import Console
 
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Key, Keys
-from mindhand.core.parts import config_from_json
 from mindhand.data.cache import FrameCache
+from mindhand.data.files import replacing, write_json
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture, SampleSet
@@ -37,7 +37,7 @@ from mindhand.data.synthetic.corpus import cotraining
 from mindhand.data.synthetic.mix import COTRAIN
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
-from mindhand.model.expert import ActionExpert
+from mindhand.model.expert import ActionExpert, Process
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.following import Place
 from mindhand.model.moe import MoEConfig, Upcycle
@@ -86,7 +86,7 @@ class MathsPlan:
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
-    process: str = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
+    process: Process = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
 
 
@@ -124,8 +124,7 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
         base = expert_config(
             "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
         )
-        changes = {"place": arm.place, "process": plan.process}
-        config = config_from_json(type(base), {**asdict(base), **changes}, "action_expert")
+        config = replace(base, place=arm.place, process=plan.process)
         look = GazeConfig(backbone.width, grid, (camera.height, camera.width), config.width)
         streams = [WristEye(EyeConfig(wrist.height, config.width)), Gaze(look)] if arm.eyes else []
         return VLA(
@@ -215,9 +214,8 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
         for name, x in kept.items():
             parts.setdefault(name, []).append(x.float().numpy())
     whole = {n: np.concatenate(x) for n, x in parts.items()}
-    temporary = file.with_suffix(".tmp.npz")
-    np.savez(temporary, **whole)
-    temporary.replace(file)
+    with replacing(file) as temporary, open(temporary, "wb") as out:
+        np.savez(out, **whole)
     return whole
 
 
@@ -241,7 +239,7 @@ def train(
     vla = build(nano, plan, arm)
     robot = frames(demos, cache, plan, vla.backbone.words, arm, console)
     about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
-    (folder / "plan.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_json(folder / "plan.json", about)
     fit(vla, robot)
     if mind is not None:
         copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)

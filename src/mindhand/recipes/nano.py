@@ -7,8 +7,6 @@ second one renders): reading above 95 %, solving above 85 % of K-dev items.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +21,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
+from mindhand.data.files import write_json
 from mindhand.data.synthetic.collate import collate_image_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
@@ -87,16 +86,16 @@ class CorpusSource:
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The batch of a step; steps out of order restart the producers."""
+        mine = range(rank(), self.corpus.rows, ranks())
         if ranks() > 1:
-            samples = [self.corpus.sample(step, row) for row in range(rank(), self.corpus.rows, ranks())]
+            samples = [self.corpus.sample(step, row) for row in mine]
         else:
             if self.ahead is None or self.ahead.step != step:
                 self.close()
                 self.ahead = Producers(self.corpus, self.count, step)
             samples = next(self.ahead)
         if self.think:  # the last question becomes the robot's own, where the scene allows it
-            rows = range(rank(), self.corpus.rows, ranks())
-            thoughts = [think(self.corpus.scene(step, row), s) for row, s in zip(rows, samples)]
+            thoughts = [think(self.corpus.scene(step, row), s) for row, s in zip(mine, samples)]
             samples = [
                 s if t is None else replace(s, questions=(*s.questions[:-1], t)) for s, t in zip(samples, thoughts)
             ]
@@ -171,18 +170,12 @@ def pretrain_nano(
     watch(step, vla) sees every step of a single rank's training; with several ranks it must be None.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**asdict(plan), "scene": scene_hash()}, indent=1) + "\n")
+    write_json(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
     try:
         launch(_train, plan.ranks if watch is None else 1, folder, plan, console if plan.ranks == 1 else None, watch)
     except (ProcessRaisedException, ProcessExitedException) as error:
         raise Refusal(f"pretraining stopped: {error}", f"{plan.steps} steps", "the same command goes on") from error
     return load_vla(folder / "checkpoint")
-
-
-def plan_hash(plan: NanoPlan) -> str:
-    """Content address of a pretraining: the plan (without what changes no number) and the scene."""
-    what = {**asdict(replace(plan, producers=0, ranks=0)), "scene": scene_hash()}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def examine(
