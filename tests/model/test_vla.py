@@ -15,8 +15,8 @@ from mindhand.core.seams import Policy
 from mindhand.core.spec import Camera, Part, Spec
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
-from mindhand.model.expert import ActionExpert
-from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from mindhand.model.expert import ActionExpert, Projector
+from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye, look_scores
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.store import load_vla, save_vla, smoke_arrays
@@ -60,7 +60,7 @@ def batch(robot=(True, True), seed=0) -> Batch:
             "reasoning": w.answers(["3+4=7.", "take 7 left back."][:b]),
         },
         task=on.long(), state=state, actions=actions, action_valid=on.unsqueeze(1).expand(-1, H).clone(),
-        targets={"gaze": Target(gaze, on)},
+        targets={"gaze": Target(gaze, on), "gaze/wrist": Target(gaze / 2, on)},
     )  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def build(seed=0, **changes) -> VLA:
         codec=ChunkCodec(SPEC),
         reasoner=WordsReasoner(ReasonerConfig(limit=5), lambda text: {"n": len(text)}),
         streams=[
-            WristEye(EyeConfig(16, 32, unshuffle=2, channels=8)),
-            Gaze(GazeConfig(32, grid[1:], (32, 32), 32, 16)),
+            WristEye(EyeConfig(16, 32, 10, unshuffle=2, channels=8)),
+            Gaze(GazeConfig(0, grid[1:], (32, 32), 32, 10, 16)),
         ],
     )
     vla = VLA(**{**parts, **changes})
@@ -103,11 +103,11 @@ def observation(rows=2, seed=0) -> Observation:
 def test_losses_and_gradients_reach_what_they_should():
     vla = build()
     losses = vla.losses(batch(), Keys.seeded(2, "k"))
-    assert set(losses) == {"text", "action", "gaze"} and all(v.shape == (2,) for v in losses.values())
+    assert set(losses) == {"text", "action", "aim/front", "aim/wrist"} and all(v.shape == (2,) for v in losses.values())
     assert all(bool(torch.isfinite(v).all()) for v in losses.values())
     losses["action"].mean().backward()
     assert vla.backbone.embedding.weight.grad.abs().max() > 0  # the action loss flows into the VLM (no stop)
-    assert vla.streams[0].eye.out.weight.grad.abs().max() > 0 and vla.streams[1].eye.out.weight.grad.abs().max() > 0
+    assert all(s.aim.eye.out.weight.grad.abs().max() > 0 for s in vla.streams)
 
 
 def test_an_image_text_row_changes_no_robot_loss():
@@ -115,7 +115,7 @@ def test_an_image_text_row_changes_no_robot_loss():
     vla = build()
     both = vla.losses(batch(), Keys.seeded(2, "k"))
     mixed = vla.losses(batch((True, False)), Keys.seeded(2, "k"))
-    assert float(mixed["action"][1]) == 0 and float(mixed["gaze"][1]) == 0
+    assert float(mixed["action"][1]) == 0 and float(mixed["aim/front"][1]) == 0
     assert float(mixed["action"].mean()) == pytest.approx(float(both["action"][0]), rel=1e-5)
     tokens = batch().text["reasoning"].supervised.sum(1)
     per_token = both["text"] / 2 * tokens.sum() / tokens  # mean error of each row's tokens
@@ -212,11 +212,47 @@ def test_refusals():
 
 
 def test_gaze_looks_where_it_points():
-    gaze = Gaze(GazeConfig(32, (4, 8), (64, 64), 16))
-    scores = torch.full((1, 32), -20.0)
-    scores[0, 2 * 8 + 5] = 20.0
-    assert gaze.centre(scores)[0].tolist() == pytest.approx([5.5 * 8, 2.5 * 16])
-    assert gaze.cell(torch.tensor([[44.0, 40.0], [-5.0, 900.0]])).tolist() == [21, 24]
+    gaze = Gaze(GazeConfig(0, (4, 8), (64, 64), 16, 10))
+    weights = torch.zeros(1, 32)
+    weights[0, 2 * 8 + 5] = 1
+    assert gaze.centre(weights)[0].tolist() == pytest.approx([5.5 * 8, 2.5 * 16])
+
+
+def test_gaze_reads_the_head_that_looks_at_the_last_words_said():
+    """The pointer is where the head looked while the last words were said: not at the end, not before, not padding."""
+    vla = build().eval()
+    obs, gaze = observation(), vla.streams[1]
+    said = ("take 7 left back.", "take.")
+    ctx, _ = vla.think(obs, {**vla.start(obs.keys), "forced": said})
+    looked = look_scores(ctx.trunk, 0, 0, "reasoning", "front").softmax(-1)
+    point = gaze.point(ctx.trunk)
+    for row, text in enumerate(said):
+        words = 1 + len(vla.backbone.words.encode(text))  # the cue, and what was said; the end follows
+        last = looked[row, max(words - 4, 0) : words]
+        assert torch.allclose(point[row], last.mean(0), atol=1e-5)
+    assert point.sum(-1).tolist() == pytest.approx([1, 1])
+    b = batch()
+    trained = vla.context(b).trunk  # in training the same words look at the same places
+    assert look_scores(trained, 0, 0, "reasoning", "front").shape[:2] == b.text["reasoning"].ids.shape
+
+
+def test_an_aim_out_of_sight_teaches_nothing():
+    vla = build()
+    away = Target(torch.full((2, 2), 99.0), torch.ones(2, dtype=torch.bool))
+    b = batch()
+    lost = vla.losses(replace(b, targets={**b.targets, "gaze/wrist": away}), Keys.seeded(2, "k"))
+    assert float(lost["aim/wrist"].abs().sum()) == 0 and float(lost["aim/front"].abs().sum()) > 0
+
+
+def test_a_projector_is_fitted_without_a_change():
+    """Centred and scaled inputs, and the same output."""
+    torch.manual_seed(0)
+    p, x = Projector(8), torch.randn(50, 8) * 0.1 + 3
+    before = p(x)
+    p.fit(x)
+    assert torch.allclose(p(x), before, atol=1e-4)
+    p.fit(x * 2)
+    assert torch.allclose(p(x), before, atol=1e-4) and not torch.equal(p.middle, torch.zeros(8))
 
 
 def test_a_checkpoint_acts_the_same(tmp_path):

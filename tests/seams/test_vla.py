@@ -85,10 +85,10 @@ def test_extras_of_an_observation_reach_the_streams():
 def test_a_gaze_s_state_can_be_joined_by_row():
     model = vlm()
     torch.manual_seed(0)
-    gaze = Gaze(GazeConfig(trunk=32, grid=(2, 4), picture=(32, 32), width=32, size=16))
+    gaze = Gaze(GazeConfig(layer=0, grid=(2, 4), picture=(32, 32), width=32, state=10, size=16))
     pixels = {"front": torch.rand(2, 1, 3, 32, 32)}
-    inputs = Inputs(pixels, {"front": torch.ones(2, dtype=torch.bool)}, None)
-    after = gaze(inputs, model(segments(model)[0]), gaze.start(2)).state
+    inputs = Inputs(pixels, {"front": torch.ones(2, dtype=torch.bool)}, torch.zeros(2, 1, 10))
+    after = gaze(inputs, model(segments(model)[0], want=gaze.want), gaze.start(2)).state
     assert put_rows(after, gaze.start(2), [0], 2) is not None
 
 
@@ -364,5 +364,5 @@ def test_the_parts_above_are_real():
     """They work by themselves too."""
     made, obs = vla(OFT()), observation()
     assert made.act(obs, made.start(obs.keys))[0].actions.shape == (2, 4, 3)
-    eye = WristEye(EyeConfig(16, 32))
+    eye = WristEye(EyeConfig(16, 32, 10))
     assert eye.start(2) == {}

@@ -24,7 +24,7 @@ class Twenty:
 
 
 STAGE = Stage(
-    "both", Twenty(), 8, ("*",), {"text": 1.0, "action": 1.0, "gaze": 0.5}, Optimiser(warmup=2), seed=3
+    "both", Twenty(), 8, ("*",), {"text": 1.0, "action": 1.0, "aim/front": 0.5}, Optimiser(warmup=2), seed=3
 )  # fmt: skip
 
 

@@ -307,11 +307,19 @@ def test_reasoning_follows_the_sub_steps(world):
         index, pose = world.target(0)
         assert scene.tiles[index].digit == now["digit"]
         assert pose.shape == (4,)
-    assert [s["digit"] for s in said] == [*scene.equation.digits, None]
-    assert [len(s["placed"]) for s in said] == [0, 1, 2]
-    for step in (0, 1):
-        tile = scene.tiles[scene.order()[step]]
-        assert said[step]["place"] == place_words(tile.x, tile.y)
+        held = abs(pose[:3] - world.geometry([0])[0]["tcp"]).max() < 0.03
+        place = (*PLACES[len(now["placed"])], 0.002)
+        assert np.allclose(world.goal(0), place if now["step"] == "put" else pose[:3])
+        assert held or now["step"] == "take"  # nothing is put that is not in the hand
+    assert world.goal(0) is None
+    first, second = scene.equation.digits
+    assert [(s["step"], s["digit"]) for s in said] == [
+        ("take", first), ("put", first), ("take", second), ("put", second), ("done", None)
+    ]  # fmt: skip
+    assert [len(s["placed"]) for s in said] == [0, 0, 1, 1, 2]
+    tiles = [scene.tiles[i] for i in scene.order()]
+    there = [place_words(t.x, t.y) for t in tiles]
+    assert [s["place"] for s in said] == [there[0], "left", there[1], "right", None]
 
 
 def test_phases_of_a_clean_episode_come_once_and_in_order(world):

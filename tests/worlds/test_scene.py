@@ -162,6 +162,9 @@ def test_reasoning_agrees_with_geometry(seed):
         for value, span, third in ((target.x, s.AREA[0], column), (target.y, s.AREA[1], row)):
             low = span[0] + third * (span[1] - span[0]) / 3
             assert low - 1e-9 <= value <= low + (span[1] - span[0]) / 3 + 1e-9
+        put = s.read_reasoning(s.reasoning_text(scene, placed, held=True))
+        assert (put["step"], put["digit"], put["place"]) == ("put", target.digit, s.SIDES[placed])
+        assert put["tiles"] is None and put["placed"] == read["placed"]
         taken.append(scene.order()[placed])
     assert s.read_reasoning(s.reasoning_text(scene, 2))["digit"] is None
 
@@ -180,6 +183,10 @@ def test_cells_are_read_back_and_damaged_thoughts_are_not():
     assert s.read_reasoning(text)["cell"] == (7, 15)
     assert s.read_reasoning(text.replace("take", "grab")) is None
     assert s.read_reasoning(text[:-1]) is None
+    held = s.reasoning_text(scene, 0, held=True)
+    assert s.read_reasoning(held)["step"] == "put"
+    assert s.read_reasoning(held.replace(". put", ". tiles 12. put")) is None  # a full hand lists nothing
+    assert s.read_reasoning(text.replace(text[text.index(" tiles") : text.index(" take")], "")) is None
 
 
 def test_the_hash_covers_what_is_declared(monkeypatch):

@@ -81,7 +81,7 @@ class Trunk(Protocol):
     kept: dict[str, Tensor]  # (B,k) indices that survived, for segments that were pruned; continuations count on
     cache: list[list[Entry]]  # L lists, one entry a segment; lengths may differ between layers
     end: Tensor  # (B,) int64, the next free position
-    queries: dict[int, dict[str, Tensor]]  # (B,N,n,d) of this pass at the layers in `want`: where a head looks
+    queries: dict[int, dict[str, Tensor]]  # (B,N,n,d) at the layers in `want`: where a head looks
     rule: Rule  # of the pass: what `extend` goes on with where it is given none
     tower: dict[str, str]  # in which tower each segment rode, and so how wide it is
     task: Tensor | None  # (B,) of the rows: what segments that go on without a task have
@@ -110,7 +110,7 @@ class Backbone(Protocol):
         past: Trunk | None = None,
         hide: Mapping[str, Tensor] = {},
         keep: Keep | None = None,
-        want: Sequence[int] = (),
+        want: Sequence[int] | None = None,  # layers to keep; None: the prefix's
         extras: Sequence[Sequence[Entry]] = (),
     ) -> Trunk: ...
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor: ...

@@ -98,14 +98,17 @@ def no_labels(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     return {}
 
 
+GAZE = {"gaze": "front", "gaze_wrist": "wrist"}  # labels, and the camera each is in
+
+
 def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
-    """{"gaze": (2,)}: pixels in camera "front" of the thing that is wanted now, NaN where nothing is. From the
-    world's geometry: "target" is a row of "tiles", or -1."""
+    """{"gaze": (2,), "gaze_wrist": (2,)}: pixels in the cameras "front" and "wrist" of the thing that is wanted now,
+    in or out of sight, NaN where nothing is. From the world's geometry, "goal"."""
     (facts,) = world.geometry([row])
-    if facts["target"] < 0:
-        return {"gaze": np.full(2, np.nan, np.float32)}
-    at = np.asarray(facts["tiles"])[facts["target"], :3]
-    return {"gaze": world.project(at[None], "front", [row])[0, 0]}
+    at = np.asarray(facts["goal"])
+    if not np.isfinite(at).all():
+        return {name: np.full(2, np.nan, np.float32) for name in GAZE}
+    return {name: world.project(at[None], camera, [row])[0, 0] for name, camera in GAZE.items()}
 
 
 def own_words(world: Teacher, row: int) -> str:

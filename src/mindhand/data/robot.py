@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,26 +46,27 @@ class RobotFrames:
         end = self.reader.ends[np.searchsorted(self.reader.begins, index, "right") - 1]
         return gather(self.reader.action, index, end, self.horizon)
 
-    def gaze(self, index: np.ndarray) -> np.ndarray:
+    def gaze(self, index: np.ndarray, label: str = "gaze") -> np.ndarray:
         """Pixels float32 (n,2) of the thing the thought speaks of, NaN where the dataset does not say."""
-        label = self.reader.label("gaze")
-        return np.full((len(index), 2), np.nan, np.float32) if label is None else label[index]
+        known = self.reader.label(label)
+        return np.full((len(index), 2), np.nan, np.float32) if known is None else known[index]
 
     def thoughts(self, index: np.ndarray) -> list[str]:
         """The text to be said at each frame."""
         return [self.words_of(self.reader.reasoning(int(i))) for i in index]
 
     def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
-        """Where to look while saying each token: at the tile, from the word that says what to take."""
+        """Where to look while saying each token, and the end: at the tile or its place, from the word that says what to
+        do. Who says nothing looks there too."""
         tokens = self.words.encode(thought)
-        begin = tokens.index(self.take) if self.take in tokens else len(tokens)
+        begin = next((i for i, token in enumerate(tokens) if token in self.deeds), len(tokens))
         at = (float(gaze[0]), float(gaze[1])) if np.isfinite(gaze).all() else None
-        return [None] * begin + [at] * (len(tokens) - begin)
+        return [None] * begin + [at] * (len(tokens) - begin + 1)
 
-    @property
-    def take(self) -> int:
-        """The token that says what follows is to be taken."""
-        return self.words.encode(" take")[0]
+    @cached_property
+    def deeds(self) -> frozenset[int]:
+        """The tokens that say what is to be done."""
+        return frozenset(self.words.encode(w)[0] for w in (" take", " put"))
 
     def batch(
         self,
@@ -106,6 +108,7 @@ class RobotFrames:
         targets = {
             "gaze": Target(padded(gaze, np.nan), known),
             "gaze/shift": Target(padded(shift), known),
+            "gaze/wrist": Target(padded(self.gaze(index, "gaze_wrist"), np.nan), known),
         }
         text = {}
         if kept is None:

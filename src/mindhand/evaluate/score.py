@@ -55,10 +55,10 @@ def score_text(text: str, scene: MathsScene) -> Text:
     expression: both operands as written. operator: as written; each counts by itself, so "3-4" on a board with
     "3+4" has its operands. tiles: every digit on the table, from left to right. result: the number after the "=".
     tile: digit and place of a tile that serves as the answer's first digit. No points where the text has not the
-    exact form, or speaks of a tile already placed.
+    exact form, or speaks of a tile already placed or in the hand.
     """
     said = read_reasoning(text)
-    if said is None or said["placed"]:
+    if said is None or said["placed"] or said["step"] != "take":
         return Text(False, False, False, False, False)
     e = Equation.parse(said["expression"])
     table = tuple(t.digit for t in sorted(scene.tiles, key=lambda t: t.x))
@@ -75,7 +75,7 @@ def score_text(text: str, scene: MathsScene) -> Text:
 def named_tiles(text: str, scene: MathsScene) -> tuple[int, ...] | None:
     """The tiles a thought may mean, by digit and place; () where no tile is so, None where it names none."""
     said = read_reasoning(text)
-    if said is None or said["digit"] is None:
+    if said is None or said["step"] != "take":
         return None
     fit = [i for i, t in enumerate(scene.tiles) if (t.digit, place_words(t.x, t.y)) == (said["digit"], said["place"])]
     return tuple(fit)

@@ -59,10 +59,28 @@ class Projector(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.register_buffer("middle", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    middle: Tensor
+    spread: Tensor
 
     def forward(self, mean: Tensor) -> Tensor:
         """(B,D) -> (B,D)."""
-        return self.second(F.gelu(self.first(mean)))
+        return self.second(F.gelu(self.first((mean - self.middle) / self.spread)))
+
+    @torch.no_grad()
+    def fit(self, means: Tensor) -> None:
+        """Centre and scale the input by `means` (n,D), changing the first layer so that the output stays the same.
+
+        Means over runs of tokens are nearly alike; what differs between two thoughts is a small part of them, which a
+        hand on a frozen mind would learn to read slowly."""
+        middle, spread = means.mean(0), means.std(0).clamp_min(1e-2)
+        whole = self.first.weight / self.spread
+        self.first.bias += whole @ (middle - self.middle)
+        self.first.weight.copy_(whole * spread)
+        self.middle.copy_(middle)
+        self.spread.copy_(spread)
 
 
 class _Block(nn.Module):
@@ -174,9 +192,9 @@ class ActionExpert(nn.Module):
         return self.denoise(self.conditions(ctx), noised.x, noised.t, noised.valid)
 
     def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
-        """{"action": (B,)}: squared error of the prediction, mean over the valid steps of each row."""
+        """{"action": (B,)}: the process's error of the prediction, mean over the valid steps of each row."""
         noised = self.corrupt(code, keys)
-        error = (self.predict(ctx, noised).float() - noised.target.float()) ** 2
+        error = self.process.error(self.predict(ctx, noised).float(), noised.target.float())
         return {"action": masked_rows(error, noised.valid)}
 
     def draw(

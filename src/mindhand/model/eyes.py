@@ -2,8 +2,8 @@
 
 The trunk's tokens are a coarse picture (16 pixels a token); grasping needs millimetres. Two streams to the expert
 add fine pixels: `WristEye` sees the wrist camera, `Gaze` a crop of a trunk camera round the place that the model's
-own reasoning picks out. No coordinate passes through words: the place is read from the trunk's hidden states by a
-supervised pointer, so that a wrong thought looks at the wrong place.
+own reasoning picks out. No coordinate passes through words: the place is read off a head of the trunk that looks at
+what is being said, so that a wrong thought looks at the wrong place.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class EyeConfig:
 
     pixels: int  # side of the picture
     width: int  # of the expert
+    state: int  # S
     tokens: int = 2  # it becomes so many tokens
     camera: str = "wrist"  # whose picture
     unshuffle: int = 4  # pixels a side that are folded into channels first
@@ -56,12 +57,53 @@ class Eye(nn.Module):
         return self.norm(self.out(x.flatten(1)).unflatten(1, (self.config.tokens, self.config.width)))
 
 
+class Aim(nn.Module):
+    """An eye that is asked where the wanted thing lies in what it sees, and is told its own answer.
+
+    A hand must know a place to the millimetre; features of a picture hold it, but a chunk's error teaches it slowly.
+    The answer goes to the hand as a token of its own, beside where the eye looked.
+    """
+
+    def __init__(self, c: EyeConfig):
+        super().__init__()
+        self.eye = Eye(c)
+        self.answer = nn.Linear(c.tokens * c.width, 2)
+        inner = 2 * c.width
+        self.place = nn.Sequential(nn.Linear(4 + c.state, inner), nn.GELU(), nn.Linear(inner, c.width))
+
+    def forward(self, image: Tensor, centre: Tensor, half: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """image (B,3,p,p), centred at `centre` (B,2) of a larger one; half (2,): half a side of `image`, in the same
+        units -> tokens (B,tokens+1,width), and the place answered (B,2), -1 .. 1 within `image`."""
+        seen = self.eye(image)
+        at = self.answer(seen.flatten(1)).float()
+        told = self.place(torch.cat([centre, centre + at * half, state], -1)).unsqueeze(1)
+        return torch.cat([seen, told.to(seen.dtype)], 1), at
+
+
+def _aim_loss(at: Tensor, true: Tensor) -> Tensor:
+    """(B,): distance of the answered place from the true one, both (B,2), -1 .. 1; 0 where that is not in the picture,
+    and such that the mean over rows is the mean over those that are."""
+    known = (true.abs() <= 1).all(-1)  # False for NaN
+    error = (at - torch.where(known.unsqueeze(-1), true, at.detach())).abs().sum(-1)
+    return error * len(known) / known.sum().clamp_min(1)
+
+
+def look_scores(trunk: Trunk, layer: int, head: int, segment: str, camera: str) -> Tensor:
+    """Where one head looks: its scores (B,n,cells) of a segment's tokens over a picture's, float32. The pass must have
+    kept the layer (`want`)."""
+    q = trunk.queries[layer][segment]
+    k = next(e.k for e in trunk.cache[layer] if e.name == f"image/{camera}")
+    group = head * k.shape[1] // q.shape[1]
+    return torch.matmul(q[:, head], k[:, group].transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+
+
 def _segment(name: str, x: Tensor, valid: Tensor) -> Segment:
     return Segment(name, x, valid, torch.zeros(*x.shape[:2], 3, dtype=torch.int64, device=x.device))
 
 
 class WristEye(nn.Module):
-    """Stream: the newest picture of one camera, for the hand alone."""
+    """Stream: the newest picture of one camera, for the hand alone. `inputs.more["gaze/<camera>"]` (B,2 pixels, NaN
+    where it is out of sight) says where the wanted thing is seen; loss "aim/<camera>"."""
 
     feeds: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset()
@@ -70,7 +112,7 @@ class WristEye(nn.Module):
         super().__init__()
         self.config, self.camera = c, c.camera
         self.provides = frozenset({f"eye/{c.camera}"})
-        self.eye = Eye(c)
+        self.aim = Aim(c)
 
     def start(self, rows: int) -> State:
         """No memory."""
@@ -82,29 +124,37 @@ class WristEye(nn.Module):
             raise BuildError(
                 f"no camera '{self.camera}'", f"one of {sorted(inputs.pixels)}", "name a camera of the spec"
             )
-        x = self.eye(inputs.pixels[self.camera][:, -1])
+        image = inputs.pixels[self.camera][:, -1]
+        side = image.new_tensor([image.shape[-1], image.shape[-2]])
+        x, at = self.aim(image, image.new_zeros(len(image), 2), torch.ones_like(side), inputs.state[:, -1])
         valid = inputs.present[self.camera].unsqueeze(1).expand(-1, x.shape[1])
-        return StreamOut((_segment(self.camera, x, valid),), state)
+        true = inputs.more.get(f"gaze/{self.camera}")
+        losses = {} if true is None else {f"aim/{self.camera}": _aim_loss(at, true / side * 2 - 1)}
+        return StreamOut((_segment(self.camera, x, valid),), state, losses)
 
 
 @dataclass(frozen=True)
 class GazeConfig:
     """Where the words point, and how much is seen there."""
 
-    trunk: int  # D of the language tower
+    layer: int  # of the trunk, and which head of it looks at what is being said (train/look.py)
     grid: tuple[int, int]  # rows and columns of the camera's tokens in the trunk
     picture: tuple[int, int]  # height and width of the camera's picture, pixels
     width: int  # of the expert
+    state: int  # S
     size: int = 48  # side of the crop, pixels
+    head: int = 0
+    last: int = 4  # so many of the last words point
     camera: str = "front"
 
 
 class Gaze(nn.Module):
-    """Stream: a pointer from the reasoning into the picture, and the crop round where it points.
+    """Stream: what the words point at, in fine pixels.
 
-    The query is read off the reasoning's tokens (attention pooling), keys off the picture's; their softmax over
-    cells is the pointer. Training looks where `inputs.more["gaze"]` (B,2 pixels, NaN where unknown) says, so the
-    hand learns from right places, and the pointer from cross-entropy; acting looks where the pointer says.
+    A head of the trunk was trained to look at what is being said; where it looks while the last words are said is
+    where the hand's eye goes. No place is learned a second time, and a wrong thought looks at the wrong thing.
+    Training looks where `inputs.more["gaze"]` (B,2 pixels, NaN where unknown) says, moved by "gaze/shift" (B,2), so
+    that the hand learns from right places and forgives a pointer some pixels. Loss "aim/<camera>".
     """
 
     feeds: Literal["expert"] = "expert"
@@ -113,74 +163,62 @@ class Gaze(nn.Module):
 
     def __init__(self, c: GazeConfig):
         super().__init__()
-        self.config = c
-        self.pool = nn.Linear(c.trunk, 1)
-        self.query = nn.Sequential(nn.Linear(c.trunk, c.trunk), nn.GELU(), nn.Linear(c.trunk, c.trunk))
-        self.key = nn.Linear(c.trunk, c.trunk)
-        self.eye = Eye(EyeConfig(c.size, c.width))
-        self.place = nn.Linear(2, c.width)
-        self.aim = nn.Linear(self.eye.config.tokens * c.width, 2)  # where the thing lies within the crop
+        self.config, self.want = c, (c.layer,)
+        self.aim = Aim(EyeConfig(c.size, c.width, c.state))
+        self.register_buffer("side", torch.tensor([c.picture[1], c.picture[0]], dtype=torch.float32), persistent=False)
+
+    side: Tensor
 
     def start(self, rows: int) -> State:
         """{"centre": pixels (B,2)} that were looked at last, for whoever draws them; every query looks anew."""
-        return {"centre": torch.zeros(rows, 2, device=self.place.weight.device)}
+        return {"centre": torch.zeros(rows, 2, device=self.side.device)}
 
     def point(self, trunk: Trunk) -> Tensor:
-        """Scores over the camera's cells, float32 (B,n). Without reasoning, the prompt's text points."""
-        said = [n for n in trunk.hidden if is_reasoning(n)] or [n for n in trunk.hidden if n.startswith("text")]
-        words = torch.cat([trunk.hidden[n] for n in said], 1)
-        valid = torch.cat([trunk.valid[n] for n in said], 1)
-        weight = self.pool(words).squeeze(-1).float().masked_fill(~valid, float("-inf")).softmax(-1)
-        query = self.query((weight.unsqueeze(-1) * words.float()).sum(1).to(words.dtype))
-        keys = self.key(trunk.hidden[f"image/{self.config.camera}"])
-        return torch.einsum("bd,bnd->bn", query.float(), keys.float()) * query.shape[-1] ** -0.5
+        """Weights (B,cells) of the camera's cells: what the head looks at, on the mean over the last words. The word
+        that ends the text says nothing; without reasoning, the prompt's last words point."""
+        c = self.config
+        names = [n for n in trunk.queries[c.layer] if not n.startswith("image")]
+        name = next((n for n in reversed(names) if is_reasoning(n)), names[-1])
+        valid = trunk.valid[name]
+        at, count = valid.cumsum(1) - 1, valid.sum(1, keepdim=True)
+        end = (count - 1).clamp_min(1)
+        said = (valid & (at < end) & (at >= end - c.last)).float()
+        looked = look_scores(trunk, c.layer, c.head, name, c.camera).softmax(-1)
+        if looked.shape[-1] != c.grid[0] * c.grid[1]:
+            raise BuildError(
+                f"{looked.shape[-1]} cells of '{c.camera}' to look at", f"{c.grid[0]}x{c.grid[1]}", "prune no picture"
+            )
+        return torch.einsum("bn,bnc->bc", said / said.sum(1, keepdim=True).clamp_min(1), looked)
 
-    def centre(self, scores: Tensor) -> Tensor:
-        """Pixels (B,2) x, y: mean over the best cell and its neighbours, weighted by the pointer."""
+    def centre(self, weights: Tensor) -> Tensor:
+        """Pixels (B,2) x, y: mean over the heaviest cell and its neighbours, by weight."""
         rows, cols = self.config.grid
-        h, w = self.config.picture
-        p = scores.softmax(-1)
-        best = p.argmax(-1)
-        y = torch.arange(rows, device=p.device).repeat_interleave(cols)
-        x = torch.arange(cols, device=p.device).repeat(rows)
-        near = ((y - (best // cols).unsqueeze(1)).abs() <= 1) & ((x - (best % cols).unsqueeze(1)).abs() <= 1)
-        p = p * near
+        best = weights.argmax(-1, keepdim=True)
+        y = torch.arange(rows, device=weights.device).repeat_interleave(cols)
+        x = torch.arange(cols, device=weights.device).repeat(rows)
+        p = weights * (((y - best // cols).abs() <= 1) & ((x - best % cols).abs() <= 1))
         p = p / p.sum(-1, keepdim=True)
-        return torch.stack([(p * (x + 0.5)).sum(-1) * w / cols, (p * (y + 0.5)).sum(-1) * h / rows], -1)
-
-    def cell(self, pixel: Tensor) -> Tensor:
-        """Pixels (B,2) -> cell index (B,) int64; those outside the picture go to its border."""
-        rows, cols = self.config.grid
-        h, w = self.config.picture
-        x = (pixel[:, 0] * cols / w).long().clamp(0, cols - 1)
-        y = (pixel[:, 1] * rows / h).long().clamp(0, rows - 1)
-        return y * cols + x
+        cell = torch.stack([(p * (x + 0.5)).sum(-1) / cols, (p * (y + 0.5)).sum(-1) / rows], -1)
+        return cell * self.side
 
     def forward(self, inputs: Inputs, trunk: Trunk | None, state: State) -> StreamOut:
-        """Tokens of the crop and of its place; loss "gaze" where the right place is known."""
-        given = inputs.more.get("gaze")
-        losses: dict[str, Tensor] = {}
-        if given is not None:
-            known = torch.isfinite(given).all(-1)
-            safe = torch.where(known.unsqueeze(-1), given, torch.zeros_like(given))
-            if trunk is not None and f"image/{self.config.camera}" in trunk.hidden:
-                error = F.cross_entropy(self.point(trunk), self.cell(safe), reduction="none")
-                losses["gaze"] = (
-                    torch.where(known, error, torch.zeros_like(error)) * len(known) / known.sum().clamp_min(1)
-                )
-            centre, valid = safe + inputs.more["gaze/shift"] if "gaze/shift" in inputs.more else safe, known
-        else:
+        """Tokens of the crop and of its place."""
+        camera = self.config.camera
+        given, shift = inputs.more.get("gaze"), inputs.more.get("gaze/shift")
+        valid = inputs.present[camera]
+        if given is None:
             assert trunk is not None
             centre = self.centre(self.point(trunk))
-            valid = inputs.present[self.config.camera]
-        image = inputs.pixels[self.config.camera][:, -1]
-        h, w = self.config.picture
-        seen = self.eye(crop(image, centre, self.config.size))
-        if given is not None and "gaze/shift" in inputs.more:
-            off = -inputs.more["gaze/shift"].nan_to_num() / self.config.size * 2
-            error = (self.aim(seen.flatten(1)).float() - off).square().sum(-1)
-            losses["aim"] = torch.where(known, error, torch.zeros_like(error)) * len(known) / known.sum().clamp_min(1)
-        where = self.place(centre / centre.new_tensor([w, h]) * 2 - 1).unsqueeze(1)
-        x = torch.cat([seen, where.to(seen.dtype)], 1)
-        valid = (valid & inputs.present[self.config.camera]).unsqueeze(1).expand(-1, x.shape[1])
+        else:
+            valid = valid & torch.isfinite(given).all(-1)
+            centre = given.nan_to_num() if shift is None else given.nan_to_num() + shift
+        centre = torch.minimum(centre.round().clamp_min(0), self.side - 1)  # whole pixels, as they are cut out
+        half = torch.full_like(self.side, self.config.size / 2)
+        seen = crop(inputs.pixels[camera][:, -1], centre, self.config.size)
+        x, at = self.aim(seen, centre / self.side * 2 - 1, half / self.side * 2, inputs.state[:, -1])
+        losses = {}
+        if given is not None:
+            true = torch.where(valid.unsqueeze(-1), (given - centre) / half, torch.nan)
+            losses[f"aim/{camera}"] = _aim_loss(at, true)
+        valid = valid.unsqueeze(1).expand(-1, x.shape[1])
         return StreamOut((_segment("gaze", x, valid),), {"centre": centre.detach().float()}, losses)

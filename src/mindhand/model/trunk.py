@@ -28,6 +28,7 @@ from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment
 from .attention import attend, rotary, rotate
 from .norm import RMSNorm
 from .plan import Group, Run, make_plan
+from .prune import prune
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Trunk:
     cache: list[list[Entry]]
     end: Tensor  # (B,) int64, the next free position: one more than the largest so far (as Qwen2-VL counts)
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    queries: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (B,N,n,d), of this pass, layers in `want`
+    queries: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (B,N,n,d), layers in `want`
     rule: Rule = CAUSAL  # of this pass
     tower: dict[str, str] = field(default_factory=dict)  # in which each segment rode
     task: Tensor | None = None  # (B,), the first that a segment had
@@ -126,7 +127,8 @@ class Trunk:
         return self.states[l][name]
 
     def extend(self, segments: Sequence[Segment], **same: Any) -> Trunk:
-        """Another pass on top of this one, by its rule unless one is given; arguments as `run`. This one stays usable.
+        """Another pass on top of this one; arguments as `run`, which takes over rule and wanted layers where none are
+        given. This one stays usable.
 
         Segments without a task have that of the rows."""
         return run(self.towers, segments, past=self, **same)
@@ -181,9 +183,10 @@ class Trunk:
         )
 
 
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    """x (B,n,...) at index (B,k) -> (B,k,...)."""
-    return x.gather(1, index.reshape(index.shape + (1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
+def _continued(before: Mapping[str, Tensor], now: Mapping[str, Tensor], dim: int) -> dict[str, Tensor]:
+    """What was kept of segments, joined along `dim` where a segment went on."""
+    both = {n: torch.cat([before[n], now[n]], dim) for n in before.keys() & now.keys()}
+    return {**before, **now, **both}
 
 
 def run(
@@ -194,14 +197,15 @@ def run(
     past: Trunk | None = None,
     hide: Mapping[str, Tensor] | None = None,
     keep: Keep | None = None,
-    want: Sequence[int] = (),
+    want: Sequence[int] | None = None,
     extras: Sequence[Sequence[Entry]] = (),
 ) -> Trunk:
     """Run segments through the towers, on top of `past`. rule: by default that of `past`, or else causal.
 
     hide {segment: bool (B,n)}: tokens that no other segment sees, per row; of a segment that is continued, its tokens
     in the prefix and then the new ones. keep: see `core.seams.Keep`.
-    want: layers whose output is retained. extras: L lists of foreign keys and values, seen like a prefix.
+    want: layers whose output and queries are retained; None: those of `past`. extras: L lists of foreign keys and
+    values, seen like a prefix.
     Names must be unique within a pass. Raises BuildError for a rule that leaves a token without a key.
     """
     names = [s.name for s in segments]
@@ -210,6 +214,8 @@ def run(
     hide = hide or {}
     if rule is None:
         rule = past.rule if past else CAUSAL
+    if want is None:
+        want = tuple(past.states) if past else ()
     tower = {**(past.tower if past else {}), **{s.name: s.tower for s in segments}}
     if moved := [n for n, t in (past.tower if past else {}).items() if tower[n] != t]:
         raise BuildError(f"{moved} go on in another tower", "the tower they began in", "rename the new segments")
@@ -313,7 +319,7 @@ def run(
             chosen = {i: keep(l, segments[i].name, attn_out[i]) for i in range(len(segments))}
             if any(c is not None for c in chosen.values()):
                 for t in order:
-                    _prune(t, members[t], chosen, segments, x, rope, task, valids, sizes, kept)
+                    prune(members[t], chosen, segments, x, rope, task, valids, sizes, kept)
 
     hidden, valid = (dict(past.hidden), dict(past.valid)) if past else ({}, {})
     for t in order:
@@ -326,8 +332,8 @@ def run(
     if past:  # the prefix's kept layers stay readable
         for l, before_it in past.states.items():
             now = states.get(l, {})
-            both = {n: torch.cat([before_it[n], now[n]], 1) for n in before_it.keys() & now.keys()}
-            states[l] = {**before_it, **now, **both}
+            states[l] = _continued(before_it, now, 1)
+            queries[l] = _continued(past.queries[l], queries.get(l, {}), 2)
         for name in kept.keys() | past.kept.keys():  # of the whole segment: what goes on counts on
             entry = next((e for e in past.cache[0] if e.name == name), None)  # the first layer saw all of it
             new = next((s for s in segments if s.name == name), None)
@@ -361,39 +367,3 @@ def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], tup
             e = Entry(e.name, torch.cat([e.k, n.k], 2), torch.cat([e.v, n.v], 2), joined[pair][0])
         entries.append(e)
     return entries + list(fresh.values())
-
-
-def _prune(
-    tower: str,
-    members: list[int],
-    chosen: Mapping[int, Tensor | None],
-    segments: Sequence[Segment],
-    x: dict[str, Tensor],
-    rope: dict[str, tuple[Tensor, Tensor]],
-    task: dict[str, Tensor | None],
-    valids: list[Tensor],
-    sizes: list[int],
-    kept: dict[str, Tensor],
-) -> None:
-    """Drop tokens of a tower's segments from here on; positions stay those of the tokens that remain."""
-    widths = [sizes[i] for i in members]
-
-    def cut(whole: Tensor) -> Tensor:
-        parts = whole.split(widths, 1)
-        indices = [chosen[i] for i in members]
-        return torch.cat([p if c is None else _take(p, c) for p, c in zip(parts, indices)], 1)
-
-    batch = x[tower].shape[0]
-    x[tower] = cut(x[tower])
-    cos, sin = (cut(r.expand(batch, -1, -1, -1).squeeze(1)).unsqueeze(1) for r in rope[tower])
-    rope[tower] = (cos, sin)
-    given = task[tower]
-    if given is not None:
-        task[tower] = cut(given)
-    for i in members:
-        index = chosen[i]
-        if index is not None:
-            name = segments[i].name
-            valids[i] = valids[i].gather(1, index)
-            sizes[i] = index.shape[1]
-            kept[name] = kept[name].gather(1, index) if name in kept else index

@@ -9,7 +9,7 @@ the same, whatever row it stands in, and the action error averages over robot ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,11 @@ class VLA(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @staticmethod
+    def wanted(parts: Iterable[Any]) -> list[int]:
+        """Layers of the trunk that these parts read besides the last (their `want`)."""
+        return sorted({l for p in parts for l in getattr(p, "want", ())})
+
     # ---- one model, both ways ------------------------------------------------------------------------
 
     def image_segments(self, inputs: Inputs, task: Tensor | None = None) -> tuple[list[Segment], int]:
@@ -172,6 +177,7 @@ class VLA(nn.Module):
 
     def context(self, batch: Batch, want: Sequence[int] = ()) -> Context:
         """All that conditions the hand, from a batch. A batch of remembered thoughts needs no pass."""
+        want = sorted({*want, *self.wanted(self.streams)})
         inputs, states = self.inputs(batch), start_streams(self.streams, len(batch))
         trunk, before = remembered(batch, self.backbone), {}
         if trunk is None:
@@ -182,7 +188,7 @@ class VLA(nn.Module):
 
     def losses(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
         """Named losses, a value a row: "text", "action", those of streams and objectives."""
-        ctx = self.context(batch, sorted({l for o in self.objectives for l in getattr(o, "want", ())}))
+        ctx = self.context(batch, self.wanted(self.objectives))
         out: dict[str, Tensor] = {}
         replaced = frozenset().union(*(o.replaces for o in self.objectives)) if len(self.objectives) else frozenset()
         if "text" not in replaced and any(bool(t.supervised.any()) for t in batch.text.values()):
@@ -258,7 +264,7 @@ class VLA(nn.Module):
         before = run_streams(self.streams, inputs, None, state["streams"])
         segments, _, end, rule = self.prefix(inputs, before, task)
         text = self.backbone.text("text", ask.ids, ask.valid, end, task=task)
-        trunk = self.backbone([*segments, text], rule=rule)
+        trunk = self.backbone([*segments, text], rule=rule, want=self.wanted(self.streams))
         reasoning: Reasoning | None = None
         if self.reasoner is not None:
             keys = self._keys(obs, state).fold("reason")

@@ -66,7 +66,7 @@ class VLM(nn.Module):
         past: Trunk | None = None,
         hide: Mapping[str, Tensor] = {},
         keep: Keep | None = None,
-        want: Sequence[int] = (),
+        want: Sequence[int] | None = None,
         extras: Sequence[Sequence[Entry]] = (),
     ) -> Trunk:
         """One pass (see `model.trunk.run`); without a rule, that of `past`, or its own."""

@@ -31,7 +31,7 @@ from mindhand.data.files import replacing, write_json
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture, SampleSet
-from mindhand.data.record import gaze, record_with_workers
+from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
 from mindhand.data.synthetic.mix import COTRAIN
@@ -68,6 +68,7 @@ class Arm:
     place: Place = "latter"
 
 
+AIMS = {"aim/front": 1.0, "aim/wrist": 1.0}  # weights of the eyes' own losses
 OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none"), Arm("blind", eyes=False)
 
 
@@ -100,7 +101,7 @@ def record(folder: Path, episodes: int, *, workers: int = 2, console: Console | 
     keys = [Key("demonstrations", "maths_matching/R", i) for i in range(episodes)]
     command = f"mindhand data record maths --episodes {episodes}"
     with LeRobotWriter(
-        folder, SPEC, pictures="model", labels={"gaze": 2}, scene=scene_hash(), command=command
+        folder, SPEC, pictures="model", labels=dict.fromkeys(GAZE, 2), scene=scene_hash(), command=command
     ) as writer:
         record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
     return folder
@@ -125,8 +126,8 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
             "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
         )
         config = replace(base, place=arm.place, process=plan.process)
-        look = GazeConfig(backbone.width, grid, (camera.height, camera.width), config.width)
-        streams = [WristEye(EyeConfig(wrist.height, config.width)), Gaze(look)] if arm.eyes else []
+        look = GazeConfig(looking(backbone).layer, grid, (camera.height, camera.width), config.width, config.state)
+        streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if arm.eyes else []
         return VLA(
             spec=SPEC,
             backbone=backbone,
@@ -167,7 +168,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     gentle = Optimiser(
         lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"), slow=(("backbone.*", plan.gentle),)
     )
-    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | ({"gaze": 1.0, "aim": 1.0} if arm.eyes else {})
+    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if arm.eyes else {})
     out = []
     if plan.warmup:
         source = CorpusSource(texts, words, grid, 0, think=arm.words)
@@ -189,9 +190,12 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
 def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder: Path) -> Stage:
     """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
     mixture = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
-    source = RobotSource(robot, mixture, plan.seed + 3, kept=remembered_thoughts(vla, robot, folder))
-    train = ("expert.*", "streams.*.eye.*", "streams.*.place.*", "streams.*.aim.*") if arm.eyes else ("expert.*",)
-    weights = {"action": 1.0} | ({"aim": 1.0} if arm.eyes else {})
+    kept = remembered_thoughts(vla, robot, folder)
+    vla.expert.prompt.fit(torch.from_numpy(kept["prompt"]))
+    vla.expert.thought.fit(torch.from_numpy(kept["reasoning"]))
+    source = RobotSource(robot, mixture, plan.seed + 3, kept=kept)
+    train = ("expert.*", "streams.*") if arm.eyes else ("expert.*",)
+    weights = {"action": 1.0} | (AIMS if arm.eyes else {})
     hand = Optimiser(lr=1e-3, muon=0.01, warmup=50, decay=0.6)
     return Stage("fine-tuning", source, plan.tune, train, weights, hand, seed=plan.seed)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Context
+from mindhand.model.eyes import look_scores
 
 
 class LookLoss(nn.Module):
@@ -29,13 +30,6 @@ class LookLoss(nn.Module):
         super().__init__()
         self.want, self.layer, self.head, self.camera, self.segment = (layer,), layer, head, camera, segment
 
-    def scores(self, trunk: Any, name: str) -> Tensor:
-        """The head's scores (B,n,cells) of one segment's tokens over the picture's cells."""
-        q = trunk.queries[self.layer][name]
-        k = next(e.k for e in trunk.cache[self.layer] if e.name == f"image/{self.camera}")
-        group = self.head * k.shape[1] // q.shape[1]
-        return torch.matmul(q[:, self.head], k[:, group].transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-
     def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         """{"look": (B*Q,)}, nothing where the batch has no such target."""
         target = batch.targets.get("look")
@@ -44,13 +38,16 @@ class LookLoss(nn.Module):
         many, device = batch.questions, target.value.device
         total, count = torch.zeros(len(target.valid), device=device), 0
         for q in range(many):
-            scores = self.scores(ctx.trunk, self.segment if many == 1 else f"{self.segment}@{q}")[:, :-1]
+            scores = self._scores(ctx, self.segment if many == 1 else f"{self.segment}@{q}")
             valid = target.valid[q::many, 1 : 1 + scores.shape[1]]
             cells = target.value[q::many, 1 : 1 + scores.shape[1]][valid]
             error = F.cross_entropy(scores[valid], cells, reduction="none")
             total = total.index_add(0, valid.nonzero()[:, 0] * many + q, error)
             count += len(error)
         return {"look": total * len(total) / max(count, 1)}
+
+    def _scores(self, ctx: Context, segment: str) -> Tensor:
+        return look_scores(ctx.trunk, self.layer, self.head, segment, self.camera)[:, :-1]
 
     def after_step(self, vla: Any, step: int) -> None:
         """Nothing to keep."""

@@ -32,7 +32,7 @@ from .draw import Draw
 from .equations import Equation, Table
 from .sampling import distractors, layout
 
-VERSION = "maths-2"  # bump when the sampler changes what it draws: it is part of the hash
+VERSION = "maths-3"  # bump when the sampler changes what it draws: it is part of the hash
 SPLITS = ("R", "C", "K-dev", "K-test", "X")
 KNOWN = ("R", "C", "K-dev", "K-test")  # what VLM pretraining may hold
 
@@ -224,27 +224,34 @@ class MathsScene:
 
 # ---- words ---------------------------------------------------------------------------------------------
 
-WORDS = ("tiles", "placed", "take", "done", *COLUMNS, "front", "back")  # every word `reasoning_text` can say
+SIDES = ("left", "right")  # of the tray: where the first and the second digit go
+WORDS = ("tiles", "placed", "take", "put", "done", *COLUMNS, "front", "back")  # every word `reasoning_text` can say
 
 
-def reasoning_text(scene: MathsScene, placed: int, taken: Sequence[int] | None = None) -> str:
+def reasoning_text(scene: MathsScene, placed: int, taken: Sequence[int] | None = None, held: bool = False) -> str:
     """What there is to think when `placed` digits of the answer lie in the tray (ChatVLA-2's annotation, compact).
 
-    The expression read, its result, the digits on the table from left to right, what is placed, and the tile to
-    take now by digit and place: "9+7=16. tiles 63. 1 placed. take 6 middle front." No coordinates.
+    The expression read, its result, and what to do now. Before a tile is in the hand: the digits on the table from left
+    to right, what is placed, and the tile to take by digit and place: "9+7=16. tiles 63. 1 placed. take 6 middle
+    front." With it in the hand (`held`), where it goes: "9+7=16. 1 placed. put 6 right." No coordinates.
     `taken`: indices of the placed tiles, where they are not the ones `scene.order()` names.
     """
     digits = scene.equation.digits
     order = scene.order() if taken is None else scene.order(taken[:placed])
-    table = sorted((t.x, t.digit) for i, t in enumerate(scene.tiles) if i not in order[:placed])
-    parts = [f"{scene.equation.text}={scene.equation.answer}", f"tiles {''.join(str(d) for _, d in table)}".strip()]
+    parts = [f"{scene.equation.text}={scene.equation.answer}"]
+    held = held and placed < len(digits)
+    if not held:
+        table = sorted((t.x, t.digit) for i, t in enumerate(scene.tiles) if i not in order[:placed])
+        parts.append(f"tiles {''.join(str(d) for _, d in table)}".strip())
     if placed:
         parts.append(" ".join([*(str(d) for d in digits[:placed]), "placed"]))
-    if placed < len(digits):
+    if placed == len(digits):
+        parts.append("done")
+    elif held:
+        parts.append(f"put {digits[placed]} {SIDES[placed]}")
+    else:
         tile = scene.tiles[order[placed]]
         parts.append(f"take {tile.digit} {place_words(tile.x, tile.y)}")
-    else:
-        parts.append("done")
     return ". ".join(parts) + "."
 
 
@@ -267,26 +274,27 @@ def reasoning_cell_text(
 
 
 _THOUGHT = re.compile(
-    r"(?P<expression>\d+[+\-x]\d+)=(?P<answer>\d+)\. tiles(?P<tiles>( \d+)?)\.( (?P<placed>\d( \d)*) placed\.)?"
-    r" (done|take (?P<digit>\d) (?P<place>\w+ \w+)( <x(?P<column>\d+)><y(?P<row>\d+)>)?)\."
+    r"(?P<expression>\d+[+\-x]\d+)=(?P<answer>\d+)\.(?P<table> tiles(?P<tiles>( \d+)?)\.)?"
+    r"( (?P<placed>\d( \d)*) placed\.)? ((?P<done>done)|take (?P<take>\d) (?P<place>\w+ \w+)"
+    r"( <x(?P<column>\d+)><y(?P<row>\d+)>)?|put (?P<put>\d) (?P<side>left|right))\."
 )
 
 
 def read_reasoning(text: str) -> dict[str, Any] | None:
-    """The fields of a thought, or None where it does not have the exact form: expression, answer, tiles, placed,
-    digit and place (None when done), cell (None where no coordinate was given)."""
+    """The fields of a thought, or None where it does not have the exact form: expression, answer, tiles (None with a
+    tile in the hand), placed, step ("take", "put" or "done"), digit, place (where the tile to take lies, or the side of
+    the tray that it goes to; None when done, like digit), cell (None where no coordinate was given)."""
     m = _THOUGHT.fullmatch(text.strip())
-    if m is None:
+    if m is None or bool(m["table"]) == bool(m["put"]):
         return None
+    step = next(s for s in ("take", "put", "done") if m[s])
     return {
-        "expression": m["expression"],
-        "answer": int(m["answer"]),
-        "tiles": tuple(int(d) for d in m["tiles"].strip()),
+        "expression": m["expression"], "answer": int(m["answer"]),
+        "tiles": tuple(int(d) for d in m["tiles"].strip()) if m["table"] else None,
         "placed": tuple(int(d) for d in (m["placed"] or "").split()),
-        "digit": int(m["digit"]) if m["digit"] else None,
-        "place": m["place"],
+        "step": step, "digit": None if step == "done" else int(m[step]), "place": m["place"] or m["side"],
         "cell": (int(m["column"]), int(m["row"])) if m["column"] else None,
-    }
+    }  # fmt: skip
 
 
 # ---- sampling ------------------------------------------------------------------------------------------

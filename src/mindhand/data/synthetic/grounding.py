@@ -22,7 +22,8 @@ THINK = "think"  # a kind of its own: never in pretraining or an exam
 
 
 def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
-    """A pixel, or None, for every token of `words.encode(qa.answer)`."""
+    """A pixel, or None, for every token of `words.encode(qa.answer)`; and one for the token that ends the answer, where
+    it is about one tile: whoever has said all still looks there."""
     tokens = [words.decode([i]) for i in words.encode(qa.answer)]
     board = [(u, v) for g, u, v in sample.glyphs if 0 < g <= len(BOARD_CHARS) and BOARD_CHARS[g - 1] not in "=?"]
     row = iter(sorted((u, v) for g, u, v in sample.glyphs if g > len(BOARD_CHARS)))
@@ -33,8 +34,8 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     if qa.kind == THINK:
         first, take = tokens.index("."), tokens.index(" take")
         listed = [next(row, None) if t.isdigit() else None for t in tokens[first:take]]
-        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - take)]
-    return [qa.point] * len(tokens)
+        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - take + 1)]
+    return [qa.point] * (len(tokens) + 1)
 
 
 def _expression(tokens: Sequence[str], board: Sequence[Pixel]) -> list[Pixel | None]:

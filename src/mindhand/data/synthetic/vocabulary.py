@@ -46,6 +46,7 @@ def texts(scenes: int = 100) -> Iterator[str]:
             yield qa.answer
         for placed in range(len(scene.equation.digits) + 1):
             yield reasoning_text(scene, placed)
+            yield reasoning_text(scene, placed, held=True)
 
 
 def word_forms() -> tuple[str, ...]:

@@ -40,6 +40,17 @@ class Judge:
         """How many leading digits of the answer lie in their places."""
         return len(self.taken)
 
+    def carrying(self, stage: Stage) -> bool:
+        """Whether a tile that serves next is off the table: lifted, or at its place and not yet let go."""
+        if self.placed == len(self.digits):
+            return False
+        px, py = PLACES[self.placed]
+        fit = self.scene.candidates(self.placed, self.taken)
+        return any(
+            z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR)
+            for x, y, z in (stage.positions[k].tolist() for k in fit)
+        )
+
     def update(self, stage: Stage) -> None:
         """Look once, after a control step. Plain floats: numpy costs more than it saves on six tiles."""
         tiles, gripper, (tx, ty, tz) = stage.positions.tolist(), stage.gripper, stage.tcp.tolist()

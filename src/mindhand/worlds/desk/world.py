@@ -20,8 +20,9 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import MathsScene, reasoning_text, sample_task, scene_hash
+from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_task, scene_hash
 
+from .build import PLATE
 from .canvas import Canvas
 from .expert import HOME, Expert
 from .judge import Judge
@@ -192,7 +193,7 @@ class DeskWorld:
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
         """Privileged geometry, table frame: tiles (n,4) x y z yaw, digits (n,), tcp (3,), tool (3,3), joints (6,),
-        gripper, target (index of the tile now wanted, -1 when done)."""
+        gripper, target (index of the tile now wanted, -1 when done), goal (3,) (`goal`, NaN when done)."""
         return [self._geometry(r) for r in rows]
 
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:
@@ -220,7 +221,8 @@ class DeskWorld:
 
     def reasoning(self, row: int) -> str:
         """The text of the sub-step that the row is in."""
-        return reasoning_text(self.scene(row), self.placed(row), self._row(row).judge.taken)
+        judge = self._row(row).judge
+        return reasoning_text(self.scene(row), judge.placed, judge.taken, judge.carrying(self._stages[row]))
 
     def target(self, row: int) -> tuple[int, np.ndarray] | None:
         """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw); None when all are placed."""
@@ -229,6 +231,16 @@ class DeskWorld:
             return None
         k = scene.order(judge.taken)[judge.placed]
         return k, np.array([*self._stages[row].positions[k], self._stages[row].tile_yaw(k)])
+
+    def goal(self, row: int) -> np.ndarray | None:
+        """(x, y, z) of what the reasoning speaks of: the tile to take, or where the one in the hand is to be put; None
+        when all are placed."""
+        target, judge = self.target(row), self._row(row).judge
+        if target is None:
+            return None
+        if judge.carrying(self._stages[row]):
+            return np.array([*PLACES[judge.placed], PLATE])
+        return target[1][:3]
 
     def close(self) -> None:
         """Free the drawing context."""
@@ -261,7 +273,7 @@ class DeskWorld:
 
     def _geometry(self, r: int) -> Mapping[str, Any]:
         row, stage = self._row(r), self._stages[r]
-        target = self.target(r)
+        target, goal = self.target(r), self.goal(r)
         yaws = [stage.tile_yaw(k) for k in range(stage.count)]
         return {
             "tiles": np.column_stack([stage.positions, yaws]),
@@ -271,6 +283,7 @@ class DeskWorld:
             "joints": stage.joints.copy(),
             "gripper": stage.gripper,
             "target": -1 if target is None else target[0],
+            "goal": np.full(3, np.nan) if goal is None else goal,
         }
 
 
