@@ -34,7 +34,7 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
-from mindhand.data.synthetic.mix import COTRAIN
+from mindhand.data.synthetic.mix import COTRAIN, Mix
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
@@ -51,7 +51,7 @@ from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import read_reasoning, scene_hash
 
 from .doctor import smoke_observation
-from .nano import CorpusSource, looking, token_grid
+from .nano import BRIEF, CorpusSource, looking, token_grid
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class MathsPlan:
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
+    brief: bool = True  # co-training asks what a brief pretraining asked; False: all ten kinds of question
     process: Process = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
 
@@ -157,8 +158,10 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
 def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stage]:
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
-    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(COTRAIN, bare=0.0))
-    single = cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1)
+    # What was never asked in pretraining is not asked now: to learn it would cost what is known (docs/log.md).
+    mix = Mix(BRIEF.full, BRIEF.full, until=0.0) if plan.brief else COTRAIN
+    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0))
+    single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix)
     sets = [
         SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
         SampleSet("demonstrations", "robot", robot.cache.frames),
@@ -196,7 +199,7 @@ def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder:
     source = RobotSource(robot, mixture, plan.seed + 3, kept=kept)
     train = ("expert.*", "streams.*") if arm.eyes else ("expert.*",)
     weights = {"action": 1.0} | (AIMS if arm.eyes else {})
-    hand = Optimiser(lr=1e-3, muon=0.01, warmup=50, decay=0.6)
+    hand = Optimiser(lr=2e-3, muon=0.0, warmup=50, decay=0.6)
     return Stage("fine-tuning", source, plan.tune, train, weights, hand, seed=plan.seed)
 
 

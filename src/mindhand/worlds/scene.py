@@ -224,7 +224,7 @@ class MathsScene:
 
 # ---- words ---------------------------------------------------------------------------------------------
 
-SIDES = ("left", "right")  # of the tray: where the first and the second digit go
+SIDES = ("left", "right")  # of the tray, for the first and the second digit
 WORDS = ("tiles", "placed", "take", "put", "done", *COLUMNS, "front", "back")  # every word `reasoning_text` can say
 
 
@@ -268,8 +268,7 @@ def reasoning_cell_text(
 
     `pixel`: where the tile to be taken is seen, (u, v) in a picture of `size` pixels a side.
     """
-    text = reasoning_text(scene, placed, taken)
-    column, row = cell_of(pixel, size)
+    text, (column, row) = reasoning_text(scene, placed, taken), cell_of(pixel, size)
     return text if text.endswith("done.") else f"{text[:-1]} <x{column}><y{row}>."
 
 
