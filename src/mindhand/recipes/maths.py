@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -174,7 +175,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if arm.eyes else {})
     out = []
     if plan.warmup:
-        source = CorpusSource(texts, words, grid, 0, think=arm.words)
+        source = CorpusSource(texts, words, grid, 0, think=0 if arm.words else math.inf)
         out.append(
             Stage(
                 "warm-up",
