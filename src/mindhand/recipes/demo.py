@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.files import write_atomic
-from mindhand.evaluate.protocol import MATHS
+from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import summary, write_report
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
@@ -31,6 +32,7 @@ from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 
 SPLITS = ("R", "K-dev", "X")
+TAUGHT = ("read", "solve", "calc", "tiles", "where", "which")  # what a brief pretraining asks
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,22 @@ class Clock:
 def _pretrain(folder: Path, plan: DemoPlan) -> None:
     torch.set_num_threads(1)
     vla = pretrain_nano(folder, plan.nano, console=Console(stderr=True))
-    write_rows(folder / "exam.jsonl", examine(vla, SPLITS, plan.exam))
+    write_rows(folder / "exam.jsonl", examine(vla, SPLITS, plan.exam, TAUGHT))
 
 
 def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm, mind: Path | None) -> None:
     torch.set_num_threads(1)
 
     def done(stage: str, vla: Any) -> None:
-        write_rows(folder / f"exam-{stage}.jsonl", examine(vla, SPLITS, plan.exam))
+        write_rows(folder / f"exam-{stage}.jsonl", examine(vla, SPLITS, plan.exam, TAUGHT))
 
     watch = done if arm == OURS else None
     train(nano, demos, cache, folder, plan.maths, arm, mind=mind, console=Console(stderr=True), done=watch)
+
+
+def _evaluate(where: Path, protocol: Protocol, films: int) -> None:
+    torch.set_num_threads(1)
+    rows_of(where / "checkpoint", protocol, where / "evaluation", workers=1, films=films, console=Console(stderr=True))
 
 
 def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -104,7 +111,10 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def together(jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], workers: int = 2) -> None:
+Job = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def together(jobs: Sequence[Job], workers: int = 2) -> None:
     """Run jobs in processes of their own, two at a time; the first error is raised after all have ended."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for job in [pool.submit(work, *what) for work, what in jobs]:
@@ -131,24 +141,25 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
         clock.time("pretrain", lambda: _pretrain(nano, plan))
     console.print(exam_table(read_rows(nano / "exam.jsonl"), "what nano knows"))
     console.rule("3/4  three policies, in three stages each")
-    for wave in ((OURS, SILENT), (BLIND,)):  # the blind hand is given the mind of the one that sees
-        left = [a for a in wave if not (folders[a.name] / "checkpoint" / "manifest.json").exists()]
-        minds = {a: folders[OURS.name] if a == BLIND else None for a in left}
-        todo = [(_train, (nano / "checkpoint", demos, cache, folders[a.name], plan, a, minds[a])) for a in left]
-        if todo:
-            clock.time("train", lambda todo=todo: together(todo))
-    console.rule("4/4  evaluation")
-    protocol = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
+
+    def training(arm: Arm) -> list[Job]:
+        if (folders[arm.name] / "checkpoint" / "manifest.json").exists():
+            return []
+        mind = folders[OURS.name] if arm == BLIND else None  # the blind hand is given the mind of the one that sees
+        return [(_train, (nano / "checkpoint", demos, cache, folders[arm.name], plan, arm, mind))]
+
+    if todo := [*training(OURS), *training(SILENT)]:
+        clock.time("train two policies", lambda: together(todo))
+    console.rule("4/4  evaluation, and a third policy: a blind hand")
+    every = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
+    part = every.only("maths_matching/R", "maths_matching/K-dev")
+    taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in arms]
+    jobs = [*training(BLIND), *((_evaluate, t) for t in taken[:2])]
+    clock.time("evaluate two policies, train the third", lambda: together(jobs))
     rows = {}
-    for arm in arms:
-        p = protocol if arm == OURS else protocol.only("maths_matching/R", "maths_matching/K-dev")
-        where = folders[arm.name]
-        rows[arm.name] = clock.time(
-            "evaluate",
-            lambda where=where, p=p, arm=arm: rows_of(
-                where / "checkpoint", p, where / "evaluation", films=3 if arm == OURS else 0, console=console
-            ),
-        )
+    for arm, (where, protocol, films) in zip(arms, taken):
+        ask = partial(rows_of, where / "checkpoint", protocol, where / "evaluation", films=films, console=console)
+        rows[arm.name] = clock.time("evaluate the third", ask)  # what is evaluated already is only read
         console.print(summary_table(rows[arm.name], arm.name))
     page = write_report(
         folders[OURS.name] / "evaluation",

@@ -80,11 +80,11 @@ class MathsPlan:
     episodes: int = 400  # demonstrations, all of class R
     every: int = 4  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
-    warmup: int = 60  # steps, 32 pictures of 4 questions
-    align: int = 110  # steps of `mixed`
+    warmup: int = 20  # steps, 32 pictures of 4 questions
+    align: int = 100  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 1600  # steps of `rows`
+    tune: int = 1400  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
@@ -206,7 +206,10 @@ def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder:
 
 @torch.inference_mode()
 def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str, np.ndarray]:
-    """Mean hidden states of prompt and reasoning for every cached frame, float32 (frames, D), kept in `folder`."""
+    """Mean hidden states of prompt and reasoning for every cached frame, float32 (frames, D), kept in `folder`.
+
+    A thought is thought anew at every second of these frames and wherever its words change; between, it is as old as
+    one that a chunk is carried out by."""
     file = folder / "thoughts.npz"
     if file.exists():
         with np.load(file, allow_pickle=False) as found:
@@ -214,14 +217,18 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
     vla.eval()
     parts: dict[str, list[np.ndarray]] = {}
     index = robot.cache.frames
-    for at in np.array_split(index, max(1, len(index) // 128)):
+    texts = np.array(robot.thoughts(index))
+    episode = robot.reader.episode_index[index]
+    anew = np.arange(len(index)) % 2 == 0
+    anew[1:] |= (texts[1:] != texts[:-1]) | (episode[1:] != episode[:-1])
+    for at in np.array_split(index[anew], max(1, int(anew.sum()) // 128)):
         with torch.autocast(vla.device.type, torch.bfloat16):
             batch = robot.batch(at, Keys.seeded(len(at), "remember"))
             inputs = vla.inputs(batch)
             kept = remember(vla.trunk(batch, inputs))
         for name, x in kept.items():
             parts.setdefault(name, []).append(x.float().numpy())
-    whole = {n: np.concatenate(x) for n, x in parts.items()}
+    whole = {n: np.concatenate(x)[anew.cumsum() - 1] for n, x in parts.items()}
     with replacing(file) as temporary, open(temporary, "wb") as out:
         np.savez(out, **whole)
     return whole
