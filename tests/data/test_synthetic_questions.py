@@ -237,7 +237,7 @@ PRETRAINING = pretraining(3, 5200, picture=patches)
 
 def test_pretraining_never_speaks_of_x_and_speaks_of_all_else():
     found, spoken, count = leaks(PRETRAINING, set(KNOWN))
-    assert count >= 20_000
+    assert count >= 17_000
     assert not found
     assert spoken == {e for s in KNOWN for e in equations(s)}
 
@@ -254,7 +254,7 @@ def test_every_fact_is_spoken_in_words_alone():
 
 def test_cotraining_speaks_of_r_and_c_only():
     found, spoken, count = leaks(cotraining(3, 5100, picture=patches), {"R", "C"})
-    assert count >= 20_000
+    assert count >= 17_000
     assert not found
     assert spoken == {e for s in ("R", "C") for e in equations(s)}
 

@@ -1,30 +1,17 @@
-"""Files that a kill cannot leave half-written under their final name, and cheap identities of big files."""
+"""JSON that a kill cannot leave half-written under its final name, and cheap identities of big files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mindhand.core.errors import BadData
+from mindhand.core.files import replacing
 
 TAIL = 1 << 16
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path`; on success it becomes `path` in one step, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mindhand.core.files import replacing
+
 from . import lerobot_format as form
 from . import lerobot_stats as stats
 from .episodes import Episode
-from .files import replacing
 from .image import encode_png
 
 _SHORT = {"state": form.STATE, "action": form.ACTION}

@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mindhand.core.errors import BadData
+from mindhand.core.files import replacing
 from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
 
 from . import lerobot_format as form
 from . import lerobot_stats as stats
 from .episodes import Episode
-from .files import read_json, replacing, write_json
+from .files import read_json, write_json
 from .lerobot_stage import about, stage, staged_files, staged_path
 
 FILE_MB = 100  # LeRobot's default size of a data file

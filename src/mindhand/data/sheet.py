@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replacing
+from mindhand.core.files import replacing
+
 from .lerobot_read import LeRobotReader
 
 GAP, LINE, LEAST = 6, 14, 96  # pixels; pictures are enlarged by a whole factor to at least LEAST on the sheet

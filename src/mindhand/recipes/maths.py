@@ -26,9 +26,10 @@ import torch
 from rich.console import Console
 
 from mindhand.core.batch import Batch
+from mindhand.core.files import replacing
 from mindhand.core.keys import Key, Keys
 from mindhand.data.cache import FrameCache
-from mindhand.data.files import replacing, write_json
+from mindhand.data.files import write_json
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture, SampleSet
@@ -175,7 +176,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if arm.eyes else {})
     out = []
     if plan.warmup:
-        source = CorpusSource(texts, words, grid, 0, think=0 if arm.words else math.inf)
+        source = CorpusSource(replace(texts, think=0 if arm.words else math.inf), words, grid, 0)
         out.append(
             Stage(
                 "warm-up",

@@ -7,7 +7,6 @@ second one renders): reading above 95 %, solving above 85 % of K-dev items.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,12 +23,12 @@ from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
 from mindhand.data.files import write_json
 from mindhand.data.synthetic.collate import collate_image_text
-from mindhand.data.synthetic.corpus import COTRAIN_SPLITS, DeskCorpus, pretraining
+from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
-from mindhand.data.synthetic.grounding import look_target, looks, think
+from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.producers import Producers
-from mindhand.data.synthetic.samples import GLYPHS, ImageText
+from mindhand.data.synthetic.samples import GLYPHS
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
 from mindhand.model.store import load_vla, save_vla
@@ -44,7 +43,7 @@ from mindhand.train.progress import Meter
 from mindhand.train.ranks import launch, rank, ranks
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.world import SPEC
-from mindhand.worlds.scene import MathsScene, scene_hash
+from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.30), ("where", 0.20), ("tiles", 0.15), ("calc", 0.25), ("which", 0.10)),
@@ -77,39 +76,27 @@ class NanoPlan:
 class CorpusSource:
     """Source: image-text batches of a corpus in the corpus' own order; a rank takes its share of the rows.
 
-    One process alone renders ahead in `producers` others; ranks render for themselves. From step `think` on, the last
-    question about a picture is the robot's own and its answer the robot's first thought, where the scene allows it and
-    the equation is one that may be co-trained on (classes R and C): what K holds is never thought before a robot does.
+    One process alone renders ahead in `producers` others; ranks render for themselves.
     """
 
-    def __init__(
-        self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1, think: float = math.inf
-    ):
-        self.corpus, self.words, self.grid, self.count, self.think = corpus, words, grid, producers, think
+    def __init__(self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1):
+        self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
         self.ahead: Producers | None = None
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The batch of a step; steps out of order restart the producers."""
-        mine = range(rank(), self.corpus.rows, ranks())
         if ranks() > 1:
-            samples = [self.corpus.sample(step, row) for row in mine]
+            samples = [self.corpus.sample(step, row) for row in range(rank(), self.corpus.rows, ranks())]
         else:
             if self.ahead is None or self.ahead.step != step:
                 self.close()
                 self.ahead = Producers(self.corpus, self.count, step)
             samples = next(self.ahead)
-        if step >= self.think:
-            samples = [self._thought(self.corpus.scene(step, row), s) for row, s in zip(mine, samples)]
         batch = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         size = samples[0].image.shape[:2]
         look = look_target(batch.text["reasoning"], seen, size, self.grid)
         return replace(batch, targets={**batch.targets, "look": look})
-
-    @staticmethod
-    def _thought(scene: MathsScene, sample: ImageText) -> ImageText:
-        thought = think(scene, sample) if scene.split in COTRAIN_SPLITS else None
-        return sample if thought is None else replace(sample, questions=(*sample.questions[:-1], thought))
 
     def close(self) -> None:
         """End the producers."""
@@ -143,10 +130,10 @@ def looking(vlm: VLM) -> LookLoss:
 def _train(folder: Path, plan: NanoPlan, console: Console | None, watch: Callable[[int, Any], None] | None) -> None:
     words = train_words()
     vla = build_reader(plan, words)
-    corpus = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
+    corpus = replace(pretraining(plan.seed, plan.steps, plan.rows, plan.questions), think=plan.think * plan.steps)
     if plan.brief:
         corpus = replace(corpus, mix=BRIEF)
-    source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers, plan.think * plan.steps)
+    source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers)
     stage = Stage(
         "pretrain",
         source,

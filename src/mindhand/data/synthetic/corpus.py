@@ -6,19 +6,23 @@ Who may see what is decided here and nowhere else: a corpus draws equations, on 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import KNOWN, MathsScene, equations, sample_maths
+from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sample_maths
 
 from .mix import COTRAIN, PRETRAIN, Mix
+from .moments import Moment, moment
 from .picture import Picture, front, glyphs_of
-from .questions import make
+from .questions import addressed, joined, make
 from .samples import QA, ImageText, Pixel
 
 COTRAIN_SPLITS = ("R", "C")
+Sort = Literal["thought", "joined", "single"]
 PRETRAIN_FONTS, COTRAIN_FONTS = ("R", "K"), ("R",)
 
 
@@ -27,7 +31,8 @@ class DeskCorpus:
     """Image-text samples without end.
 
     steps: length of the training, which the mix's curriculum is a share of; later steps keep its last phase.
-    rows: pictures a step. questions: asked about each. picture: who draws a scene.
+    rows: pictures a step. questions: asked about each. picture: who draws a scene. think: the step from
+    which pictures show moments on the way to the answer, and thoughts are asked for.
     """
 
     seed: int
@@ -38,6 +43,7 @@ class DeskCorpus:
     rows: int = 32
     questions: int = 4
     picture: Picture = front
+    think: float = math.inf
 
     def __post_init__(self) -> None:
         if not self.splits or set(self.splits) - set(KNOWN):
@@ -52,31 +58,58 @@ class DeskCorpus:
     def _keys(self, step: int, row: int) -> Keys:
         return Keys.seeded(1, "desk corpus", self.seed, step, row)
 
+    def sort(self, step: int) -> Sort:
+        """What a step's pictures are asked, all of them alike, so that short questions are not padded to long ones:
+        one thought, pairs of questions joined into one, or single questions."""
+        draw = Draw(Keys.seeded(1, "desk corpus", self.seed, step))
+        thought, pairs = draw.chance(self.mix.thoughts), draw.chance(self.mix.joined)
+        if thought and step >= self.think:
+            return "thought"
+        return "joined" if pairs and self.questions > 1 else "single"
+
     def scene(self, step: int, row: int) -> MathsScene:
         """The scene of one sample. Equations are drawn evenly from all classes together; half of the scenes have
-        none of the answer's tiles (`Mix.bare`)."""
-        keys = self._keys(step, row)
+        none of the answer's tiles (`Mix.bare`). What is to be thought about may be co-trained on (classes R and C) and
+        has its tiles: what K holds is never thought before a robot does."""
+        keys, thought = self._keys(step, row), self.sort(step) == "thought"
         draw = Draw(keys.fold("scene"))
-        sizes = [len(equations(s)) for s in self.splits]
+        splits = tuple(s for s in self.splits if s in COTRAIN_SPLITS or not thought)
+        sizes = [len(equations(s)) for s in splits]
         at, split = draw.index(sum(sizes)), 0
         while at >= sizes[split]:
             at -= sizes[split]
             split += 1
-        bare, fonts = draw.chance(self.mix.bare), draw.pick(self.fonts)
-        return sample_maths(keys, self.splits[split], answer_tiles=not bare, fonts=fonts)
+        bare, fonts = draw.chance(self.mix.bare) and not thought, draw.pick(self.fonts)
+        return sample_maths(keys, splits[split], answer_tiles=not bare, fonts=fonts)
 
     def asked(self, step: int, row: int, scene: MathsScene, tiles: tuple[Pixel, ...] | None = None) -> tuple[QA, ...]:
-        """The questions of one sample; `tiles` are the pixels of the scene's tiles, without which no answer has a
-        point."""
+        """The questions of one sample, thoughts aside; `tiles` are the pixels of the scene's tiles, without which no
+        answer has a point."""
         draw = Draw(self._keys(step, row).fold("questions"))
         kinds = self.mix.kinds(draw, self.questions, step / self.steps)
-        return tuple(make(kind, scene, draw, self.splits, tiles) for kind in kinds)
+        asked = [make(kind, scene, draw, self.splits, tiles) for kind in kinds]
+        if self.sort(step) == "joined":
+            asked = [joined(*pair) for pair in zip(asked[::2], asked[1::2])]
+        return tuple(addressed(qa, draw) for qa in asked)
+
+    def moment(self, step: int, row: int, scene: MathsScene) -> Moment:
+        """The moment of a scene that its picture shows: its beginning, before thoughts are asked for."""
+        found = moment(scene, self._keys(step, row)) if step >= self.think else None
+        return found or Moment(scene)
 
     def sample(self, step: int, row: int) -> ImageText:
         """One sample, a pure function of (seed, step, row)."""
-        scene = self.scene(step, row)
-        seen = self.picture(scene, self._keys(step, row).fold("picture"))
-        return ImageText(seen.image, self.asked(step, row, scene, seen.tiles), glyphs_of(scene, seen))
+        scene, keys = self.scene(step, row), self._keys(step, row)
+        now = self.moment(step, row, scene)
+        shown = now.visible
+        seen = self.picture(shown, keys.fold("picture"), now.hand)
+        if self.sort(step) == "thought":
+            draw = Draw(keys.fold("thought"))
+            asked = (addressed(now.thought(seen, draw.pick(INSTRUCTIONS)), draw),)
+        else:
+            where = dict(zip((id(t) for t in shown.tiles), seen.tiles, strict=True))
+            asked = self.asked(step, row, now.table, tuple(where[id(t)] for t in now.table.tiles))
+        return ImageText(seen.image, asked, glyphs_of(shown, seen))
 
     def batch(self, step: int) -> list[ImageText]:
         """All rows of a step."""

@@ -11,49 +11,41 @@ from collections.abc import Sequence
 import torch
 
 from mindhand.core.batch import Target, Text
-from mindhand.core.errors import BadData
 from mindhand.model.words import Words
-from mindhand.worlds.scene import MathsScene, reasoning_text
 
 from .collate import cell
+from .moments import THINK
+from .questions import joined_text
 from .samples import BOARD_CHARS, QA, ImageText, Pixel
-
-THINK = "think"  # a kind of its own: never in pretraining or an exam
 
 
 def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     """A pixel, or None, for every token of `words.encode(qa.answer)`; and one for the token that ends the answer, where
     it is about one tile: whoever has said all still looks there."""
+    if qa.parts:
+        out: list[Pixel | None] = []
+        for k, part in enumerate(qa.parts):
+            tokens, until = len(words.encode(part.answer)), len(words.encode(joined_text(qa.parts[: k + 1])))
+            out += [*[None] * (until - tokens - len(out)), *looks(part, sample, words)[:tokens]]
+        return out
     tokens = [words.decode([i]) for i in words.encode(qa.answer)]
     board = [(u, v) for g, u, v in sample.glyphs if 0 < g <= len(BOARD_CHARS) and BOARD_CHARS[g - 1] not in "=?"]
-    row = iter(sorted((u, v) for g, u, v in sample.glyphs if g > len(BOARD_CHARS)))
+    row = iter(qa.row)
     if qa.kind in ("read", "solve"):
         return _expression(tokens, board)
     if qa.kind == "tiles":
         return [next(row, None) if t.isdigit() else None for t in tokens]
     if qa.kind == THINK:
-        first, take = tokens.index("."), tokens.index(" take")
-        listed = [next(row, None) if t.isdigit() else None for t in tokens[first:take]]
-        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - take + 1)]
+        first = tokens.index(".")
+        deed = next((i for i, t in enumerate(tokens) if t in (" take", " put")), len(tokens))
+        listed = [next(row, None) if t.isdigit() else None for t in tokens[first:deed]]
+        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - deed + 1)]
     return [qa.point] * (len(tokens) + 1)
 
 
 def _expression(tokens: Sequence[str], board: Sequence[Pixel]) -> list[Pixel | None]:
     length = len("".join(tokens).split("=")[0])
     return [board[i] if i < min(length, len(board)) else None for i in range(len(tokens))]
-
-
-def think(scene: MathsScene, sample: ImageText) -> QA | None:
-    """The robot's instruction as a question, and the first thought as its answer; None for a scene that lacks a tile
-    of the answer. In the words of the robot's reasoning, without a robot (2505.21906 reuses its template likewise)."""
-    if not all(scene.candidates(k) for k in range(len(scene.equation.digits))):
-        return None
-    try:
-        target = scene.order()[0]
-    except BadData:  # two equal digits and one such tile
-        return None
-    tiles = [(u, v) for g, u, v in sample.glyphs if g > len(BOARD_CHARS)]
-    return QA(THINK, scene.instruction, reasoning_text(scene, 0), tiles[target])
 
 
 def look_target(

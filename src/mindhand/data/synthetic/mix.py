@@ -20,6 +20,8 @@ class Mix:
     early: Shares  # up to `until`
     full: Shares  # from then on
     until: float = 0.25  # share of the training
+    joined: float = 0.25  # share of the steps whose questions are two in one
+    thoughts: float = 0.5  # share of the steps that ask for thoughts, once they are asked for
     bare: float = 0.5  # share of the scenes without the answer's tiles: there the board cannot be answered by them
 
     def __post_init__(self) -> None:
@@ -31,8 +33,9 @@ class Mix:
                 raise BadData(f"a mix {shares}", "every kind once, no share below 0", "correct the mix")
             if abs(sum(s for _, s in shares) - 1) > 1e-6:
                 raise BadData(f"shares that add up to {sum(s for _, s in shares):.3f}", "1", "correct the mix")
-        if not (0 <= self.until <= 1 and 0 <= self.bare <= 1):
-            raise BadData(f"until={self.until}, bare={self.bare}", "shares in [0, 1]", "correct the mix")
+        for name in ("until", "joined", "thoughts", "bare"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadData(f"{name}={getattr(self, name)}", "a share in [0, 1]", "correct the mix")
 
     def shares(self, progress: float) -> Shares:
         """What is asked at this part of the training, 0 at its beginning and 1 at its end."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import MathsScene
+from mindhand.worlds.scene import MathsScene, Tile
 
 from .samples import Pixel, board_class, tile_class
 
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 
 SHAKEN, ARMED = 0.5, 0.5  # shares of the corpus: camera and lamp moved a little; the arm over the table
 TOOL = ((-0.2, 0.1), (-0.13, 0.11), (0.03, 0.2), (-0.5, 0.5))  # where it may be then: x, y, z (m), yaw (rad)
+CARRY = (TOOL[0], (-0.13, 0.05), (0.02, 0.12), TOOL[3])  # where a tile is carried
+TRIES = 6  # so many places are tried for a hand that holds something and is to hide nothing else
 HIDDEN = 0.1  # a character is hidden when more of its box than this looks different with the arm there
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A picture uint8 (h,w,3), and where the board's characters and the tiles' digits are, in the scene's order."""
+    """A picture uint8 (h,w,3), and where the board's characters and the tiles' digits are, in the scene's order, and
+    the tray's places."""
 
     image: np.ndarray
     board: tuple[Pixel, ...]
     tiles: tuple[Pixel, ...]
+    places: tuple[Pixel, ...]
 
 
-# (scene, one key row or None) -> what is seen; with None exactly the view that an episode begins with, otherwise a
-# variation that is a pure function of both. A module-level function, so that producer processes can be given it.
-Picture = Callable[[MathsScene, Keys | None], Seen]
+# (scene, one key row or None, one more tile in the hand or None) -> what is seen; with None exactly the view that an
+# episode begins with, otherwise a variation that is a pure function of all. A module-level function, so that producer
+# processes can be given it.
+Picture = Callable[[MathsScene, Keys | None, Tile | None], Seen]
 
 
 def glyphs_of(scene: MathsScene, seen: Seen) -> tuple[tuple[int, float, float], ...]:
@@ -54,24 +59,28 @@ def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> boo
     return False
 
 
-def front(scene: MathsScene, keys: Keys | None = None) -> Seen:
+def front(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
     """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
-    is over the table where it was to be in half of them and hides nothing."""
+    is over the table where it was to be in half of them, or holds a tile, and hides nothing."""
     from mindhand.worlds.desk.render import render_scene
 
-    jitter = tool = None
+    jitter, tools = None, []
     if keys is not None:
         draw = Draw(keys.fold("front"))
         jitter = keys if draw.chance(SHAKEN) else None
-        tool = tuple(draw.uniform(*span) for span in TOOL) if draw.chance(ARMED) else None
+        tries = (TRIES if held else 1) if draw.chance(ARMED) or held else 0
+        tools = [tuple(draw.uniform(*span) for span in (CARRY if held else TOOL)) for _ in range(tries)]
     seen = render_scene(scene, jitter=jitter)
-    if tool is not None:
-        armed = render_scene(scene, jitter=jitter, tcp=tool)
-        if not hides(seen.image, armed.image, seen.marks):
+    for tool in tools:
+        armed = render_scene(scene, jitter=jitter, tcp=tool, held=held)
+        clear = not hides(seen.image, armed.image, seen.marks)
+        if clear or (held and tool is tools[-1]):
             seen = armed
+            break
     places = {(m.where, m.index): (m.u, m.v) for m in seen.marks}
     return Seen(
         seen.image,
         tuple(places["board", k] for k in range(len(scene.board.text))),
         tuple(places["tile", k] for k in range(len(scene.tiles))),
+        seen.places,
     )

@@ -7,7 +7,7 @@ rendering. A maker gives a *slot* (what the question is about), an answer, and t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from mindhand.core.errors import BadData
@@ -35,19 +35,33 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "exist": ("is there a tile {}?", "is tile {} there?", "do you see a tile {}?", "do the tiles have a {}?"),
     "colour": ("what colour is the {}?", "which colour is the {}?", "say the colour of the {}", "colour of the {}?"),
 }  # fmt: skip
+# What may stand before any of them, and before an instruction: who answers is not to mind how it is addressed.
+ADDRESSES = (
+    "",
+    "please, ",
+    "now ",
+    "look: ",
+    "robot, ",
+    "here is a desk. ",
+    "tell me: ",
+    "next, ",
+)
 KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "count", "exist", "colour")
+JOINED = "joined"  # several in one; never in an exam
 ABOUT_BOARD = ("read", "solve", "answer")  # examined with the answer's tiles removed
 NONE = "none"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question before it is worded: which phrasings, what fills them, what is right, which tile it is about."""
+    """One question before it is worded: which phrasings, what fills them, what is right, which tile it is about, and
+    which tiles it lists."""
 
     phrases: str
     slot: str
     answer: str
     tile: int | None = None
+    row: tuple[int, ...] = ()
 
 
 def _leftmost(scene: MathsScene, digit: int) -> int:
@@ -82,8 +96,8 @@ def _calc(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 
 def _tiles(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
-    row = sorted((t.x, t.digit) for t in scene.tiles)
-    return Asked("tiles", "", f"tiles {''.join(str(d) for _, d in row)}")
+    row = sorted(range(len(scene.tiles)), key=lambda k: (scene.tiles[k].x, scene.tiles[k].digit))
+    return Asked("tiles", "", f"tiles {''.join(str(scene.tiles[k].digit) for k in row)}", row=tuple(row))
 
 
 def _where(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
@@ -149,10 +163,27 @@ def word(kind: str, asked: Asked, phrasing: int, tiles: Sequence[Pixel] | None =
     tiles, where they are known."""
     phrases = PHRASES[asked.phrases]
     point = None if tiles is None or asked.tile is None else tiles[asked.tile]
-    return QA(kind, phrases[phrasing % len(phrases)].format(asked.slot), asked.answer, point)
+    row = () if tiles is None else tuple(tiles[k] for k in asked.row)
+    return QA(kind, phrases[phrasing % len(phrases)].format(asked.slot), asked.answer, point, row)
 
 
 def make(kind: str, scene: MathsScene, draw: Draw, known: Sequence[str], tiles: Sequence[Pixel] | None = None) -> QA:
     """A worded question of this kind; slot and phrasing are drawn."""
     asked = ask(kind, scene, draw, known)
     return word(kind, asked, draw.index(len(PHRASES[asked.phrases])), tiles)
+
+
+def addressed(qa: QA, draw: Draw) -> QA:
+    """The same, addressed in some way."""
+    return replace(qa, question=draw.pick(ADDRESSES) + qa.question)
+
+
+def joined_text(parts: Sequence[QA]) -> str:
+    """The answer to several questions."""
+    return ". ".join(p.answer for p in parts)
+
+
+def joined(*parts: QA) -> QA:
+    """Several questions as one: "solve the board and list the tiles"."""
+    question = " and ".join(p.question.rstrip("?") for p in parts)
+    return QA(JOINED, question, joined_text(parts), parts=parts)

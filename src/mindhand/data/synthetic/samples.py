@@ -41,12 +41,15 @@ def class_name(glyph: int) -> str:
 
 @dataclass(frozen=True)
 class QA:
-    """One question with its answer; `point` is the pixel that a grounded answer speaks of, None for the others."""
+    """One question with its answer. `point`: the pixel that a grounded answer speaks of, None for the others. `row`:
+    the pixels of the tiles that an answer lists, left to right. `parts`: the questions that a joined one is made of."""
 
     kind: str
     question: str
     answer: str
     point: Pixel | None = None
+    row: tuple[Pixel, ...] = ()
+    parts: tuple[QA, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,16 +20,16 @@ from mindhand.worlds.scene import (
     sample_maths,
 )
 
-from .questions import KINDS, NONE, PHRASES, make
+from .questions import ADDRESSES, KINDS, NONE, PHRASES, make
 
-SIZE = 320
+SIZE = 384
 COORDINATES = (*(f"<x{i}>" for i in range(CELLS)), *(f"<y{i}>" for i in range(CELLS)))
 
 
 def texts(scenes: int = 100) -> Iterator[str]:
     """Every instruction, phrasing, colour and place, and the questions, answers and thoughts of `scenes` known
     scenes."""
-    yield from INSTRUCTIONS
+    yield from (*INSTRUCTIONS, *ADDRESSES, "read the board and solve it")
     places = tuple(f"{c} {r}" for c in COLUMNS for r in ROWS)
     slots = {"which": places, "count": ("", *(f"{face} " for face in FACES)), "colour": ("7", "board")}
     for kind, phrases in PHRASES.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,17 +10,18 @@ import numpy as np
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import MathsScene
+from mindhand.worlds.scene import PLACES, MathsScene, Tile
 
 from . import textures
 from .arm import look_at
-from .build import BOARD_HALF, BOARD_THICK, FRONT_EYE, FRONT_FOVY, FRONT_LOOK, LABEL_HALF, LABEL_TOP, LAMP, LIGHT
+from .build import BOARD_HALF, BOARD_THICK, FRONT_EYE, FRONT_FOVY, FRONT_LOOK, LABEL_HALF, LABEL_TOP, LAMP, LIGHT, PLATE
 from .canvas import Canvas
 from .expert import HOME
 from .kinematics import inverse, tool_down
 from .stage import Stage
 
 _UP = np.array([0.0, 0.0, 1.0])
+GRASP = 0.69  # the gripper's opening with a tile between the pads
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """image uint8 (size, size, 3) and its marks, board first, then tiles."""
+    """image uint8 (size, size, 3), its marks, board first, then tiles, and the pixels of the tray's places."""
 
     image: np.ndarray
     marks: tuple[Mark, ...]
+    places: tuple[tuple[float, float], ...]
 
 
 @lru_cache(maxsize=4)
@@ -108,10 +110,12 @@ def render_scene(
     tcp: tuple[float, float, float, float] | None = None,
     gripper: float = 1.0,
     jitter: Keys | None = None,
+    held: Tile | None = None,
 ) -> Picture:
     """A picture of a scene as it lies (a tile whose centre is at a place of the tray lies in the tray).
 
     tcp: where the tool is, x, y, z, yaw in the table's frame; at home, outside the front picture, by default.
+    held: one more tile, between the fingers, without a mark.
     jitter: one key row that moves the front camera by up to 12 mm and varies lamp and brightness; None gives
     exactly the view that episodes have. Refuses a tcp out of reach.
     """
@@ -120,8 +124,18 @@ def render_scene(
     found = inverse(np.array([x, y, z]) - stage.base, tool_down(yaw), np.zeros(6))
     if not found.exact:
         raise BadData(f"tcp {(x, y, z, yaw)} is out of reach", "a pose within 0.54 m of the arm's base", "move it")
+    poses: list[tuple[float, ...]] = [(t.x, t.y, t.yaw) for t in scene.tiles]
+    if held is not None:
+        scene, gripper = replace(scene, tiles=(*scene.tiles, held)), GRASP
+        poses.append((x, y, yaw, z))
     if stage.scene is not scene:
         stage.dress(scene)
     _shake(stage, jitter)
-    stage.set(found.joints, gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
-    return Picture(stage.paint(canvas, camera, (size, size)), glyph_marks(stage, camera, size))
+    stage.set(found.joints, gripper, poses)
+    marks = glyph_marks(stage, camera, size)
+    places = stage.project(np.array([(*p, PLATE) for p in PLACES]), camera, (size, size)).tolist()
+    return Picture(
+        stage.paint(canvas, camera, (size, size)),
+        marks if held is None else marks[:-1],
+        tuple((u, v) for u, v in places),
+    )

@@ -108,14 +108,15 @@ class Stage:
                 m.tex_data[begin : begin + picture.size] = picture.ravel()
         self._textures = used
 
-    def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, float, float]]) -> None:
-        """Put the arm at joints (6,), the gripper at 0..1 and the tiles at (x, y, yaw), everything at rest."""
+    def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, ...]]) -> None:
+        """Put the arm at joints (6,), the gripper at 0..1 and the tiles at (x, y, yaw), lying, or (x, y, yaw, z);
+        everything at rest."""
         m, d, ids = self.model, self.data, self.ids
         mujoco.mj_resetData(m, d)
         for k in range(MAX_TILES):
             if k < len(poses):
-                x, y, yaw = poses[k]
-                z = REST + (PLATE if in_tray(x, y) else 0.0)
+                x, y, yaw, *height = poses[k]
+                z = height[0] if height else REST + (PLATE if in_tray(x, y) else 0.0)
             else:
                 x, y, yaw, z = PARK[0] + 0.1 * k, PARK[1], 0.0, REST
             a = ids.tile_qpos[k]

@@ -1,0 +1,80 @@
+"""Scenes on the way to their answer, and what a robot would think there: thoughts without a robot's data.
+
+A `Moment` has the leading digits of the answer in the tray and perhaps the next tile in a hand. It is shown in a
+picture like any other; its thought is a question about that picture in the words of the robot's reasoning (ChatVLA-2,
+2505.21906, reuses its reasoning template likewise).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.scene import PLACES, MathsScene, Tile, reasoning_text
+
+from .picture import Seen
+from .samples import QA
+
+HELD = 0.4  # share of the moments with a tile in the hand
+THINK = "think"  # a kind of its own: never in an exam
+BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off its place; share of finished answers
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`scene` with its tiles where they lie now; those `taken` lie in the tray, in order; the next is `held` or not."""
+
+    scene: MathsScene
+    taken: tuple[int, ...] = ()
+    held: bool = False
+
+    @property
+    def target(self) -> int | None:
+        """The tile that is to be taken, or is held; None when all are placed."""
+        done = len(self.taken) == len(self.scene.equation.digits)
+        return None if done else self.scene.order(self.taken)[len(self.taken)]
+
+    @property
+    def hand(self) -> Tile | None:
+        """The tile in the hand."""
+        return self.scene.tiles[self.target] if self.held and self.target is not None else None
+
+    @property
+    def visible(self) -> MathsScene:
+        """The scene without what is in the hand."""
+        return replace(self.scene, tiles=tuple(t for t in self.scene.tiles if t is not self.hand))
+
+    @property
+    def table(self) -> MathsScene:
+        """The scene as far as it lies on the table: what can be asked about tiles."""
+        gone = [self.scene.tiles[k] for k in self.taken]
+        return replace(self.visible, tiles=tuple(t for t in self.visible.tiles if t not in gone))
+
+    def thought(self, seen: Seen, instruction: str) -> QA:
+        """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""
+        placed, k = len(self.taken), self.target
+        tiles = dict(zip((id(t) for t in self.visible.tiles), seen.tiles, strict=True))
+        point = None if k is None else seen.places[placed] if self.held else tiles[id(self.scene.tiles[k])]
+        row = () if self.held else tuple(tiles[id(t)] for t in sorted(self.table.tiles, key=lambda t: (t.x, t.digit)))
+        text = reasoning_text(self.scene, placed, self.taken, self.held)
+        return QA(THINK, instruction, text, point, row)
+
+
+def moment(scene: MathsScene, keys: Keys) -> Moment | None:
+    """Some moment of the scene, its beginning and its end included; None for one that lacks a tile of the answer."""
+    try:
+        order = scene.order()
+    except BadData:
+        return None
+    draw, digits = Draw(keys.fold("moment")), len(scene.equation.digits)
+    if draw.chance(DONE):
+        placed, held = digits, False
+    else:
+        placed, held = draw.index(digits), draw.chance(HELD)
+    poses = [(t.x, t.y, t.yaw) for t in scene.tiles]
+    for k, (x, y) in zip(order[:placed], PLACES):
+        off = [draw.uniform(-BESIDE, BESIDE) for _ in range(2)]
+        poses[k] = (x + off[0], y + off[1], draw.uniform(-TURNED, TURNED))
+    return Moment(scene.moved(poses), order[:placed], held)
