@@ -131,7 +131,7 @@ def take_exam(
     "right" with chance="chance"). At most `rows` pictures are shown at once."""
     out = []
     for sheet in _sheets(items, rows):
-        images = np.stack([picture(scene[0].scene, None).image for scene in sheet])
+        images = np.stack([picture(scene[0].scene, None, None).image for scene in sheet])
         asked = [[item.qa.question for item in scene] for scene in sheet]
         answers = answer_fn(images, asked)
         if [len(a) for a in answers] != [len(a) for a in asked]:
