@@ -154,7 +154,9 @@ def test_no_wording_has_two_meanings():
         assert 3 <= len(set(phrases)) == len(phrases) <= 6, kind
         for p in phrases:
             meaning[p].add(kind)
-            assert ("{}" in p) == (kind in ("calc", "calc in full", "where", "which", "count", "exist", "colour"))
+            assert ("{}" in p) == (
+                kind in ("calc", "calc in full", "where", "which", "pick", "count", "exist", "colour")
+            )
     assert all(len(kinds) == 1 for kinds in meaning.values())
     said = defaultdict(set)
     for kind in q.KINDS:
@@ -292,3 +294,13 @@ def test_a_corpus_that_would_leak_is_refused(bad):
     DeskCorpus(**good)
     with pytest.raises(BadData):
         DeskCorpus(**{**good, **bad})
+
+
+def test_facts_in_words_are_of_what_the_corpus_may_know():
+    for corpus, allowed in ((PRETRAINING, KNOWN), (cotraining(3, 10, picture=patches), ("R", "C"))):
+        told = [qa for step in range(12) for qa in corpus.facts(step, range(200))]
+        asked = [Equation(int(a), op, int(b)) for qa in told for a, op, b in EQUATION.findall(qa.question)]
+        assert len(asked) == len(told)
+        assert set(asked) == {e for s in allowed for e in equations(s)}
+        assert all(qa.answer in (str(e.answer), f"{e.text}={e.answer}") for qa, e in zip(told, asked))
+    assert corpus.facts(3, range(2, 4)) == corpus.facts(3, range(4))[2:]  # ranks share the rows of a step

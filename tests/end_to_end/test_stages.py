@@ -7,12 +7,15 @@ import pytest
 from rich.console import Console
 
 from mindhand.core.errors import BadData, Refusal
+from mindhand.core.keys import Keys
+from mindhand.data.synthetic.corpus import pretraining
+from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import MATHS
 from mindhand.recipes import skeleton
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.evaluate import load_policy, rows_of
 from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
-from mindhand.recipes.nano import NanoPlan, examine, pretrain_nano
+from mindhand.recipes.nano import BRIEF, CorpusSource, NanoPlan, build_reader, examine, pretrain_nano, token_grid
 from mindhand.recipes.train import train as train_verb
 
 QUIET = Console(quiet=True)
@@ -22,7 +25,7 @@ PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    pretrain_nano(home / "nano", NanoPlan(pictures=8, rows=4, producers=0, ranks=1), console=QUIET)
+    pretrain_nano(home / "nano", NanoPlan(pictures=16, rows=4, producers=0, ranks=1), console=QUIET)
     record(home / "demos", PLAN.episodes, workers=1, console=QUIET)
     return home
 
@@ -38,6 +41,21 @@ def test_a_policy_from_nothing_acts_and_resumes(home):
     protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=20, rows=2)
     rows = rows_of(checkpoint, protocol, home / "eval", workers=1, films=1)
     assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
+
+
+def test_facts_in_words_alone_move_no_eye(home):
+    plan = NanoPlan(rows=4)
+    words = train_words()
+    vla = build_reader(plan, words)
+    source = CorpusSource(replace(pretraining(0, 10, 4), mix=BRIEF), words, token_grid(vla.backbone), 0)
+    pictures, facts = source.batch(vla, 2)
+    assert list(pictures.images) == ["front"] and not facts.images
+    assert (len(pictures), len(facts)) == (4, 8)
+    losses = vla.losses(facts, Keys.seeded(8, 0))
+    assert set(losses) == {"text"} and losses["text"].mean() > 1
+    losses["text"].mean().backward()
+    learning = {n.rsplit(".", 1)[0].split(".")[1] for n, p in vla.named_parameters() if p.grad is not None}
+    assert learning == {"towers", "embedding"}  # and neither "vision" nor the objectives' heads
 
 
 def test_the_silent_arm_says_nothing(home):

@@ -358,9 +358,10 @@ class Objective(Protocol):
 @runtime_checkable
 class Source(Protocol):
     """Where batches come from: mixture, rollouts, replay, imagination. RL is a Source and an Objective.
-    `batch(step)` is a pure function of the step, so a run resumes by naming it."""
+    `batch(step)` is a pure function of the step, so a run resumes by naming it. Several batches are one step together:
+    their losses are added (gradients of data that share no layout, or do not fit at once)."""
 
-    def batch(self, vla: Any, step: int) -> Batch: ...
+    def batch(self, vla: Any, step: int) -> Batch | Sequence[Batch]: ...
 
 
 @runtime_checkable

@@ -32,17 +32,17 @@ from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 
 SPLITS = ("R", "K-dev", "X")
-TAUGHT = ("read", "solve", "calc", "tiles", "where", "which")  # what a brief pretraining asks
+TAUGHT = ("read", "solve", "calc", "tiles", "where", "pick")  # what a brief pretraining asks
 
 
 @dataclass(frozen=True)
 class DemoPlan:
     """Sizes of a demo. The defaults take about half an hour on two cores."""
 
-    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=27_000))
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=26_000))
     maths: MathsPlan = field(default_factory=MathsPlan)
     episodes: int = 32  # evaluated, a split
-    exam: int = 40  # items a kind and split
+    exam: int = 30  # items a kind and split
 
     def scaled(self, by: float) -> DemoPlan:
         """Everything that takes time, multiplied; sizes of models and batches stay."""

@@ -1,7 +1,7 @@
 """ChatVLA-2 on maths matching, thin but whole: demonstrations, three stages, a policy.
 
     warm-up      the upcycled VLM on image-text, the action head closed (5-6k steps in the authors' development);
-                 a quarter of the questions are the robot's, answered in the words of its reasoning
+                 half of the steps ask for the thoughts of a robot, in the words of its reasoning
     alignment    image-text : robot = 1:3; text, action and gaze losses, all of the model learns
     fine-tuning  the VLM is frozen and its thoughts are remembered; the hand alone learns
 
@@ -36,7 +36,7 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
-from mindhand.data.synthetic.mix import COTRAIN, Mix
+from mindhand.data.synthetic.mix import COTRAIN
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
@@ -81,10 +81,10 @@ class MathsPlan:
     episodes: int = 400  # demonstrations, all of class R
     every: int = 4  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
-    warmup: int = 20  # steps, 32 pictures of 4 questions
-    align: int = 100  # steps of `mixed`
+    warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
+    align: int = 80  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
-    gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
+    gentle: float = 0.5  # of the hand's learning rate, at which the VLM learns in the first two stages
     tune: int = 1400  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
@@ -161,7 +161,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
     # What was never asked in pretraining is not asked now: to learn it would cost what is known (docs/log.md).
-    mix = Mix(BRIEF.full, BRIEF.full, until=0.0) if plan.brief else COTRAIN
+    mix = replace(BRIEF, early=BRIEF.full, until=0.0, facts=0) if plan.brief else COTRAIN
     texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0))
     single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix)
     sets = [

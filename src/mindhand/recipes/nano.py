@@ -22,13 +22,13 @@ from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
 from mindhand.data.files import write_json
-from mindhand.data.synthetic.collate import collate_image_text
+from mindhand.data.synthetic.collate import collate_image_text, collate_text
 from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.producers import Producers
-from mindhand.data.synthetic.samples import GLYPHS
+from mindhand.data.synthetic.samples import GLYPHS, ImageText
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
 from mindhand.model.store import load_vla, save_vla
@@ -46,9 +46,12 @@ from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
-    early=(("read", 0.30), ("where", 0.20), ("tiles", 0.15), ("calc", 0.25), ("which", 0.10)),
-    full=(("solve", 0.25), ("calc", 0.30), ("where", 0.18), ("tiles", 0.12), ("which", 0.10), ("read", 0.05)),
+    early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
+    full=(("solve", 0.25), ("where", 0.32), ("pick", 0.20), ("tiles", 0.18), ("read", 0.05)),
     until=0.2,
+    thoughts=0.4,
+    facts=2,
+    bare=0.3,
 )
 GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour", "count", "exist")
 
@@ -74,7 +77,8 @@ class NanoPlan:
 
 
 class CorpusSource:
-    """Source: image-text batches of a corpus in the corpus' own order; a rank takes its share of the rows.
+    """Source: image-text batches of a corpus in the corpus' own order, each with one of facts in words alone
+    (`Mix.facts`); a rank takes its share of the rows.
 
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
@@ -83,20 +87,25 @@ class CorpusSource:
         self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
         self.ahead: Producers | None = None
 
-    def batch(self, vla: Any, step: int) -> Batch:
-        """The batch of a step; steps out of order restart the producers."""
-        if ranks() > 1:
-            samples = [self.corpus.sample(step, row) for row in range(rank(), self.corpus.rows, ranks())]
-        else:
-            if self.ahead is None or self.ahead.step != step:
-                self.close()
-                self.ahead = Producers(self.corpus, self.count, step)
-            samples = next(self.ahead)
-        batch = collate_image_text(samples, self.words, self.grid)
+    def batch(self, vla: Any, step: int) -> list[Batch]:
+        """The batches of a step; steps out of order restart the producers."""
+        samples = self._samples(step)
+        pictures = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
-        size = samples[0].image.shape[:2]
-        look = look_target(batch.text["reasoning"], seen, size, self.grid)
-        return replace(batch, targets={**batch.targets, "look": look})
+        look = look_target(pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid)
+        out = [replace(pictures, targets={**pictures.targets, "look": look})]
+        if count := self.corpus.mix.facts:
+            facts = self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks()))
+            out.append(collate_text(facts, self.words))
+        return out
+
+    def _samples(self, step: int) -> list[ImageText]:
+        if ranks() > 1:
+            return [self.corpus.sample(step, row) for row in range(rank(), self.corpus.rows, ranks())]
+        if self.ahead is None or self.ahead.step != step:
+            self.close()
+            self.ahead = Producers(self.corpus, self.count, step)
+        return next(self.ahead)
 
     def close(self) -> None:
         """End the producers."""

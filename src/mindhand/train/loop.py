@@ -1,9 +1,10 @@
 """The loop: one for pretraining, co-training, fine-tuning and, with other sources and objectives, RL.
 
 A step is a pure function of weights, optimiser state and step number: batches come from `source.batch(vla, step)`
-and all noise from counters. A run that was stopped therefore goes on bit for bit (on CPU). State is written
-atomically every `every` seconds and on Ctrl-C or SIGTERM; metrics go to metrics.jsonl. Under torch.distributed
-the sources shard their batches, gradients are averaged, and the first rank alone writes.
+and all noise from counters. Of several batches the losses are added before the optimiser's one step. A run that was
+stopped therefore goes on bit for bit (on CPU). State is written atomically every `every` seconds and on Ctrl-C or
+SIGTERM; metrics go to metrics.jsonl. Under torch.distributed the sources shard their batches, gradients are averaged,
+and the first rank alone writes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mindhand.core.batch import Batch
 from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError, Refusal
 from mindhand.core.folder import exists
@@ -56,6 +58,17 @@ class StopOnSignal:
             signal.signal(number, handler)
 
 
+def _backward(means: dict[str, torch.Tensor], stage: Stage, step: int) -> None:
+    weighed = [stage.weights[n] * m for n, m in means.items() if n in stage.weights]
+    if not weighed:
+        return
+    total = torch.stack(weighed).sum()
+    if not bool(torch.isfinite(total)):
+        values = {n: float(m.detach()) for n, m in means.items()}
+        raise BuildError(f"the loss is not finite at step {step}: {values}", "a number", "lower the rate")
+    total.backward()
+
+
 def train_stage(
     vla: nn.Module,
     stage: Stage,
@@ -83,23 +96,22 @@ def train_stage(
     vla.train()
     with StopOnSignal() as signals, (folder / "metrics.jsonl").open("a") as log:
         while step < stage.steps:
-            batch = stage.source.batch(vla, step)
-            keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step)
-            with torch.autocast(batch.task.device.type, torch.bfloat16, enabled=stage.bf16):
-                rows = vla.losses(batch, keys)
-            if missing := set(stage.weights) - set(rows):
+            found = stage.source.batch(vla, step)
+            optimiser.zero_grad(set_to_none=True)
+            means: dict[str, list[torch.Tensor]] = {}
+            for number, batch in enumerate([found] if isinstance(found, Batch) else found):
+                keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step, *[number] * (number > 0))
+                with torch.autocast(batch.task.device.type, torch.bfloat16, enabled=stage.bf16):
+                    rows = {n: r.mean() for n, r in vla.losses(batch, keys).items()}
+                _backward(rows, stage, step)
+                for name, mean in rows.items():
+                    means.setdefault(name, []).append(mean.detach())
+            if missing := set(stage.weights) - set(means):
                 raise BuildError(
                     f"stage '{stage.name}' weighs the losses {sorted(missing)}, which the model does not compute",
-                    f"losses among {sorted(rows)}",
+                    f"losses among {sorted(means)}",
                     "correct the weights or the batch",
                 )
-            means = {name: value.mean() for name, value in rows.items()}
-            total = torch.stack([weight * means[name] for name, weight in stage.weights.items()]).sum()
-            if not bool(torch.isfinite(total)):
-                values = {n: float(m.detach()) for n, m in means.items()}
-                raise BuildError(f"the loss is not finite at step {step}: {values}", "a number", "lower the rate")
-            optimiser.zero_grad(set_to_none=True)
-            total.backward()
             stop = average([p for _, p in named], signals.stop)
             norm = torch.nn.utils.clip_grad_norm_([p for _, p in named], stage.optimiser.clip)
             rate = stage.optimiser.rate(step, stage.steps)
@@ -111,7 +123,7 @@ def train_stage(
             step += 1
             now = time.monotonic()
             if first and (step % 20 == 0 or step == stage.steps):
-                last = {n: round(float(m.detach()), 5) for n, m in means.items()}
+                last = {n: round(float(torch.stack(m).mean()), 5) for n, m in means.items()}
                 seconds = round(spent + now - clock, 2)
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
                 log.write(json.dumps({**line, "seconds": seconds}) + "\n")

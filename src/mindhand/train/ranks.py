@@ -29,16 +29,18 @@ def ranks() -> int:
 def average(parameters: Sequence[nn.Parameter], stop: bool) -> bool:
     """Average the gradients over ranks; returns whether any rank was asked to stop, so that all stop together.
 
-    A parameter without a gradient on some rank (no sample of its kind there) counts as zero there.
+    A parameter without a gradient on some rank (no sample of its kind there) counts as zero there; one without any
+    on all ranks keeps none, so that no optimiser moves it.
     """
     if ranks() == 1:
         return stop
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([g.reshape(-1) for g in grads] + [torch.tensor([float(stop)])])
+    flags = torch.tensor([*(float(p.grad is not None) for p in parameters), float(stop)])
+    flat = torch.cat([*(g.reshape(-1) for g in grads), flags])
     dist.all_reduce(flat)
     begin = 0
-    for p, g in zip(parameters, grads):
-        p.grad = (flat[begin : begin + g.numel()] / ranks()).view_as(g)
+    for p, g, known in zip(parameters, grads, flat[-len(flags) :]):
+        p.grad = (flat[begin : begin + g.numel()] / ranks()).view_as(g) if known else None
         begin += g.numel()
     return bool(flat[-1] > 0)
 

@@ -11,7 +11,7 @@ from mindhand.core.batch import Batch, Target
 from mindhand.core.errors import BadData
 from mindhand.model.words import Words
 
-from .samples import NOTHING, ImageText, Pixel
+from .samples import NOTHING, QA, ImageText, Pixel
 
 ROLE = "front"
 ORDER = (f"image/{ROLE}", "text", "reasoning")
@@ -75,4 +75,18 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
             "glyph": Target(glyphs, torch.ones(glyphs.shape, dtype=torch.bool)),
             "point": Target(points, torch.tensor([qa.point is not None for qa in qas], dtype=torch.bool)),
         },
+    )
+
+
+def collate_text(asked: Sequence[QA], words: Words) -> Batch:
+    """Questions in words alone, without any picture."""
+    return Batch(
+        order=ORDER[1:],
+        images={},
+        present={},
+        text={
+            "text": words.questions([qa.question for qa in asked]),
+            "reasoning": words.answers([qa.answer for qa in asked]),
+        },
+        task=torch.zeros(len(asked), dtype=torch.int64),
     )

@@ -7,6 +7,7 @@ Who may see what is decided here and nowhere else: a corpus draws equations, on 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sa
 from .mix import COTRAIN, PRETRAIN, Mix
 from .moments import Moment, moment
 from .picture import Picture, front, glyphs_of
-from .questions import addressed, joined, make
+from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText, Pixel
 
 COTRAIN_SPLITS = ("R", "C")
@@ -110,6 +111,15 @@ class DeskCorpus:
             where = dict(zip((id(t) for t in shown.tiles), seen.tiles, strict=True))
             asked = self.asked(step, row, now.table, tuple(where[id(t)] for t in now.table.tiles))
         return ImageText(seen.image, asked, glyphs_of(shown, seen))
+
+    def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
+        """Facts in words alone, without a picture: `rows` of step `step` of a stream of their own."""
+        known, out = pool(self.splits), []
+        for row in rows:
+            draw = Draw(Keys.seeded(1, "desk facts", self.seed, step, row))
+            fact = ask_fact(draw.pick(known), draw.chance(0.5))
+            out.append(addressed(word("calc", fact, draw.index(len(PHRASES[fact.phrases]))), draw))
+        return out
 
     def batch(self, step: int) -> list[ImageText]:
         """All rows of a step."""

@@ -35,6 +35,9 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         return _expression(tokens, board)
     if qa.kind == "tiles":
         return [next(row, None) if t.isdigit() else None for t in tokens]
+    if qa.kind == "pick":
+        first = tokens.index(".")
+        return [*_expression(tokens[:first], board), None, *[qa.point] * (len(tokens) - first)]
     if qa.kind == THINK:
         first = tokens.index(".")
         deed = next((i for i, t in enumerate(tokens) if t in (" take", " put")), len(tokens))

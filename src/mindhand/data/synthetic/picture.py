@@ -17,10 +17,10 @@ from .samples import Pixel, board_class, tile_class
 if TYPE_CHECKING:
     from mindhand.worlds.desk.render import Mark
 
-SHAKEN, ARMED = 0.5, 0.5  # shares of the corpus: camera and lamp moved a little; the arm over the table
+SHAKEN, ARMED = 0.5, 0.6  # shares of the corpus: camera and lamp moved a little; the arm over the table
 TOOL = ((-0.2, 0.1), (-0.13, 0.11), (0.03, 0.2), (-0.5, 0.5))  # where it may be then: x, y, z (m), yaw (rad)
-CARRY = (TOOL[0], (-0.13, 0.05), (0.02, 0.12), TOOL[3])  # where a tile is carried
-TRIES = 6  # so many places are tried for a hand that holds something and is to hide nothing else
+CARRY = (TOOL[0], (-0.13, 0.05), (0.02, 0.12), TOOL[3])  # where tiles are carried
+TRIES = 4  # so many places are tried for a hand that is to hide nothing
 HIDDEN = 0.1  # a character is hidden when more of its box than this looks different with the arm there
 
 
@@ -61,21 +61,20 @@ def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> boo
 
 def front(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
     """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
-    is over the table where it was to be in half of them, or holds a tile, and hides nothing."""
+    is over the table in about half of them, high or low, or holds a tile, and hides nothing if it can."""
     from mindhand.worlds.desk.render import render_scene
 
     jitter, tools = None, []
     if keys is not None:
         draw = Draw(keys.fold("front"))
         jitter = keys if draw.chance(SHAKEN) else None
-        tries = (TRIES if held else 1) if draw.chance(ARMED) or held else 0
-        tools = [tuple(draw.uniform(*span) for span in (CARRY if held else TOOL)) for _ in range(tries)]
+        armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
+        tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
     seen = render_scene(scene, jitter=jitter)
     for tool in tools:
-        armed = render_scene(scene, jitter=jitter, tcp=tool, held=held)
-        clear = not hides(seen.image, armed.image, seen.marks)
-        if clear or (held and tool is tools[-1]):
-            seen = armed
+        with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)
+        if not hides(seen.image, with_arm.image, seen.marks) or (held and tool is tools[-1]):
+            seen = with_arm
             break
     places = {(m.where, m.index): (m.u, m.v) for m in seen.marks}
     return Seen(

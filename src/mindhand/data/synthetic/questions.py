@@ -31,6 +31,10 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "tiles": ("list the tiles", "read the tiles", "what tiles are there?", "say the tiles from left to right"),
     "where": ("where is the {}?", "where is tile {}?", "find the {}", "say where the {} is"),
     "which": ("which tile is {}?", "which digit is {}?", "what tile is at the {}?", "read the tile at the {}"),
+    "pick": (
+        "where is the {} digit of the answer?", "which tile is the {} digit of the answer?",
+        "find the tile of the answer's {} digit", "solve the board and find its {} digit",
+    ),
     "count": ("how many {}tiles are there?", "count the {}tiles", "how many {}tiles?"),
     "exist": ("is there a tile {}?", "is tile {} there?", "do you see a tile {}?", "do the tiles have a {}?"),
     "colour": ("what colour is the {}?", "which colour is the {}?", "say the colour of the {}", "colour of the {}?"),
@@ -46,7 +50,8 @@ ADDRESSES = (
     "tell me: ",
     "next, ",
 )
-KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "count", "exist", "colour")
+KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "pick", "count", "exist", "colour")
+DIGITS = ("first", "second")
 JOINED = "joined"  # several in one; never in an exam
 ABOUT_BOARD = ("read", "solve", "answer")  # examined with the answer's tiles removed
 NONE = "none"
@@ -119,6 +124,16 @@ def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     return Asked("which", place, str(scene.tiles[at].digit), at)
 
 
+def _pick(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    which = draw.index(len(scene.equation.digits))
+    digit = scene.equation.digits[which]
+    sum_ = f"{scene.equation.text}={scene.equation.answer}"
+    if not (fit := scene.candidates(which)):
+        return Asked("pick", DIGITS[which], f"{sum_}. {digit} {NONE}")
+    tile = scene.tiles[fit[0]]
+    return Asked("pick", DIGITS[which], f"{sum_}. {digit} {place_words(tile.x, tile.y)}", fit[0])
+
+
 def _count(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     if draw.chance(0.5):
         return Asked("count", "", str(len(scene.tiles)))
@@ -147,7 +162,7 @@ def _colour(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 _MAKERS: dict[str, Callable[[MathsScene, Draw, Sequence[str]], Asked]] = {
     "read": _read, "solve": _solve, "answer": _answer, "calc": _calc, "tiles": _tiles,
-    "where": _where, "which": _which, "count": _count, "exist": _exist, "colour": _colour,
+    "where": _where, "which": _which, "pick": _pick, "count": _count, "exist": _exist, "colour": _colour,
 }  # fmt: skip
 
 
