@@ -1,13 +1,16 @@
-"""One progress bar for long work: done, rate, time left."""
+"""Progress of long work: done, rate, time left; a bar in a terminal, lines in a log."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+EVERY = 10.0  # seconds between two lines of a log
 
 
 @contextmanager
@@ -18,6 +21,22 @@ def progress(console: Console | None, what: str, total: int, done: int, unit: st
     """
     if console is None:
         yield lambda _: None
+        return
+    begin = printed = time.monotonic()
+
+    def rate(now: int) -> float:
+        return (now - done) / max(time.monotonic() - begin, 1e-9)
+
+    if not console.is_terminal:  # a log: a line now and then
+
+        def tell(now: int) -> None:
+            nonlocal printed
+            if time.monotonic() - printed >= EVERY or now == total:
+                left = (total - now) / max(rate(now), 1e-9)
+                console.print(f"{what} {now}/{total}  {rate(now):.1f} {unit}/s  {left:.0f} s left", highlight=False)
+                printed = time.monotonic()
+
+        yield tell
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,10 +49,4 @@ def progress(console: Console | None, what: str, total: int, done: int, unit: st
     )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(what, total=total, completed=done, rate="")
-
-        def advance(now: int) -> None:
-            elapsed = bars.tasks[task].elapsed or 0.0
-            rate = f"{(now - done) / elapsed:.1f} {unit}/s" if elapsed > 0 else ""
-            bars.update(task, completed=now, rate=rate)
-
-        yield advance
+        yield lambda now: bars.update(task, completed=now, rate=f"{rate(now):.1f} {unit}/s")
