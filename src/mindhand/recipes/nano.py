@@ -47,7 +47,7 @@ from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
-    full=(("solve", 0.25), ("where", 0.32), ("pick", 0.20), ("tiles", 0.18), ("read", 0.05)),
+    full=(("solve", 0.20), ("where", 0.42), ("pick", 0.18), ("tiles", 0.16), ("read", 0.04)),
     until=0.2,
     thoughts=0.4,
     facts=2,
