@@ -18,6 +18,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from mindhand.core.errors import Refusal
+from mindhand.core.memory import large_pages
 
 Run = Annotated[Path, arg(help="run folder; the same command continues what lies in it", metavar="DIR")]
 Seed = Annotated[int, arg(help="everything random follows from it")]
@@ -292,6 +293,7 @@ def saved(verb: Any) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
     verb = parse(argv)
+    large_pages()
     try:
         code = engine(verb)(**{f.name: getattr(verb, f.name) for f in fields(verb)})
     except Refusal as refusal:
