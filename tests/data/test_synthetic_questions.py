@@ -224,7 +224,7 @@ def leaks(corpus: DeskCorpus, allowed: set[str]) -> tuple[list[str], set[Equatio
     """(what speaks of an equation that is not allowed, every equation spoken of or shown, how many questions)."""
     found, spoken, count = [], set(), 0
     for scene, qas in sampled(corpus):
-        count += len(qas)
+        count += sum(len(qa.parts) or 1 for qa in qas)
         for text in (scene.board.text, *(t for qa in qas for t in (qa.question, qa.answer))):
             for a, op, b in EQUATION.findall(text):
                 e = Equation(int(a), op, int(b))
@@ -239,7 +239,7 @@ PRETRAINING = pretraining(3, 5200, picture=patches)
 
 def test_pretraining_never_speaks_of_x_and_speaks_of_all_else():
     found, spoken, count = leaks(PRETRAINING, set(KNOWN))
-    assert count >= 17_000
+    assert count >= 20_000
     assert not found
     assert spoken == {e for s in KNOWN for e in equations(s)}
 
@@ -256,7 +256,7 @@ def test_every_fact_is_spoken_in_words_alone():
 
 def test_cotraining_speaks_of_r_and_c_only():
     found, spoken, count = leaks(cotraining(3, 5100, picture=patches), {"R", "C"})
-    assert count >= 17_000
+    assert count >= 20_000
     assert not found
     assert spoken == {e for s in ("R", "C") for e in equations(s)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from .episodes import gather
 from .lerobot_read import LeRobotReader
 from .mixture import Mixture
 from .synthetic.collate import glyph_cells
-from .synthetic.grounding import look_target, looks
+from .synthetic.grounding import deed, look_target, looks
 from .synthetic.samples import ImageText, Pixel
 
 FRONT = "front"
@@ -58,15 +57,10 @@ class RobotFrames:
     def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
         """Where to look while saying each token, and the end: at the tile or its place, from the word that says what to
         do. Who says nothing looks there too."""
-        tokens = self.words.encode(thought)
-        begin = next((i for i, token in enumerate(tokens) if token in self.deeds), len(tokens))
+        tokens = [self.words.decode([i]) for i in self.words.encode(thought)]
+        begin = deed(tokens)
         at = (float(gaze[0]), float(gaze[1])) if np.isfinite(gaze).all() else None
         return [None] * begin + [at] * (len(tokens) - begin + 1)
-
-    @cached_property
-    def deeds(self) -> frozenset[int]:
-        """The tokens that say what is to be done."""
-        return frozenset(self.words.encode(w)[0] for w in (" take", " put"))
 
     def batch(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mindhand.core.batch import Batch, Target
+from mindhand.core.batch import Batch, Target, Text
 from mindhand.core.errors import BadData
 from mindhand.model.words import Words
 
@@ -40,6 +40,13 @@ def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> np.ndarray:
     return out
 
 
+def _turns(asked: Sequence[QA], words: Words) -> dict[str, Text]:
+    return {
+        "text": words.questions([qa.question for qa in asked]),
+        "reasoning": words.answers([qa.answer for qa in asked]),
+    }
+
+
 def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[int, int]) -> Batch:
     """B samples of Q questions each -> a batch with images {"front": (B,1,h,w,3)} and B*Q rows of text.
 
@@ -65,10 +72,7 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
         order=ORDER,
         images={ROLE: images},
         present={ROLE: torch.ones(rows, dtype=torch.bool)},
-        text={
-            "text": words.questions([qa.question for qa in qas]),
-            "reasoning": words.answers([qa.answer for qa in qas]),
-        },
+        text=_turns(qas, words),
         task=torch.zeros(rows * asked, dtype=torch.int64),
         questions=asked,
         targets={
@@ -84,9 +88,6 @@ def collate_text(asked: Sequence[QA], words: Words) -> Batch:
         order=ORDER[1:],
         images={},
         present={},
-        text={
-            "text": words.questions([qa.question for qa in asked]),
-            "reasoning": words.answers([qa.answer for qa in asked]),
-        },
+        text=_turns(asked, words),
         task=torch.zeros(len(asked), dtype=torch.int64),
     )

@@ -108,8 +108,8 @@ class DeskCorpus:
             draw = Draw(keys.fold("thought"))
             asked = (addressed(now.thought(seen, draw.pick(INSTRUCTIONS)), draw),)
         else:
-            where = dict(zip((id(t) for t in shown.tiles), seen.tiles, strict=True))
-            asked = self.asked(step, row, now.table, tuple(where[id(t)] for t in now.table.tiles))
+            at = now.pixels(seen)
+            asked = self.asked(step, row, now.table, tuple(at[k] for k in now.loose))
         return ImageText(seen.image, asked, glyphs_of(shown, seen))
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:

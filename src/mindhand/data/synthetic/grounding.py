@@ -39,11 +39,15 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         first = tokens.index(".")
         return [*_expression(tokens[:first], board), None, *[qa.point] * (len(tokens) - first)]
     if qa.kind == THINK:
-        first = tokens.index(".")
-        deed = next((i for i, t in enumerate(tokens) if t in (" take", " put")), len(tokens))
-        listed = [next(row, None) if t.isdigit() else None for t in tokens[first:deed]]
-        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - deed + 1)]
+        first, do = tokens.index("."), deed(tokens)
+        listed = [next(row, None) if t.isdigit() else None for t in tokens[first:do]]
+        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - do + 1)]
     return [qa.point] * (len(tokens) + 1)
+
+
+def deed(tokens: Sequence[str]) -> int:
+    """Where a thought begins to say what is to be done; behind its last token if nothing is."""
+    return next((i for i, token in enumerate(tokens) if token in (" take", " put")), len(tokens))
 
 
 def _expression(tokens: Sequence[str], board: Sequence[Pixel]) -> list[Pixel | None]:

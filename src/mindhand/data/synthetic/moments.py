@@ -15,7 +15,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, MathsScene, Tile, reasoning_text
 
 from .picture import Seen
-from .samples import QA
+from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
 THINK = "think"  # a kind of its own: never in an exam
@@ -42,22 +42,37 @@ class Moment:
         return self.scene.tiles[self.target] if self.held and self.target is not None else None
 
     @property
+    def lying(self) -> tuple[int, ...]:
+        """The tiles that are not in the hand."""
+        return tuple(k for k in range(len(self.scene.tiles)) if not (self.held and k == self.target))
+
+    @property
+    def loose(self) -> tuple[int, ...]:
+        """The tiles on the table, neither in the hand nor in the tray."""
+        return tuple(k for k in self.lying if k not in self.taken)
+
+    def _only(self, tiles: tuple[int, ...]) -> MathsScene:
+        return replace(self.scene, tiles=tuple(self.scene.tiles[k] for k in tiles))
+
+    @property
     def visible(self) -> MathsScene:
         """The scene without what is in the hand."""
-        return replace(self.scene, tiles=tuple(t for t in self.scene.tiles if t is not self.hand))
+        return self._only(self.lying)
 
     @property
     def table(self) -> MathsScene:
         """The scene as far as it lies on the table: what can be asked about tiles."""
-        gone = [self.scene.tiles[k] for k in self.taken]
-        return replace(self.visible, tiles=tuple(t for t in self.visible.tiles if t not in gone))
+        return self._only(self.loose)
+
+    def pixels(self, seen: Seen) -> dict[int, Pixel]:
+        """Where each tile that lies is in `seen`, the picture of `visible`."""
+        return dict(zip(self.lying, seen.tiles, strict=True))
 
     def thought(self, seen: Seen, instruction: str) -> QA:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""
-        placed, k = len(self.taken), self.target
-        tiles = dict(zip((id(t) for t in self.visible.tiles), seen.tiles, strict=True))
-        point = None if k is None else seen.places[placed] if self.held else tiles[id(self.scene.tiles[k])]
-        row = () if self.held else tuple(tiles[id(t)] for t in sorted(self.table.tiles, key=lambda t: (t.x, t.digit)))
+        placed, k, at, tiles = len(self.taken), self.target, self.pixels(seen), self.scene.tiles
+        point = None if k is None else seen.places[placed] if self.held else at[k]
+        row = () if self.held else tuple(at[i] for i in sorted(self.loose, key=lambda i: (tiles[i].x, tiles[i].digit)))
         text = reasoning_text(self.scene, placed, self.taken, self.held)
         return QA(THINK, instruction, text, point, row)
 
