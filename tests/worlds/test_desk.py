@@ -16,6 +16,7 @@ from mindhand.core.seams import World
 from mindhand.worlds.desk.controls import Wanderer, insist, wrong_order
 from mindhand.worlds.desk.expert import HOME, PHASES
 from mindhand.worlds.desk.kinematics import to_rot6d, tool_down
+from mindhand.worlds.desk.spec import SHUT
 from mindhand.worlds.desk.world import LIMITS, SPEC, DeskWorld
 from mindhand.worlds.scene import PLACES, place_words, read_reasoning, sample_task
 
@@ -296,7 +297,7 @@ def test_reasoning_follows_the_sub_steps(world):
     k = find("maths_matching/R/2", lambda s: s.equation.answer != 11)
     scene = sample_task(k)
     world.reset([k], [0])
-    said = [read_reasoning(world.reasoning(0))]
+    said, agree = [read_reasoning(world.reasoning(0))], []
     for _ in range(LIMITS[2]):
         outcome = world.step(world.expert([0]), [0])
         now = read_reasoning(world.reasoning(0))
@@ -311,7 +312,10 @@ def test_reasoning_follows_the_sub_steps(world):
         place = (*PLACES[len(now["placed"])], 0.002)
         assert np.allclose(world.goal(0), place if now["step"] == "put" else pose[:3])
         assert held or now["step"] == "take"  # nothing is put that is not in the hand
+        gripped = world.geometry([0])[0]["gripper"] <= SHUT
+        agree.append(gripped == (now["step"] == "put"))  # but for the moment of letting go
     assert world.goal(0) is None
+    assert np.mean(agree) > 0.95
     first, second = scene.equation.digits
     assert [(s["step"], s["digit"]) for s in said] == [
         ("take", first), ("put", first), ("take", second), ("put", second), ("done", None)

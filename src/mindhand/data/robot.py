@@ -11,6 +11,7 @@ import torch
 
 from mindhand.core.batch import Batch, Target
 from mindhand.core.keys import Keys
+from mindhand.core.seams import Transform
 from mindhand.model.words import Words
 
 from .cache import FrameCache
@@ -29,7 +30,8 @@ class RobotFrames:
     """Frames of a dataset, ready to be batched. `horizon` H commands follow each; `camera` is the trunk's.
 
     jitter: how far (pixels, each way) the hand's gaze is moved at random while it learns, so that it forgives the
-    pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it).
+    pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it). transforms: the model's own; the
+    sample of a frame holds "instruction" and "state" (S,).
     """
 
     reader: LeRobotReader
@@ -39,6 +41,7 @@ class RobotFrames:
     camera: str = FRONT
     jitter: float = 8.0
     words_of: Callable[[str], str] = str
+    transforms: Sequence[Transform] = ()
 
     def chunks(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Actions (n,H,A) that follow global frames, and bool (n,H): False after the episode's end."""
@@ -53,6 +56,19 @@ class RobotFrames:
     def thoughts(self, index: np.ndarray) -> list[str]:
         """The text to be said at each frame."""
         return [self.words_of(self.reader.reasoning(int(i))) for i in index]
+
+    def instructions(self, index: np.ndarray, keys: Keys) -> list[str]:
+        """What the model is asked at each frame."""
+        out = []
+        for i, rng in zip(index, keys.fold("transforms").generators(), strict=True):
+            sample: dict[str, Any] = {
+                "instruction": self.reader.instruction(int(i)),
+                "state": self.reader.state[i],
+            }
+            for t in self.transforms:
+                sample = t.train(sample, rng)
+            out.append(sample["instruction"])
+        return out
 
     def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
         """Where to look while saying each token, and the end: at the tile or its place, from the word that says what to
@@ -109,9 +125,7 @@ class RobotFrames:
             asked = [s.questions[0] for s in samples]
             thoughts = self.thoughts(index)
             text = {
-                "text": self.words.questions(
-                    [*(reader.instruction(int(i)) for i in index), *(q.question for q in asked)]
-                ),
+                "text": self.words.questions([*self.instructions(index, keys), *(q.question for q in asked)]),
                 "reasoning": self.words.answers([*thoughts, *(q.answer for q in asked)]),
             }
             seen = [self.looks(t, g) for t, g in zip(thoughts, gaze)]

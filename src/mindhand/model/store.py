@@ -23,6 +23,7 @@ from .expert import ActionExpert, ExpertConfig
 from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from .moe import Upcycle
 from .reasoner import ReasonerConfig, WordsReasoner
+from .state_words import StateWords
 from .vla import VLA
 from .vlm import VLM, VLMConfig
 from .words import Words
@@ -34,11 +35,18 @@ PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCo
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
-for _name, _part in (("upcycle", Upcycle), ("ddim", DDIM), ("ode", ODE), ("sde", SDE)):  # each its own Config
+for _name, _part in (
+    ("upcycle", Upcycle),
+    ("ddim", DDIM),
+    ("ode", ODE),
+    ("sde", SDE),
+    ("state_words", StateWords),
+):  # fmt: skip  (each its own Config)
     PARTS.add(Entry(_name, _part, lambda config, **_: config))
 NAMES: dict[type, str] = {
     VLM: "vlm", ActionExpert: "action_expert", ChunkCodec: "chunk_codec", WordsReasoner: "words_reasoner",
     WristEye: "wrist_eye", Gaze: "gaze", Upcycle: "upcycle", DDIM: "ddim", ODE: "ode", SDE: "sde",
+    StateWords: "state_words",
 }  # fmt: skip
 
 

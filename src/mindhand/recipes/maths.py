@@ -44,11 +44,13 @@ from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.following import Place
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
+from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
 from mindhand.train.progress import Meter
 from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import read_reasoning, scene_hash
 
@@ -110,11 +112,12 @@ def record(folder: Path, episodes: int, *, workers: int = 2, console: Console | 
     return folder
 
 
-def frames(folder: Path, cache: Path, plan: MathsPlan, words: Any, arm: Arm, console: Console | None) -> RobotFrames:
+def frames(folder: Path, cache: Path, plan: MathsPlan, vla: VLA, arm: Arm, console: Console | None) -> RobotFrames:
     """The recorded frames, decoded once."""
     reader = LeRobotReader(folder)
     pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
-    return RobotFrames(reader, pictures, words, plan.horizon, words_of=str if arm.words else blank)
+    words_of = str if arm.words else blank
+    return RobotFrames(reader, pictures, vla.backbone.words, plan.horizon, words_of=words_of, transforms=vla.transforms)
 
 
 def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
@@ -138,6 +141,7 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
             codec=ChunkCodec(SPEC),
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_reasoning),
             streams=streams,
+            transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
             objectives=[looking(backbone)],
             edits=[Upcycle(MoEConfig(plan.experts, plan.active))] if plan.experts else [],
         )
@@ -253,7 +257,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     vla = build(nano, plan, arm)
-    robot = frames(demos, cache, plan, vla.backbone.words, arm, console)
+    robot = frames(demos, cache, plan, vla, arm, console)
     about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
     write_json(folder / "plan.json", about)
     fit(vla, robot)

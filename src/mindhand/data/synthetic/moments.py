@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
+from mindhand.model.state_words import told
+from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, MathsScene, Tile, reasoning_text
 
@@ -18,17 +20,20 @@ from .picture import Seen
 from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
+MISSED = 0.1  # share of the others in which the hand has closed on nothing
 THINK = "think"  # a kind of its own: never in an exam
 BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off its place; share of finished answers
 
 
 @dataclass(frozen=True)
 class Moment:
-    """`scene` with its tiles where they lie now; those `taken` lie in the tray, in order; the next is `held` or not."""
+    """`scene` with its tiles where they lie now; those `taken` lie in the tray, in order; the next is `held` or not; a
+    hand that holds nothing may have `missed`."""
 
     scene: MathsScene
     taken: tuple[int, ...] = ()
     held: bool = False
+    missed: bool = False
 
     @property
     def target(self) -> int | None:
@@ -74,7 +79,8 @@ class Moment:
         point = None if k is None else seen.places[placed] if self.held else at[k]
         row = () if self.held else tuple(at[i] for i in sorted(self.loose, key=lambda i: (tiles[i].x, tiles[i].digit)))
         text = reasoning_text(self.scene, placed, self.taken, self.held)
-        return QA(THINK, instruction, text, point, row)
+        hand = HAND[1] if self.held else HAND[0] if self.missed else HAND[2]
+        return QA(THINK, told(instruction, hand), text, point, row)
 
 
 def moment(scene: MathsScene, keys: Keys) -> Moment | None:
@@ -92,4 +98,4 @@ def moment(scene: MathsScene, keys: Keys) -> Moment | None:
     for k, (x, y) in zip(order[:placed], PLACES):
         off = [draw.uniform(-BESIDE, BESIDE) for _ in range(2)]
         poses[k] = (x + off[0], y + off[1], draw.uniform(-TURNED, TURNED))
-    return Moment(scene.moved(poses), order[:placed], held)
+    return Moment(scene.moved(poses), order[:placed], held, not held and draw.chance(MISSED))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mindhand.core.keys import Keys
 from mindhand.model.words import Words
+from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import (
     CELLS,
@@ -29,7 +30,7 @@ COORDINATES = (*(f"<x{i}>" for i in range(CELLS)), *(f"<y{i}>" for i in range(CE
 def texts(scenes: int = 100) -> Iterator[str]:
     """Every instruction, phrasing, colour and place, and the questions, answers and thoughts of `scenes` known
     scenes."""
-    yield from (*INSTRUCTIONS, *ADDRESSES, "read the board and solve it")
+    yield from (*INSTRUCTIONS, *ADDRESSES, *HAND, "read the board and solve it")
     places = tuple(f"{c} {r}" for c in COLUMNS for r in ROWS)
     slots = {"which": places, "count": ("", *(f"{face} " for face in FACES)), "colour": ("7", "board"), "pick": DIGITS}
     for kind, phrases in PHRASES.items():

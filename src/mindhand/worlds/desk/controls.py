@@ -12,8 +12,9 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import AREA, PLACES, MathsScene
 
 from .expert import Expert
-from .judge import NEAR, SHUT, Judge
+from .judge import NEAR, Judge
 from .kinematics import to_rot6d, tool_down
+from .spec import SHUT
 from .stage import Stage
 from .world import DeskWorld
 

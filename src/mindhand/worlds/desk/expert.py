@@ -22,6 +22,7 @@ from mindhand.worlds.scene import PLACES
 
 from .build import ARM_POS, PLATE, REST
 from .judge import Judge
+from .spec import SHUT
 from .stage import Stage
 
 HOME = (-0.225, -0.03, 0.15)  # TCP, table frame: out of the front picture
@@ -158,7 +159,7 @@ class Expert:
         gap = np.abs(stage.positions - stage.tcp).max(1)
         k = int(gap.argmin())
         lifted = stage.positions[k, 2] > REST + LIFTED
-        return k if gap[k] < 0.02 and lifted and stage.gripper < 0.75 else -1
+        return k if gap[k] < 0.02 and lifted and stage.gripper < SHUT else -1
 
     def _choose(self, stage: Stage, judge: Judge) -> None:
         """The next tile, or home when all is done."""

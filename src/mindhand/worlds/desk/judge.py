@@ -10,6 +10,7 @@ from typing import Any
 from mindhand.worlds.scene import PLACES, MathsScene
 
 from .build import PLATE, REST
+from .spec import SHUT
 from .stage import Stage, in_tray
 
 NEAR, HEIGHT = 0.012, 0.004  # a tile is in its place within this, in x and y, and in height
@@ -18,7 +19,6 @@ MOVED = 0.01  # a tile pushed or lifted by this was moved
 AROUND, LOW = 0.025, 0.045  # the gripper is around a tile: horizontally, and TCP height
 HELD = 0.035  # and a tile is in the hand if it is no further above or below
 SHIFTED = 1e-4  # a tile at rest that is further from where it last lay now lies elsewhere
-SHUT = 0.75  # a gripper narrower than this may hold a tile (at 0.69 the pads touch one)
 
 
 class Judge:
@@ -41,15 +41,17 @@ class Judge:
         return len(self.taken)
 
     def carrying(self, stage: Stage) -> bool:
-        """Whether a tile that serves next is off the table: lifted, or at its place and not yet let go."""
+        """Whether a tile that serves next is in the hand: gripped, lifted, or at its place and not yet let go."""
         if self.placed == len(self.digits):
             return False
+        (tx, ty, tz), shut = stage.tcp.tolist(), stage.gripper <= SHUT
         px, py = PLACES[self.placed]
-        fit = self.scene.candidates(self.placed, self.taken)
-        return any(
-            z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR)
-            for x, y, z in (stage.positions[k].tolist() for k in fit)
-        )
+        for k in self.scene.candidates(self.placed, self.taken):
+            x, y, z = stage.positions[k].tolist()
+            gripped = shut and max(abs(x - tx), abs(y - ty)) < AROUND and abs(z - tz) < HELD
+            if gripped or z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR):
+                return True
+        return False
 
     def update(self, stage: Stage) -> None:
         """Look once, after a control step. Plain floats: numpy costs more than it saves on six tiles."""

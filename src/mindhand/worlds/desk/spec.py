@@ -9,10 +9,13 @@ from mindhand.core.spec import Camera, Part, Spec
 SECONDS = 0.05  # a control step
 LIMITS = {1: 200, 2: 340}  # control steps allowed, by digits of the answer
 JOINT_STEP = np.pi * SECONDS  # rad a control step: the arm's top speed
+SHUT = 0.75  # a gripper narrower than this may hold a tile (at 0.69 the pads touch one)
+EMPTY = 0.6  # and one narrower than this holds nothing
 GRIPPER_STEP = 0.34  # a faster close drives the pads into a tile
 WORKSPACE = ((0.08, 0.62), (-0.40, 0.40), (0.009, 0.45))  # TCP x, y, z in arm_base
 ACTION_LOW = np.array([low for low, _ in WORKSPACE] + [-1.0] * 6 + [0.0], np.float32)  # what a random policy spans
 ACTION_HIGH = np.array([high for _, high in WORKSPACE] + [1.0] * 6 + [1.0], np.float32)
+HAND = ("hand shut", "hand full", "hand open")  # the gripper in words: up to EMPTY, up to SHUT, wider
 START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
 
 _POSE = (
