@@ -96,19 +96,22 @@ def test_of_two_glyphs_in_a_cell_the_more_central_counts():
     image = np.zeros((128, 128, 3), np.uint8)
     near, far = (board_class("3"), 4.5, 8.0), (tile_class(3), 1.0, 2.0)
     for glyphs in ((near, far), (far, near)):
-        cells = glyph_cells(ImageText(image, (), glyphs), GRID)
+        cells, spots = glyph_cells(ImageText(image, (), glyphs), GRID)
         assert cells[0] == board_class("3")
+        assert spots[0].tolist() == [0.0625, 0.0]
         assert not cells[1:].any()
 
 
 def test_glyph_cells_agree_with_the_scene():
     for row in range(8):
         sample, scene = CORPUS.sample(1, row), CORPUS.scene(1, row)
-        cells = glyph_cells(sample, GRID)
+        cells, spots = glyph_cells(sample, GRID)
         board = [class_name(c)[-1] for c in cells if class_name(c).startswith("board")]
         assert "".join(board) == scene.board.text  # patches writes it in one line, a cell a character
         for g, u, y in sample.glyphs:
-            assert cells[int(y // 16) * 16 + int(u // 8)] == g
+            at = int(y // 16) * 16 + int(u // 8)
+            assert cells[at] == g
+            assert np.allclose((spots[at] + (at % 16 + 0.5, at // 16 + 0.5)) * (8, 16), (u, y), atol=1e-4)
         assert (cells != 0).sum() == len(sample.glyphs)
 
 
@@ -133,12 +136,12 @@ def test_a_batch_says_what_its_samples_say():
     assert set(asked.ids[:, 0].tolist()) == {words().id(ASK)}
     assert set(said.ids[:, 0].tolist()) == {words().id(SAY)}
     assert all(row[m][-1] == words().id(END) for row, m in zip(said.ids, said.valid))
-    point, glyph = batch.targets["point"], batch.targets["glyph"]
-    assert point.valid.tolist() == [qa.point is not None for qa in qas]
-    assert 5 < int(point.valid.sum()) < 32
+    glyph, spot = batch.targets["glyph"], batch.targets["spot"]
+    assert torch.equal(spot.valid, glyph.value != 0)
+    assert 5 < sum(qa.point is not None for qa in qas) < 32
     for b, qa in enumerate(qas):
         if qa.point is not None:
-            row = int(point.value[b])
+            row = cell(qa.point, (128, 128), GRID)
             # under the point of a grounded answer there is the tile it speaks of
             assert class_name(int(glyph.value[b // 4, row])).startswith("tile")
             digits = [c for c in qa.question + qa.answer if c.isdigit()]

@@ -103,7 +103,7 @@ def test_joined_questions_look_where_their_parts_look(first):
     made = {
         "solve": QA("solve", "solve the board", "3+4=7"),
         "tiles": QA("tiles", "list the tiles", "tiles 72", row=((9.0, 9.0), (19.0, 9.0))),
-        "where": QA("where", "where is the 7?", "left back", (9.0, 9.0)),
+        "where": QA("where", "where is the 7?", "7 left back", (9.0, 9.0)),
     }
     image = np.zeros((32, 64, 3), np.uint8)
     glyphs = ((4, 5.0, 30.0), (11, 15.0, 30.0), (5, 25.0, 30.0), (14, 35.0, 30.0))  # 3+4=

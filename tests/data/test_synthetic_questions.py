@@ -77,7 +77,7 @@ def test_where_names_the_leftmost_tile_of_its_digit():
         same = [t for t in scene.tiles if t.digit == int(a.slot)]
         tile = min(same, key=lambda t: t.x)
         assert scene.tiles[a.tile] == tile
-        assert a.answer == place_words(tile.x, tile.y)
+        assert a.answer == f"{a.slot} {place_words(tile.x, tile.y)}"
         twins += len(same) > 1
     assert twins > 10  # the rule was needed
 

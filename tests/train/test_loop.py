@@ -10,7 +10,6 @@ import torch
 from mindhand.core.errors import BuildError
 from mindhand.train.loop import Stopped, train_stage
 from mindhand.train.muon import MuonAdamW, orthogonal
-from mindhand.train.progress import Meter
 from mindhand.train.stage import Optimiser, Stage
 from tests.model.test_vla import batch, build
 
@@ -33,7 +32,7 @@ def weights(vla):
 
 
 def run(vla, stage, folder, **more):
-    return train_stage(vla, stage, folder, meter=Meter(quiet=True), **more)
+    return train_stage(vla, stage, folder, **more)
 
 
 def test_learns(tmp_path):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -25,3 +33,35 @@ def test_average_over_two_processes(tmp_path):
         assert torch.equal(shared, torch.tensor([1.5, 4.5]))
         assert idle is None
         assert stop is True
+
+
+def _linger(folder):
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
+def test_processes_end_with_a_parent_that_was_killed(tmp_path):
+    call = (
+        f"from pathlib import Path; from {__name__} import _linger, launch; launch(_linger, 2, Path({str(tmp_path)!r}))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", call], cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 60
+    while len(found := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2 and time.monotonic() < until:
+        assert parent.poll() is None
+        time.sleep(0.1)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    pids = [int(p.read_text()) for p in found]
+    while any(map(_alive, pids)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(pids) == 2
+    assert not any(map(_alive, pids))

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindhand.core.errors import BadData
+from mindhand.core.progress import progress
 from mindhand.core.spec import Camera
 
 from .files import read_json, write_json
 from .lerobot_read import LeRobotReader
-from .progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console

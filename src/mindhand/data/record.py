@@ -22,12 +22,12 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
+from mindhand.core.progress import progress
 
 from .episodes import Episode
 from .lerobot_format import Layout
 from .lerobot_stage import stage, staged_files
 from .lerobot_write import LeRobotWriter
-from .progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,6 @@ from .cache import FrameCache
 from .episodes import gather
 from .lerobot_read import LeRobotReader
 from .mixture import Mixture
-from .synthetic.collate import glyph_cells
 from .synthetic.grounding import deed, look_target, looks
 from .synthetic.samples import ImageText, Pixel
 
@@ -132,11 +131,6 @@ class RobotFrames:
             seen += [looks(q, s, self.words) for q, s in zip(asked, samples)]
             camera = reader.spec.camera(self.camera)
             targets["look"] = look_target(text["reasoning"], seen, (camera.height, camera.width), grid)
-            if m:
-                glyphs = np.zeros((n + m, grid[0] * grid[1]), np.int64)
-                glyphs[n:] = [glyph_cells(s, grid) for s in samples]
-                there = torch.arange(n + m).unsqueeze(1).expand(-1, glyphs.shape[1]) >= n
-                targets["glyph"] = Target(torch.from_numpy(glyphs), there)
         else:
             ones = torch.ones(n, dtype=torch.bool)
             targets |= {f"kept/{name}": Target(torch.from_numpy(kept[name]), ones) for name in ("prompt", "reasoning")}

@@ -24,7 +24,7 @@ from mindhand.core import provenance
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import write_atomic
 from mindhand.core.keys import Key
-from mindhand.data.progress import progress
+from mindhand.core.progress import progress
 from mindhand.serve.execute import EpisodeResult, Film, run_episodes
 
 from .journal import Journal

@@ -24,6 +24,7 @@ from rich.console import Console
 from mindhand.core.files import write_atomic
 from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import summary, write_report
+from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
 
@@ -116,7 +117,7 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 def together(jobs: Sequence[Job], workers: int = 2) -> None:
     """Run jobs in processes of their own, two at a time; the first error is raised after all have ended."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         for job in [pool.submit(work, *what) for work, what in jobs]:
             job.result()
 

@@ -48,7 +48,6 @@ from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
-from mindhand.train.progress import Meter
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
@@ -265,11 +264,11 @@ def train(
         copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
     for stage in stages(vla, robot, plan, arm) if mind is None else ():
-        train_stage(vla, stage, folder / stage.name, meter=Meter(console))
+        train_stage(vla, stage, folder / stage.name, console=console)
         if done is not None:
             done(stage.name, vla)
     tune = fine_tuning(vla, robot, plan, arm, folder)
-    train_stage(vla, tune, folder / tune.name, meter=Meter(console))
+    train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(SPEC))
     if done is not None:

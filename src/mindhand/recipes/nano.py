@@ -39,7 +39,6 @@ from mindhand.model.words import Words
 from mindhand.train.glyph import GlyphLoss
 from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
-from mindhand.train.progress import Meter
 from mindhand.train.ranks import launch, rank, ranks
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.desk.world import SPEC
@@ -47,7 +46,7 @@ from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
-    full=(("solve", 0.20), ("where", 0.42), ("pick", 0.18), ("tiles", 0.16), ("read", 0.04)),
+    full=(("solve", 0.22), ("where", 0.30), ("pick", 0.28), ("tiles", 0.16), ("read", 0.04)),
     until=0.2,
     thoughts=0.4,
     facts=2,
@@ -136,7 +135,7 @@ def looking(vlm: VLM) -> LookLoss:
     return LookLoss(max(vlm.config.tower.layers - 2, 0))
 
 
-def _train(folder: Path, plan: NanoPlan, console: Console | None, watch: Callable[[int, Any], None] | None) -> None:
+def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
     words = train_words()
     vla = build_reader(plan, words)
     corpus = replace(pretraining(plan.seed, plan.steps, plan.rows, plan.questions), think=plan.think * plan.steps)
@@ -148,12 +147,13 @@ def _train(folder: Path, plan: NanoPlan, console: Console | None, watch: Callabl
         source,
         plan.steps,
         ("*",),
-        {"text": 1.0, "glyph": 1.0, "look": 0.5},
+        {"text": 1.0, "glyph": 1.0, "spot": 2.0, "look": 0.5},
         Optimiser(adam=("objectives.*",)),
         seed=plan.seed,
     )
+    console = Console() if loud and rank() == 0 else None  # made here: one does not travel to another process
     try:
-        train_stage(vla, stage, folder, meter=Meter(console), watch=watch)
+        train_stage(vla, stage, folder, console=console, watch=watch)
     finally:
         source.close()
     if rank() == 0:
@@ -174,7 +174,7 @@ def pretrain_nano(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
     try:
-        launch(_train, plan.ranks if watch is None else 1, folder, plan, console if plan.ranks == 1 else None, watch)
+        launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch)
     except (ProcessRaisedException, ProcessExitedException) as error:
         raise Refusal(f"pretraining stopped: {error}", f"{plan.steps} steps", "the same command goes on") from error
     return load_vla(folder / "checkpoint")

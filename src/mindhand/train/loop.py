@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from mindhand.core.batch import Batch
@@ -25,8 +26,8 @@ from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError, Refusal
 from mindhand.core.folder import exists
 from mindhand.core.keys import Keys
+from mindhand.core.progress import progress
 
-from .progress import Meter
 from .ranks import average, rank, ranks
 from .stage import Stage
 
@@ -75,7 +76,7 @@ def train_stage(
     folder: Path,
     *,
     every: float = 60.0,
-    meter: Meter | None = None,
+    console: Console | None = None,
     watch: Callable[[int, nn.Module], None] | None = None,
 ) -> dict[str, float]:
     """Train `vla` through one stage in `folder`, resuming what is there; returns the last losses.
@@ -89,12 +90,14 @@ def train_stage(
     folder.mkdir(parents=True, exist_ok=True)
     step, spent = _resume(vla, optimiser, folder / "state", stage)
     first = rank() == 0
-    meter = meter if meter is not None and first else Meter(quiet=not first)
-    meter.begin(stage.name, stage.steps, step)
     last: dict[str, float] = {}
     clock = saved = time.monotonic()
     vla.train()
-    with StopOnSignal() as signals, (folder / "metrics.jsonl").open("a") as log:
+    with (
+        StopOnSignal() as signals,
+        (folder / "metrics.jsonl").open("a") as log,
+        progress(console if first else None, stage.name, stage.steps, step, "steps") as tell,
+    ):
         while step < stage.steps:
             found = stage.source.batch(vla, step)
             optimiser.zero_grad(set_to_none=True)
@@ -128,7 +131,7 @@ def train_stage(
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
                 log.write(json.dumps({**line, "seconds": seconds}) + "\n")
                 log.flush()
-                meter.update(step, last)
+                tell(step, " ".join(f"{n} {x:.3f}" for n, x in last.items()))
             if watch is not None:
                 watch(step, vla)
             stop = stop or (ranks() == 1 and signals.stop)
@@ -136,13 +139,11 @@ def train_stage(
                 _save(vla, optimiser, folder / "state", stage, step, spent + now - clock)
                 saved = now
             if stop and step < stage.steps:
-                meter.end()
                 raise Stopped(
                     f"stopped at step {step} of {stage.steps} of stage '{stage.name}'",
                     "to be resumed: nothing is lost",
                     f"run the same command again (state in {folder})",
                 )
-    meter.end()
     return last
 
 

@@ -24,11 +24,13 @@ def cell(point: Pixel, size: tuple[int, int], grid: tuple[int, int]) -> int:
     return min(max(row, 0), grid[0] - 1) * grid[1] + min(max(column, 0), grid[1] - 1)
 
 
-def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> np.ndarray:
+def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """int64 (rows*columns,): the class of the glyph whose centre lies in each cell, NOTHING without one; of two,
-    the one nearer to the cell's centre."""
+    the one nearer to the cell's centre. float32 (rows*columns,2): where it is in the cell, right and down, -1/2 .. 1/2
+    of the cell's sides."""
     size = sample.image.shape[:2]
     out = np.full(grid[0] * grid[1], NOTHING, np.int64)
+    spot = np.zeros((len(out), 2), np.float32)
     near: dict[int, float] = {}
     for glyph, u, v in sample.glyphs:
         at = cell((u, v), size, grid)
@@ -36,8 +38,8 @@ def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> np.ndarray:
         dv = v * grid[0] / size[0] - at // grid[1] - 0.5
         distance = du * du + dv * dv
         if distance < near.get(at, np.inf):
-            near[at], out[at] = distance, glyph
-    return out
+            near[at], out[at], spot[at] = distance, glyph, (du, dv)
+    return out, spot
 
 
 def _turns(asked: Sequence[QA], words: Words) -> dict[str, Text]:
@@ -51,8 +53,8 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
     """B samples of Q questions each -> a batch with images {"front": (B,1,h,w,3)} and B*Q rows of text.
 
     "text" holds the questions (nothing supervised), "reasoning" the answers. grid: rows and columns of the vision
-    tower's tokens. Targets: "glyph" (B, rows*columns) class of the glyph centred in each cell, valid everywhere;
-    "point" (B*Q,) the cell that a grounded answer speaks of, valid where one does.
+    tower's tokens. Targets: "glyph" (B, rows*columns) class of the glyph centred in each cell, valid everywhere, and
+    "spot" (B, rows*columns, 2) where in the cell, valid where there is one.
     """
     counts = {len(s.questions) for s in samples}
     shapes = {s.image.shape for s in samples}
@@ -65,9 +67,7 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
     rows, asked = len(samples), counts.pop()
     qas = [qa for s in samples for qa in s.questions]
     images = torch.from_numpy(np.stack([s.image for s in samples])).unsqueeze(1)
-    size = tuple(images.shape[2:4])
-    glyphs = torch.from_numpy(np.stack([glyph_cells(s, grid) for s in samples]))
-    points = torch.tensor([0 if qa.point is None else cell(qa.point, size, grid) for qa in qas], dtype=torch.int64)
+    glyphs, spots = (torch.from_numpy(np.stack(x)) for x in zip(*(glyph_cells(s, grid) for s in samples)))
     return Batch(
         order=ORDER,
         images={ROLE: images},
@@ -77,7 +77,7 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
         questions=asked,
         targets={
             "glyph": Target(glyphs, torch.ones(glyphs.shape, dtype=torch.bool)),
-            "point": Target(points, torch.tensor([qa.point is not None for qa in qas], dtype=torch.bool)),
+            "spot": Target(spots, glyphs != NOTHING),
         },
     )
 

@@ -108,7 +108,8 @@ def _tiles(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 def _where(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     at = _leftmost(scene, draw.pick(sorted({t.digit for t in scene.tiles})))
     tile = scene.tiles[at]
-    return Asked("where", str(tile.digit), place_words(tile.x, tile.y), at)
+    # The digit again, then its place, as a thought has it: from "7" to the tile 7 is one look, from the question two.
+    return Asked("where", str(tile.digit), f"{tile.digit} {place_words(tile.x, tile.y)}", at)
 
 
 def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
