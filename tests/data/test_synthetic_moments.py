@@ -12,10 +12,11 @@ from mindhand.data.synthetic.corpus import COTRAIN_SPLITS, pretraining
 from mindhand.data.synthetic.grounding import looks
 from mindhand.data.synthetic.moments import THINK, Moment, moment
 from mindhand.data.synthetic.picture import front
-from mindhand.data.synthetic.questions import ADDRESSES, JOINED, joined
+from mindhand.data.synthetic.questions import ADDRESSES, JOINED, NONE, joined
 from mindhand.data.synthetic.samples import QA, ImageText, class_name
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.worlds.desk.render import render_scene
+from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import INSTRUCTIONS, PLACES, read_reasoning, sample_maths
 
 from .synthetic_picture import patches
@@ -64,6 +65,23 @@ def test_thought_moment_and_picture_agree():
     assert min(seen.values()) > 3
 
 
+def test_what_comes_next_is_what_a_thought_says():
+    steps = {"take": 0, "put": 0, "done": 0}
+    for i in range(120):
+        now = moment(sample_maths(Keys.seeded(1, "next", i), "R"), Keys.seeded(1, "next", i))
+        seen = patches(now.visible, None, now.hand)
+        thought, asked = now.thought(seen, "go"), now.next(Draw(Keys.seeded(1, i)), seen)
+        said = read_reasoning(thought.answer)
+        steps[said["step"]] += 1
+        begin, *rest = thought.answer.rstrip(".").split(". ")
+        rest = [r.removeprefix(f"{said['step']} ") for r in rest if not r.startswith("tiles")]
+        assert asked.answer == ". ".join([begin, *rest]).replace("done", NONE)
+        assert asked.point == thought.point
+        assert ("in the hand" in asked.question) == (said["step"] == "put")
+        assert len(looks(asked, ImageText(seen.image, (asked,)), WORDS)) == len(WORDS.encode(asked.answer)) + 1
+    assert min(steps.values()) > 0
+
+
 def test_questions_about_tiles_leave_out_tray_and_hand():
     scene = sample_maths(Keys.seeded(1, "moments", 3), "C")
     order = scene.order()
@@ -98,12 +116,13 @@ def test_places_are_where_the_tray_is():
     assert orange[0] > orange[2] + 60
 
 
-@pytest.mark.parametrize("first", ["solve", "tiles", "where"])
+@pytest.mark.parametrize("first", ["solve", "tiles", "where", "next"])
 def test_joined_questions_look_where_their_parts_look(first):
     made = {
         "solve": QA("solve", "solve the board", "3+4=7"),
         "tiles": QA("tiles", "list the tiles", "tiles 72", row=((9.0, 9.0), (19.0, 9.0))),
         "where": QA("where", "where is the 7?", "7 left back", (9.0, 9.0)),
+        "next": QA("next", "which tile comes next?", "3+4=7. 7 left back", (9.0, 9.0)),
     }
     image = np.zeros((32, 64, 3), np.uint8)
     glyphs = ((4, 5.0, 30.0), (11, 15.0, 30.0), (5, 25.0, 30.0), (14, 35.0, 30.0))  # 3+4=
@@ -116,7 +135,8 @@ def test_joined_questions_look_where_their_parts_look(first):
         tokens = [WORDS.decode([i]) for i in WORDS.encode(whole.answer)]
         assert len(found) == len(tokens)
         alone = [looks(made[k], sample, WORDS)[: len(WORDS.encode(made[k].answer))] for k in (first, second)]
-        cut = tokens.index(".")
+        cut = len(alone[0])
+        assert tokens[cut] == "."
         assert found[:cut] == alone[0]
         assert found[-len(alone[1]) :] == alone[1]
         assert not any(found[cut : len(found) - len(alone[1])])

@@ -108,6 +108,11 @@ class Observation:
         return replace(self, text={**self.text, role: tuple(texts)})
 
 
+def told(instruction: str, words: str) -> str:
+    """An instruction with what the state says in words behind it."""
+    return f"{instruction}. {words}"
+
+
 @dataclass(frozen=True)
 class Reasoning:
     """What a policy thought before it acted, for B rows.

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 
 from mindhand.core.errors import BuildError
-from mindhand.core.nouns import Observation
+from mindhand.core.nouns import Observation, told
 from mindhand.core.seams import State
-
-
-def told(instruction: str, words: str) -> str:
-    """An instruction with what the state says behind it."""
-    return f"{instruction}. {words}"
 
 
 @dataclass(frozen=True)

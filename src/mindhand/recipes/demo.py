@@ -33,7 +33,7 @@ from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 
 SPLITS = ("R", "K-dev", "X")
-TAUGHT = ("read", "solve", "calc", "tiles", "where", "pick")  # what a brief pretraining asks
+TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pretraining asks
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sa
 
 from .mix import COTRAIN, PRETRAIN, Mix
 from .moments import Moment, moment
-from .picture import Picture, front, glyphs_of
+from .picture import Picture, Seen, front, glyphs_of
 from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
-from .samples import QA, ImageText, Pixel
+from .samples import QA, ImageText
 
 COTRAIN_SPLITS = ("R", "C")
 Sort = Literal["thought", "joined", "single"]
@@ -83,12 +83,15 @@ class DeskCorpus:
         bare, fonts = draw.chance(self.mix.bare) and not thought, draw.pick(self.fonts)
         return sample_maths(keys, splits[split], answer_tiles=not bare, fonts=fonts)
 
-    def asked(self, step: int, row: int, scene: MathsScene, tiles: tuple[Pixel, ...] | None = None) -> tuple[QA, ...]:
-        """The questions of one sample, thoughts aside; `tiles` are the pixels of the scene's tiles, without which no
-        answer has a point."""
+    def asked(self, step: int, row: int, now: Moment, seen: Seen | None = None) -> tuple[QA, ...]:
+        """The questions of one sample, thoughts aside; without the picture `seen` no answer has a point."""
         draw = Draw(self._keys(step, row).fold("questions"))
-        kinds = self.mix.kinds(draw, self.questions, step / self.steps)
-        asked = [make(kind, scene, draw, self.splits, tiles) for kind in kinds]
+        at = None if seen is None else now.pixels(seen)
+        tiles = None if at is None else [at[k] for k in now.loose]
+        asked = [
+            now.next(draw, seen) if kind == "next" else make(kind, now.table, draw, self.splits, tiles)
+            for kind in self.mix.kinds(draw, self.questions, step / self.steps)
+        ]
         if self.sort(step) == "joined":
             asked = [joined(*pair) for pair in zip(asked[::2], asked[1::2])]
         return tuple(addressed(qa, draw) for qa in asked)
@@ -108,8 +111,7 @@ class DeskCorpus:
             draw = Draw(keys.fold("thought"))
             asked = (addressed(now.thought(seen, draw.pick(INSTRUCTIONS)), draw),)
         else:
-            at = now.pixels(seen)
-            asked = self.asked(step, row, now.table, tuple(at[k] for k in now.loose))
+            asked = self.asked(step, row, now, seen)
         return ImageText(seen.image, asked, glyphs_of(shown, seen))
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:

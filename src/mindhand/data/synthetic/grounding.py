@@ -35,9 +35,10 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         return _expression(tokens, board)
     if qa.kind == "tiles":
         return [next(row, None) if t.isdigit() else None for t in tokens]
-    if qa.kind == "pick":
-        first = tokens.index(".")
-        return [*_expression(tokens[:first], board), None, *[qa.point] * (len(tokens) - first)]
+    if qa.kind == "next":
+        first, last = tokens.index("."), len(tokens) - 1 - tokens[::-1].index(".")
+        silent = [None] * (last - first + 1)
+        return [*_expression(tokens[:first], board), *silent, *[qa.point] * (len(tokens) - last)]
     if qa.kind == THINK:
         first, do = tokens.index("."), deed(tokens)
         listed = [next(row, None) if t.isdigit() else None for t in tokens[first:do]]

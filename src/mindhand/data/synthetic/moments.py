@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.model.state_words import told
+from mindhand.core.nouns import told
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, MathsScene, Tile, reasoning_text
 
 from .picture import Seen
+from .questions import PHRASES, ask_next, word
 from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
@@ -72,6 +73,14 @@ class Moment:
     def pixels(self, seen: Seen) -> dict[int, Pixel]:
         """Where each tile that lies is in `seen`, the picture of `visible`."""
         return dict(zip(self.lying, seen.tiles, strict=True))
+
+    def next(self, draw: Draw, seen: Seen | None = None) -> QA:
+        """What comes next, as a question about the picture. Without `seen` it has no point."""
+        asked = ask_next(self.scene, self.taken, self.held)
+        phrasing = draw.index(len(PHRASES[asked.phrases]))
+        if seen is None:
+            return word("next", asked, phrasing)
+        return word("next", asked, phrasing, self.pixels(seen), seen.places)
 
     def thought(self, seen: Seen, instruction: str) -> QA:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""

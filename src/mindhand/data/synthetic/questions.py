@@ -6,14 +6,14 @@ rendering. A maker gives a *slot* (what the question is about), an answer, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from mindhand.core.errors import BadData
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
-from mindhand.worlds.scene import COLUMNS, FACES, ROWS, MathsScene, equations, place_words
+from mindhand.worlds.scene import COLUMNS, FACES, ROWS, SIDES, MathsScene, equations, place_words
 
 from .samples import QA, Pixel
 
@@ -31,9 +31,13 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "tiles": ("list the tiles", "read the tiles", "what tiles are there?", "say the tiles from left to right"),
     "where": ("where is the {}?", "where is tile {}?", "find the {}", "say where the {} is"),
     "which": ("which tile is {}?", "which digit is {}?", "what tile is at the {}?", "read the tile at the {}"),
-    "pick": (
-        "where is the {} digit of the answer?", "which tile is the {} digit of the answer?",
-        "find the tile of the answer's {} digit", "solve the board and find its {} digit",
+    "next": (
+        "which tile comes next?", "where is the next tile of the answer?", "find the tile that comes next",
+        "solve the board and find its next tile",
+    ),
+    "next in hand": (
+        "where does the tile in the hand go?", "where is the tile in the hand to go?",
+        "solve the board and say where the tile in the hand goes",
     ),
     "count": ("how many {}tiles are there?", "count the {}tiles", "how many {}tiles?"),
     "exist": ("is there a tile {}?", "is tile {} there?", "do you see a tile {}?", "do the tiles have a {}?"),
@@ -50,23 +54,24 @@ ADDRESSES = (
     "tell me: ",
     "next, ",
 )
-KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "pick", "count", "exist", "colour")
-DIGITS = ("first", "second")
+KINDS = ("read", "solve", "answer", "calc", "tiles", "where", "which", "next", "count", "exist", "colour")
 JOINED = "joined"  # several in one; never in an exam
 ABOUT_BOARD = ("read", "solve", "answer")  # examined with the answer's tiles removed
 NONE = "none"
+Pixels = Sequence[Pixel] | Mapping[int, Pixel]  # by index
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question before it is worded: which phrasings, what fills them, what is right, which tile it is about, and
-    which tiles it lists."""
+    """One question before it is worded: which phrasings, what fills them, what is right, which tile or which place of
+    the tray it is about, and which tiles it lists."""
 
     phrases: str
     slot: str
     answer: str
     tile: int | None = None
     row: tuple[int, ...] = ()
+    place: int | None = None
 
 
 def _leftmost(scene: MathsScene, digit: int) -> int:
@@ -125,14 +130,24 @@ def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     return Asked("which", place, str(scene.tiles[at].digit), at)
 
 
-def _pick(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
-    which = draw.index(len(scene.equation.digits))
-    digit = scene.equation.digits[which]
-    sum_ = f"{scene.equation.text}={scene.equation.answer}"
-    if not (fit := scene.candidates(which)):
-        return Asked("pick", DIGITS[which], f"{sum_}. {digit} {NONE}")
+def ask_next(scene: MathsScene, taken: Sequence[int] = (), held: bool = False) -> Asked:
+    """What comes next when the tiles `taken` lie in the tray, in order, and the next is in a hand or not (`held`):
+    "8x4=32. 3 placed. 2 right back". What a thought is made of, asked about a picture like anything else."""
+    at, digits = len(taken), scene.equation.digits
+    said = f"{scene.equation.text}={scene.equation.answer}. "
+    said += f"{' '.join(map(str, digits[:at]))} placed. " if at else ""
+    if at == len(digits):
+        return Asked("next", "", said + NONE)
+    if held:
+        return Asked("next in hand", "", f"{said}{digits[at]} {SIDES[at]}", place=at)
+    if not (fit := scene.candidates(at, taken)):
+        return Asked("next", "", f"{said}{digits[at]} {NONE}")
     tile = scene.tiles[fit[0]]
-    return Asked("pick", DIGITS[which], f"{sum_}. {digit} {place_words(tile.x, tile.y)}", fit[0])
+    return Asked("next", "", f"{said}{digits[at]} {place_words(tile.x, tile.y)}", fit[0])
+
+
+def _next(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
+    return ask_next(scene)
 
 
 def _count(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
@@ -163,7 +178,7 @@ def _colour(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 _MAKERS: dict[str, Callable[[MathsScene, Draw, Sequence[str]], Asked]] = {
     "read": _read, "solve": _solve, "answer": _answer, "calc": _calc, "tiles": _tiles,
-    "where": _where, "which": _which, "pick": _pick, "count": _count, "exist": _exist, "colour": _colour,
+    "where": _where, "which": _which, "next": _next, "count": _count, "exist": _exist, "colour": _colour,
 }  # fmt: skip
 
 
@@ -174,11 +189,13 @@ def ask(kind: str, scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked
     return _MAKERS[kind](scene, draw, known)
 
 
-def word(kind: str, asked: Asked, phrasing: int, tiles: Sequence[Pixel] | None = None) -> QA:
+def word(kind: str, asked: Asked, phrasing: int, tiles: Pixels | None = None, places: Sequence[Pixel] = ()) -> QA:
     """The question in words, in phrasing number `phrasing` (modulo their count). `tiles`: the pixels of the scene's
-    tiles, where they are known."""
+    tiles, and `places` those of the tray's, where they are known."""
     phrases = PHRASES[asked.phrases]
     point = None if tiles is None or asked.tile is None else tiles[asked.tile]
+    if asked.place is not None and places:
+        point = places[asked.place]
     row = () if tiles is None else tuple(tiles[k] for k in asked.row)
     return QA(kind, phrases[phrasing % len(phrases)].format(asked.slot), asked.answer, point, row)
 

@@ -21,7 +21,7 @@ from mindhand.worlds.scene import (
     sample_maths,
 )
 
-from .questions import ADDRESSES, DIGITS, KINDS, NONE, PHRASES, make
+from .questions import ADDRESSES, KINDS, NONE, PHRASES, make
 
 SIZE = 384
 COORDINATES = (*(f"<x{i}>" for i in range(CELLS)), *(f"<y{i}>" for i in range(CELLS)))
@@ -32,7 +32,7 @@ def texts(scenes: int = 100) -> Iterator[str]:
     scenes."""
     yield from (*INSTRUCTIONS, *ADDRESSES, *HAND, "read the board and solve it")
     places = tuple(f"{c} {r}" for c in COLUMNS for r in ROWS)
-    slots = {"which": places, "count": ("", *(f"{face} " for face in FACES)), "colour": ("7", "board"), "pick": DIGITS}
+    slots = {"which": places, "count": ("", *(f"{face} " for face in FACES)), "colour": ("7", "board")}
     for kind, phrases in PHRASES.items():
         for slot in slots.get(kind, ("7",)):
             yield from (p.format(slot) for p in phrases)
