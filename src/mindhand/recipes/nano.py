@@ -46,9 +46,9 @@ from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
-    full=(("solve", 0.22), ("where", 0.30), ("next", 0.28), ("tiles", 0.16), ("read", 0.04)),
+    full=(("solve", 0.30), ("where", 0.40), ("tiles", 0.25), ("read", 0.05)),
     until=0.2,
-    thoughts=0.4,
+    thoughts=0.6,
     facts=2,
     bare=0.3,
 )

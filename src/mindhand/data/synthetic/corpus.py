@@ -23,6 +23,7 @@ from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText
 
 COTRAIN_SPLITS = ("R", "C")
+OWN = 0.75  # share of the thoughts about classes R and C that the robot's instruction asks for
 Sort = Literal["thought", "joined", "single"]
 PRETRAIN_FONTS, COTRAIN_FONTS = ("R", "K"), ("R",)
 
@@ -70,18 +71,16 @@ class DeskCorpus:
 
     def scene(self, step: int, row: int) -> MathsScene:
         """The scene of one sample. Equations are drawn evenly from all classes together; half of the scenes have
-        none of the answer's tiles (`Mix.bare`). What is to be thought about may be co-trained on (classes R and C) and
-        has its tiles: what K holds is never thought before a robot does."""
+        none of the answer's tiles (`Mix.bare`). What is to be thought about has its tiles."""
         keys, thought = self._keys(step, row), self.sort(step) == "thought"
         draw = Draw(keys.fold("scene"))
-        splits = tuple(s for s in self.splits if s in COTRAIN_SPLITS or not thought)
-        sizes = [len(equations(s)) for s in splits]
+        sizes = [len(equations(s)) for s in self.splits]
         at, split = draw.index(sum(sizes)), 0
         while at >= sizes[split]:
             at -= sizes[split]
             split += 1
         bare, fonts = draw.chance(self.mix.bare) and not thought, draw.pick(self.fonts)
-        return sample_maths(keys, splits[split], answer_tiles=not bare, fonts=fonts)
+        return sample_maths(keys, self.splits[split], answer_tiles=not bare, fonts=fonts)
 
     def asked(self, step: int, row: int, now: Moment, seen: Seen | None = None) -> tuple[QA, ...]:
         """The questions of one sample, thoughts aside; without the picture `seen` no answer has a point."""
@@ -109,7 +108,10 @@ class DeskCorpus:
         seen = self.picture(shown, keys.fold("picture"), now.hand)
         if self.sort(step) == "thought":
             draw = Draw(keys.fold("thought"))
-            asked = (addressed(now.thought(seen, draw.pick(INSTRUCTIONS)), draw),)
+            # The robot's own instruction is never asked of what K holds before the robot is.
+            own = draw.chance(OWN) and scene.split in COTRAIN_SPLITS
+            qa = now.thought(seen, draw.pick(INSTRUCTIONS)) if own else now.next(draw, seen)
+            asked = (addressed(qa, draw),)
         else:
             asked = self.asked(step, row, now, seen)
         return ImageText(seen.image, asked, glyphs_of(shown, seen))

@@ -35,11 +35,7 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         return _expression(tokens, board)
     if qa.kind == "tiles":
         return [next(row, None) if t.isdigit() else None for t in tokens]
-    if qa.kind == "next":
-        first, last = tokens.index("."), len(tokens) - 1 - tokens[::-1].index(".")
-        silent = [None] * (last - first + 1)
-        return [*_expression(tokens[:first], board), *silent, *[qa.point] * (len(tokens) - last)]
-    if qa.kind == THINK:
+    if qa.kind in (THINK, "next"):
         first, do = tokens.index("."), deed(tokens)
         listed = [next(row, None) if t.isdigit() else None for t in tokens[first:do]]
         return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - do + 1)]

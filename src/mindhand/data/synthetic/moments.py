@@ -1,8 +1,9 @@
 """Scenes on the way to their answer, and what a robot would think there: thoughts without a robot's data.
 
 A `Moment` has the leading digits of the answer in the tray and perhaps the next tile in a hand. It is shown in a
-picture like any other; its thought is a question about that picture in the words of the robot's reasoning (ChatVLA-2,
-2505.21906, reuses its reasoning template likewise).
+picture like any other, and what is to be done next is a question about that picture, answered in the words of the
+robot's reasoning (ChatVLA-2, 2505.21906, reuses its reasoning template likewise). The robot's own instruction, with
+the state of its hand, asks the same; it is a `thought` then, and given of classes R and C alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import told
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import PLACES, MathsScene, Tile, reasoning_text
+from mindhand.worlds.scene import PLACES, MathsScene, Tile
 
 from .picture import Seen
 from .questions import PHRASES, ask_next, word
@@ -75,7 +76,7 @@ class Moment:
         return dict(zip(self.lying, seen.tiles, strict=True))
 
     def next(self, draw: Draw, seen: Seen | None = None) -> QA:
-        """What comes next, as a question about the picture. Without `seen` it has no point."""
+        """What is to be done next, as a question about the picture. Without `seen` it has no point."""
         asked = ask_next(self.scene, self.taken, self.held)
         phrasing = draw.index(len(PHRASES[asked.phrases]))
         if seen is None:
@@ -84,12 +85,9 @@ class Moment:
 
     def thought(self, seen: Seen, instruction: str) -> QA:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""
-        placed, k, at, tiles = len(self.taken), self.target, self.pixels(seen), self.scene.tiles
-        point = None if k is None else seen.places[placed] if self.held else at[k]
-        row = () if self.held else tuple(at[i] for i in sorted(self.loose, key=lambda i: (tiles[i].x, tiles[i].digit)))
-        text = reasoning_text(self.scene, placed, self.taken, self.held)
         hand = HAND[1] if self.held else HAND[0] if self.missed else HAND[2]
-        return QA(THINK, told(instruction, hand), text, point, row)
+        asked = word("next", ask_next(self.scene, self.taken, self.held), 0, self.pixels(seen), seen.places)
+        return replace(asked, kind=THINK, question=told(instruction, hand))
 
 
 def moment(scene: MathsScene, keys: Keys) -> Moment | None:

@@ -13,7 +13,7 @@ from functools import cache
 from mindhand.core.errors import BadData
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
-from mindhand.worlds.scene import COLUMNS, FACES, ROWS, SIDES, MathsScene, equations, place_words
+from mindhand.worlds.scene import COLUMNS, FACES, ROWS, MathsScene, equations, place_words, reasoning_text
 
 from .samples import QA, Pixel
 
@@ -32,11 +32,11 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "where": ("where is the {}?", "where is tile {}?", "find the {}", "say where the {} is"),
     "which": ("which tile is {}?", "which digit is {}?", "what tile is at the {}?", "read the tile at the {}"),
     "next": (
-        "which tile comes next?", "where is the next tile of the answer?", "find the tile that comes next",
+        "what is to be done next?", "which tile comes next?", "find the tile that comes next",
         "solve the board and find its next tile",
     ),
     "next in hand": (
-        "where does the tile in the hand go?", "where is the tile in the hand to go?",
+        "what is to be done with the tile in the hand?", "where does the tile in the hand go?",
         "solve the board and say where the tile in the hand goes",
     ),
     "count": ("how many {}tiles are there?", "count the {}tiles", "how many {}tiles?"),
@@ -105,9 +105,15 @@ def _calc(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     return ask_fact(draw.pick(pool(tuple(known))), draw.chance(0.5))
 
 
+def _row(scene: MathsScene, but: Sequence[int] = ()) -> tuple[int, ...]:
+    """Tiles from left to right, without some."""
+    tiles = scene.tiles
+    return tuple(sorted(set(range(len(tiles))) - set(but), key=lambda k: (tiles[k].x, tiles[k].digit)))
+
+
 def _tiles(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
-    row = sorted(range(len(scene.tiles)), key=lambda k: (scene.tiles[k].x, scene.tiles[k].digit))
-    return Asked("tiles", "", f"tiles {''.join(str(scene.tiles[k].digit) for k in row)}", row=tuple(row))
+    row = _row(scene)
+    return Asked("tiles", "", f"tiles {''.join(str(scene.tiles[k].digit) for k in row)}", row=row)
 
 
 def _where(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
@@ -131,19 +137,15 @@ def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 
 def ask_next(scene: MathsScene, taken: Sequence[int] = (), held: bool = False) -> Asked:
-    """What comes next when the tiles `taken` lie in the tray, in order, and the next is in a hand or not (`held`):
-    "8x4=32. 3 placed. 2 right back". What a thought is made of, asked about a picture like anything else."""
-    at, digits = len(taken), scene.equation.digits
-    said = f"{scene.equation.text}={scene.equation.answer}. "
-    said += f"{' '.join(map(str, digits[:at]))} placed. " if at else ""
+    """What is to be done next when the tiles `taken` lie in the tray, in order, and the next is in a hand or not
+    (`held`), in the words of a thought. Of a scene that lacks the tile, the sum and none."""
+    at, digits, row = len(taken), scene.equation.digits, _row(scene, taken)
+    if at < len(digits) and not (fit := scene.candidates(at, taken)):
+        return Asked("next", "", f"{scene.equation.text}={scene.equation.answer}. {NONE}.")
+    said = reasoning_text(scene, at, taken, held)
     if at == len(digits):
-        return Asked("next", "", said + NONE)
-    if held:
-        return Asked("next in hand", "", f"{said}{digits[at]} {SIDES[at]}", place=at)
-    if not (fit := scene.candidates(at, taken)):
-        return Asked("next", "", f"{said}{digits[at]} {NONE}")
-    tile = scene.tiles[fit[0]]
-    return Asked("next", "", f"{said}{digits[at]} {place_words(tile.x, tile.y)}", fit[0])
+        return Asked("next", "", said, row=row)
+    return Asked("next in hand", "", said, place=at) if held else Asked("next", "", said, fit[0], row)
 
 
 def _next(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
