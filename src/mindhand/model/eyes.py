@@ -57,11 +57,21 @@ class Eye(nn.Module):
         return self.norm(self.out(x.flatten(1)).unflatten(1, (self.config.tokens, self.config.width)))
 
 
+WAVES = 5  # octaves in which a place is told
+
+
+def waves(place: Tensor) -> Tensor:
+    """(B,2) in -1 .. 1 -> (B,2+4*WAVES): itself, and sines and cosines in octaves. A number alone lets a hand that
+    learns for minutes tell places apart to centimetres, not to millimetres."""
+    angle = (place.unsqueeze(-1) * (torch.pi * 2.0 ** torch.arange(WAVES, device=place.device))).flatten(1)
+    return torch.cat([place, angle.sin(), angle.cos()], -1)
+
+
 class Aim(nn.Module):
     """An eye that is asked where the wanted thing lies in what it sees, and is told its own answer.
 
     A hand must know a place to the millimetre; features of a picture hold it, but a chunk's error teaches it slowly.
-    The answer goes to the hand as a token of its own, beside where the eye looked.
+    The answer goes to the hand as a token of its own.
     """
 
     def __init__(self, c: EyeConfig):
@@ -69,14 +79,14 @@ class Aim(nn.Module):
         self.eye = Eye(c)
         self.answer = nn.Linear(c.tokens * c.width, 2)
         inner = 2 * c.width
-        self.place = nn.Sequential(nn.Linear(4 + c.state, inner), nn.GELU(), nn.Linear(inner, c.width))
+        self.place = nn.Sequential(nn.Linear(2 + 4 * WAVES + c.state, inner), nn.GELU(), nn.Linear(inner, c.width))
 
     def forward(self, image: Tensor, centre: Tensor, half: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """image (B,3,p,p), centred at `centre` (B,2) of a larger one; half (2,): half a side of `image`, in the same
         units -> tokens (B,tokens+1,width), and the place answered (B,2), -1 .. 1 within `image`."""
         seen = self.eye(image)
         at = self.answer(seen.flatten(1)).float()
-        told = self.place(torch.cat([centre, centre + at * half, state], -1)).unsqueeze(1)
+        told = self.place(torch.cat([waves(centre + at * half), state], -1)).unsqueeze(1)
         return torch.cat([seen, told.to(seen.dtype)], 1), at
 
 
@@ -153,8 +163,9 @@ class Gaze(nn.Module):
 
     A head of the trunk was trained to look at what is being said; where it looks while the last words are said is
     where the hand's eye goes. No place is learned a second time, and a wrong thought looks at the wrong thing.
-    Training looks where `inputs.more["gaze"]` (B,2 pixels, NaN where unknown) says, moved by "gaze/shift" (B,2), so
-    that the hand learns from right places and forgives a pointer some pixels. Loss "aim/<camera>".
+    A cell is coarse: the eye aims from there, and looks again where it aimed. Training looks where
+    `inputs.more["gaze"]` (B,2 pixels, NaN where unknown) says, moved by "gaze/shift" (B,2), so that the hand learns
+    from right places and forgives a pointer some pixels. Loss "aim/<camera>".
     """
 
     feeds: Literal["expert"] = "expert"
@@ -206,16 +217,20 @@ class Gaze(nn.Module):
         camera = self.config.camera
         given, shift = inputs.more.get("gaze"), inputs.more.get("gaze/shift")
         valid = inputs.present[camera]
+        half = torch.full_like(self.side, self.config.size / 2)
+
+        def look(centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            centre = torch.minimum(centre.round().clamp_min(0), self.side - 1)  # whole pixels, as they are cut out
+            seen = crop(inputs.pixels[camera][:, -1], centre, self.config.size)
+            return centre, *self.aim(seen, centre / self.side * 2 - 1, half / self.side * 2, inputs.state[:, -1])
+
         if given is None:
             assert trunk is not None
-            centre = self.centre(self.point(trunk))
+            first, _, at = look(self.centre(self.point(trunk)))
+            centre, x, at = look(first + at * half)
         else:
             valid = valid & torch.isfinite(given).all(-1)
-            centre = given.nan_to_num() if shift is None else given.nan_to_num() + shift
-        centre = torch.minimum(centre.round().clamp_min(0), self.side - 1)  # whole pixels, as they are cut out
-        half = torch.full_like(self.side, self.config.size / 2)
-        seen = crop(inputs.pixels[camera][:, -1], centre, self.config.size)
-        x, at = self.aim(seen, centre / self.side * 2 - 1, half / self.side * 2, inputs.state[:, -1])
+            centre, x, at = look(given.nan_to_num() if shift is None else given.nan_to_num() + shift)
         losses = {}
         if given is not None:
             true = torch.where(valid.unsqueeze(-1), (given - centre) / half, torch.nan)

@@ -37,6 +37,7 @@ from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.data.synthetic.corpus import cotraining
 from mindhand.data.synthetic.mix import COTRAIN
+from mindhand.evaluate.protocol import MATHS
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
@@ -80,7 +81,7 @@ class MathsPlan:
     """Sizes of everything. The defaults are what two CPU cores do in about half an hour, all arms together."""
 
     episodes: int = 400  # demonstrations, all of class R
-    every: int = 4  # every so-many-th frame becomes a training sample
+    every: int = 2  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
     align: int = 80  # steps of `mixed`
@@ -212,7 +213,7 @@ def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder:
 def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str, np.ndarray]:
     """Mean hidden states of prompt and reasoning for every cached frame, float32 (frames, D), kept in `folder`.
 
-    A thought is thought anew at every second of these frames and wherever its words change; between, it is as old as
+    A thought is thought anew as often as an evaluation asks, and wherever its words change; between, it is as old as
     one that a chunk is carried out by."""
     file = folder / "thoughts.npz"
     if file.exists():
@@ -223,8 +224,9 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
     index = robot.cache.frames
     texts = np.array(robot.thoughts(index))
     episode = robot.reader.episode_index[index]
-    anew = np.arange(len(index)) % 2 == 0
-    anew[1:] |= (texts[1:] != texts[:-1]) | (episode[1:] != episode[:-1])
+    query = robot.reader.frame_index[index] // MATHS.replan
+    anew = np.ones(len(index), bool)
+    anew[1:] = (query[1:] != query[:-1]) | (texts[1:] != texts[:-1]) | (episode[1:] != episode[:-1])
     for at in np.array_split(index[anew], max(1, int(anew.sum()) // 128)):
         with torch.autocast(vla.device.type, torch.bfloat16):
             batch = robot.batch(at, Keys.seeded(len(at), "remember"))
