@@ -11,7 +11,7 @@ from mindhand.core.checkpoint import load_checkpoint, smoke_differences
 from mindhand.core.errors import BadCheckpoint, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation
-from mindhand.core.seams import Policy
+from mindhand.core.seams import Inputs, Policy
 from mindhand.core.spec import Camera, Part, Spec
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
@@ -216,6 +216,18 @@ def test_gaze_looks_where_it_points():
     weights = torch.zeros(1, 32)
     weights[0, 2 * 8 + 5] = 1
     assert gaze.centre(weights)[0].tolist() == pytest.approx([5.5 * 8, 2.5 * 16])
+
+
+def test_the_eye_looks_again_where_it_aimed():
+    gaze = Gaze(GazeConfig(0, (4, 8), (64, 64), 16, 10, size=16))
+    torch.nn.init.zeros_(gaze.aim.answer.weight)
+    gaze.aim.answer.bias.data = torch.tensor([0.5, -0.25])
+    weights = torch.zeros(1, 32)
+    weights[0, 2 * 8 + 4] = 1  # the cell's middle: 36, 40
+    gaze.point = lambda trunk: weights
+    on = torch.ones(1, dtype=torch.bool)
+    inputs = Inputs({"front": torch.rand(1, 1, 3, 64, 64)}, {"front": on}, torch.zeros(1, 1, 10))
+    assert gaze(inputs, object(), {}).state["centre"].tolist() == [[36 + 0.5 * 8, 40 - 0.25 * 8]]
 
 
 def test_gaze_reads_the_head_that_looks_at_the_last_words_said():
