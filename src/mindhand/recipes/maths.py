@@ -86,8 +86,8 @@ class MathsPlan:
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
     align: int = 80  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
-    gentle: float = 0.5  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 1400  # steps of `rows`
+    gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
+    tune: int = 2800  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2

@@ -23,7 +23,7 @@ from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText
 
 COTRAIN_SPLITS = ("R", "C")
-OWN = 0.75  # share of the thoughts about classes R and C that the robot's instruction asks for
+OWN = 0.5  # share of the thoughts about classes R and C that the robot's instruction asks for
 Sort = Literal["thought", "joined", "single"]
 PRETRAIN_FONTS, COTRAIN_FONTS = ("R", "K"), ("R",)
 

@@ -23,6 +23,7 @@ from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
 MISSED = 0.1  # share of the others in which the hand has closed on nothing
+TOLD = 0.7  # share of the questions for what is to be done next that tell the state of the hand
 THINK = "think"  # a kind of its own: never in an exam
 BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off its place; share of finished answers
 
@@ -47,6 +48,11 @@ class Moment:
     def hand(self) -> Tile | None:
         """The tile in the hand."""
         return self.scene.tiles[self.target] if self.held and self.target is not None else None
+
+    @property
+    def state(self) -> str:
+        """The state of the hand in words."""
+        return HAND[1] if self.held else HAND[0] if self.missed else HAND[2]
 
     @property
     def lying(self) -> tuple[int, ...]:
@@ -76,18 +82,17 @@ class Moment:
         return dict(zip(self.lying, seen.tiles, strict=True))
 
     def next(self, draw: Draw, seen: Seen | None = None) -> QA:
-        """What is to be done next, as a question about the picture. Without `seen` it has no point."""
+        """What is to be done next, as a question about the picture, often with the state of the hand behind it, as an
+        instruction has it. Without `seen` it has no point."""
         asked = ask_next(self.scene, self.taken, self.held)
-        phrasing = draw.index(len(PHRASES[asked.phrases]))
-        if seen is None:
-            return word("next", asked, phrasing)
-        return word("next", asked, phrasing, self.pixels(seen), seen.places)
+        at, places = (None, ()) if seen is None else (self.pixels(seen), seen.places)
+        qa = word("next", asked, draw.index(len(PHRASES[asked.phrases])), at, places)
+        return replace(qa, question=told(qa.question.rstrip("?"), self.state)) if draw.chance(TOLD) else qa
 
     def thought(self, seen: Seen, instruction: str) -> QA:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""
-        hand = HAND[1] if self.held else HAND[0] if self.missed else HAND[2]
         asked = word("next", ask_next(self.scene, self.taken, self.held), 0, self.pixels(seen), seen.places)
-        return replace(asked, kind=THINK, question=told(instruction, hand))
+        return replace(asked, kind=THINK, question=told(instruction, self.state))
 
 
 def moment(scene: MathsScene, keys: Keys) -> Moment | None:
