@@ -8,13 +8,13 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.data.synthetic.picture import Seen
-from mindhand.worlds.scene import AREA, MathsScene, Tile
+from mindhand.data.synthetic.picture import Hand, Seen
+from mindhand.worlds.scene import AREA, MathsScene
 
 SIZE = 128
 
 
-def patches(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
+def patches(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """Board characters in a row at the bottom, tiles above it where they lie."""
     image = np.full((SIZE, SIZE, 3), 90, np.uint8)
     board = tuple((20.5 + 12 * i, 110.5) for i in range(len(scene.board.text)))
@@ -30,14 +30,14 @@ def patches(scene: MathsScene, keys: Keys | None = None, held: Tile | None = Non
     return Seen(image, board, tiles, ((30.5, 100.5), (60.5, 100.5)))
 
 
-def refuses(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
+def refuses(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """A picture that cannot be made, for one equation in two."""
     if scene.equation.answer % 2:
         raise BadData("an odd answer", "an even one", "none: this is a test")
     return patches(scene)
 
 
-def dies(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
+def dies(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """Ends a producer process at its first picture, but not this one."""
     if os.environ.get("SYNTHETIC_TEST_PARENT") != str(os.getpid()):
         os._exit(7)

@@ -58,8 +58,9 @@ def test_thought_moment_and_picture_agree():
                 assert sample.image[int(v), int(u), 0] == said["digit"]  # a patch's colour tells its digit
             elif said["step"] == "put":
                 assert qa.point == patches(scene).places[len(now.taken)]
+            hidden = now.target if now.reach else None
             names = [class_name(g) for g, _, _ in sample.glyphs if class_name(g).startswith("tile")]
-            assert names == [f"tile {t.digit}" for t in now.visible.tiles]
+            assert names == [f"tile {now.scene.tiles[k].digit}" for k in now.lying if k != hidden]
             for k, place in zip(now.taken, PLACES):
                 assert np.allclose((now.scene.tiles[k].x, now.scene.tiles[k].y), place, atol=0.007)
     assert min(seen.values()) > 3
@@ -86,7 +87,7 @@ def test_questions_about_tiles_leave_out_tray_and_hand():
     assert len(Moment(scene).table.tiles) == len(scene.tiles)
     assert len(Moment(scene, order[:1]).table.tiles) == len(scene.tiles) - 1
     held = Moment(scene, (), held=True)
-    assert held.hand is scene.tiles[order[0]]
+    assert held.hand.tile is scene.tiles[order[0]]
     assert len(held.table.tiles) == len(held.visible.tiles) == len(scene.tiles) - 1
 
 
@@ -97,13 +98,33 @@ def test_no_moment_without_the_answers_tiles():
 def test_a_held_tile_is_seen_in_the_hand():
     scene = sample_maths(Keys.seeded(1, "moments", 5), "R")
     held = Moment(scene, (), held=True)
-    red = replace(held.hand, face="pink")
+    red = replace(held.hand.tile, face="pink")
     tool = (0.0, 0.0, 0.09, 0.2)
     empty, full = render_scene(held.visible, tcp=tool, gripper=0.69), render_scene(held.visible, tcp=tool, held=red)
     assert 20 < (empty.image != full.image).any(-1).sum() < 400
     assert len(full.marks) == len(empty.marks) == len(scene.board.text) + len(scene.tiles) - 1
     a, b = (front(held.visible, Keys.seeded(1, "held", 1), held.hand) for _ in range(2))
     assert np.array_equal(a.image, b.image)
+
+
+def test_a_hand_that_reaches_is_where_its_tile_is():
+    found = 0
+    for i in range(60):
+        keys = Keys.seeded(1, "reach", i)
+        now, plain = (moment(sample_maths(keys, "R"), keys, reach) for reach in (True, False))
+        assert plain == replace(now, reach=None)
+        if now.reach is None:
+            continue
+        found += 1
+        tile = now.scene.tiles[now.target]
+        assert not now.held
+        assert max(abs(now.reach[0] - tile.x), abs(now.reach[1] - tile.y)) < 0.05
+        if found < 4:
+            seen, empty = front(now.visible, None, now.hand), front(now.visible)
+            (u, v), far = now.pixels(empty)[now.target], np.abs(seen.image.astype(int) - empty.image).sum(-1)
+            assert seen.tiles == empty.tiles
+            assert far[max(0, int(v) - 24) : int(v) + 8, int(u) - 16 : int(u) + 17].max() > 100
+    assert 10 < found < 50
 
 
 def test_places_are_where_the_tray_is():

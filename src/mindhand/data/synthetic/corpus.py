@@ -96,8 +96,10 @@ class DeskCorpus:
         return tuple(addressed(qa, draw) for qa in asked)
 
     def moment(self, step: int, row: int, scene: MathsScene) -> Moment:
-        """The moment of a scene that its picture shows: its beginning, before thoughts are asked for."""
-        found = moment(scene, self._keys(step, row)) if step >= self.think else None
+        """The moment of a scene that its picture shows: its beginning, before thoughts are asked for. A hand that hides
+        what it reaches for is shown where what is to be done is asked, and not where tiles are."""
+        reach = self.sort(step) == "thought"
+        found = moment(scene, self._keys(step, row), reach) if step >= self.think else None
         return found or Moment(scene)
 
     def sample(self, step: int, row: int) -> ImageText:
@@ -114,7 +116,10 @@ class DeskCorpus:
             asked = (addressed(qa, draw),)
         else:
             asked = self.asked(step, row, now, seen)
-        return ImageText(seen.image, asked, glyphs_of(shown, seen))
+        glyphs = glyphs_of(shown, seen)
+        if now.reach and now.target is not None:  # its digit can hardly be seen
+            glyphs = tuple(g for g in glyphs if g[1:] != now.pixels(seen)[now.target])
+        return ImageText(seen.image, asked, glyphs)
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
         """Facts in words alone, without a picture: `rows` of step `step` of a stream of their own."""

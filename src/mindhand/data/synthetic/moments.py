@@ -15,13 +15,14 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import told
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import PLACES, MathsScene, Tile
+from mindhand.worlds.scene import PLACES, MathsScene
 
-from .picture import Seen
+from .picture import Hand, Seen
 from .questions import PHRASES, ask_next, word
 from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
+REACH, ABOVE = 0.6, (0.012, 0.12)  # share of the others in which it reaches for a tile; TCP heights (m)
 MISSED = 0.1  # share of the others in which the hand has closed on nothing
 TOLD = 0.7  # share of the questions for what is to be done next that tell the state of the hand
 THINK = "think"  # a kind of its own: never in an exam
@@ -31,12 +32,13 @@ BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off i
 @dataclass(frozen=True)
 class Moment:
     """`scene` with its tiles where they lie now; those `taken` lie in the tray, in order; the next is `held` or not; a
-    hand that holds nothing may have `missed`."""
+    hand that holds nothing may have `missed`, or reach for it (`reach`: x, y, z, yaw; m, rad)."""
 
     scene: MathsScene
     taken: tuple[int, ...] = ()
     held: bool = False
     missed: bool = False
+    reach: tuple[float, float, float, float] | None = None
 
     @property
     def target(self) -> int | None:
@@ -45,9 +47,11 @@ class Moment:
         return None if done else self.scene.order(self.taken)[len(self.taken)]
 
     @property
-    def hand(self) -> Tile | None:
-        """The tile in the hand."""
-        return self.scene.tiles[self.target] if self.held and self.target is not None else None
+    def hand(self) -> Hand | None:
+        """What the hand does that must be seen."""
+        if self.held and self.target is not None:
+            return Hand(tile=self.scene.tiles[self.target])
+        return Hand(at=self.reach) if self.reach else None
 
     @property
     def state(self) -> str:
@@ -95,8 +99,9 @@ class Moment:
         return replace(asked, kind=THINK, question=told(instruction, self.state))
 
 
-def moment(scene: MathsScene, keys: Keys) -> Moment | None:
-    """Some moment of the scene, its beginning and its end included; None for one that lacks a tile of the answer."""
+def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:
+    """Some moment of the scene, its beginning and its end included; None for one that lacks a tile of the answer.
+    reach: in some of them the hand is about to take the next tile, and hides it: where it goes tells what it wants."""
     try:
         order = scene.order()
     except BadData:
@@ -110,4 +115,11 @@ def moment(scene: MathsScene, keys: Keys) -> Moment | None:
     for k, (x, y) in zip(order[:placed], PLACES):
         off = [draw.uniform(-BESIDE, BESIDE) for _ in range(2)]
         poses[k] = (x + off[0], y + off[1], draw.uniform(-TURNED, TURNED))
-    return Moment(scene.moved(poses), order[:placed], held, not held and draw.chance(MISSED))
+    now = Moment(scene.moved(poses), order[:placed], held, not held and draw.chance(MISSED))
+    if not reach or held or placed == digits or not draw.chance(REACH):
+        return now
+    x, y, yaw = poses[order[placed]]
+    z = draw.uniform(*ABOVE)
+    beside = 0.005 + 0.4 * (z - ABOVE[0])  # the higher, the further from where it goes
+    at = (x + draw.uniform(-beside, beside), y + draw.uniform(-beside, beside), z, yaw + draw.uniform(-0.2, 0.2))
+    return replace(now, reach=at)

@@ -35,10 +35,18 @@ class Seen:
     places: tuple[Pixel, ...]
 
 
-# (scene, one key row or None, one more tile in the hand or None) -> what is seen; with None exactly the view that an
-# episode begins with, otherwise a variation that is a pure function of all. A module-level function, so that producer
-# processes can be given it.
-Picture = Callable[[MathsScene, Keys | None, Tile | None], Seen]
+@dataclass(frozen=True)
+class Hand:
+    """What the hand does: it holds one more `tile`, or it is `at` (x, y, z, yaw; m, rad), whatever it hides there."""
+
+    tile: Tile | None = None
+    at: tuple[float, float, float, float] | None = None
+
+
+# (scene, one key row or None, the hand or None) -> what is seen; with None exactly the view that an episode begins
+# with, otherwise a variation that is a pure function of all. A module-level function, so that producer processes can
+# be given it.
+Picture = Callable[[MathsScene, Keys | None, Hand | None], Seen]
 
 
 def glyphs_of(scene: MathsScene, seen: Seen) -> tuple[tuple[int, float, float], ...]:
@@ -59,21 +67,24 @@ def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> boo
     return False
 
 
-def front(scene: MathsScene, keys: Keys | None = None, held: Tile | None = None) -> Seen:
+def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
-    is over the table in about half of them, high or low, or holds a tile, and hides nothing if it can."""
+    is over the table in about half of them, high or low, or holds a tile, and hides nothing if it can; unless it is
+    told where to be."""
     from mindhand.worlds.desk.render import render_scene
 
-    jitter, tools = None, []
+    jitter, tools, held = None, [], hand.tile if hand else None
     if keys is not None:
         draw = Draw(keys.fold("front"))
         jitter = keys if draw.chance(SHAKEN) else None
         armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
         tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
+    if hand and hand.at:
+        tools = [hand.at]
     seen = render_scene(scene, jitter=jitter)
     for tool in tools:
         with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)
-        if not hides(seen.image, with_arm.image, seen.marks) or (held and tool is tools[-1]):
+        if not hides(seen.image, with_arm.image, seen.marks) or (hand and tool is tools[-1]):
             seen = with_arm
             break
     places = {(m.where, m.index): (m.u, m.v) for m in seen.marks}
