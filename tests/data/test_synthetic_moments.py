@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,19 +11,22 @@ import pytest
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.corpus import COTRAIN_SPLITS, pretraining
 from mindhand.data.synthetic.grounding import looks
-from mindhand.data.synthetic.moments import THINK, Moment, moment
+from mindhand.data.synthetic.moments import ABOVE, ASKEW, MARGIN, THINK, Moment, moment
 from mindhand.data.synthetic.picture import front
 from mindhand.data.synthetic.questions import ADDRESSES, JOINED, joined
 from mindhand.data.synthetic.samples import QA, ImageText, class_name
 from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.worlds.desk.kinematics import inverse, tool_down
 from mindhand.worlds.desk.render import render_scene
+from mindhand.worlds.desk.stage import Stage
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import INSTRUCTIONS, PLACES, read_reasoning, reasoning_text, sample_maths
+from mindhand.worlds.scene import AREA, INSTRUCTIONS, PLACES, YAW, read_reasoning, reasoning_text, sample_maths
 
 from .synthetic_picture import patches
 
 CORPUS = replace(pretraining(5, 40, rows=32, picture=patches), think=20)
 WORDS = train_words()
+ENDS = ((0, -1), (1, 1))
 
 
 def thoughts(step: int) -> list[tuple[int, ImageText, QA]]:
@@ -125,6 +129,22 @@ def test_a_hand_that_reaches_is_where_its_tile_is():
             assert seen.tiles == empty.tiles
             assert far[max(0, int(v) - 24) : int(v) + 8, int(u) - 16 : int(u) + 17].max() > 100
     assert 10 < found < 50
+
+
+def test_the_arm_can_be_wherever_a_hand_reaches():
+    low, high = ABOVE
+    corners = [(AREA[0][i] + s * MARGIN, AREA[1][j] + t * MARGIN) for i, s in ENDS for j, t in ENDS]
+    for (x, y), z, turn in product(corners, (low, 0.06, high), (-1, 0, 1)):
+        tool = tool_down(turn * (YAW + ASKEW))
+        assert inverse(np.array([x, y, z]) - Stage.base, tool, np.zeros(6)).exact
+    reaches = [m.reach for i in range(400) if (m := some(i)) and m.reach]
+    for at, (low, high) in zip(list(zip(*reaches))[:2], AREA):
+        assert low - MARGIN <= min(at) < max(at) <= high + MARGIN
+
+
+def some(i: int) -> Moment | None:
+    keys = Keys.seeded(1, "reaches", i)
+    return moment(sample_maths(keys, "K-dev"), keys, True)
 
 
 def test_places_are_where_the_tray_is():

@@ -15,7 +15,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import told
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import PLACES, MathsScene
+from mindhand.worlds.scene import AREA, PLACES, MathsScene
 
 from .picture import Hand, Seen
 from .questions import PHRASES, ask_next, word
@@ -23,6 +23,7 @@ from .samples import QA, Pixel
 
 HELD = 0.4  # share of the moments with a tile in the hand
 REACH, ABOVE = 0.6, (0.012, 0.12)  # share of the others in which it reaches for a tile; TCP heights (m)
+MARGIN, ASKEW = 0.02, 0.2  # how far (m) beyond the tiles' area it may be, and how far (rad) from the tile's yaw
 MISSED = 0.1  # share of the others in which the hand has closed on nothing
 TOLD = 0.7  # share of the questions for what is to be done next that tell the state of the hand
 THINK = "think"  # a kind of its own: never in an exam
@@ -121,5 +122,8 @@ def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:
     x, y, yaw = poses[order[placed]]
     z = draw.uniform(*ABOVE)
     beside = 0.005 + 0.4 * (z - ABOVE[0])  # the higher, the further from where it goes
-    at = (x + draw.uniform(-beside, beside), y + draw.uniform(-beside, beside), z, yaw + draw.uniform(-0.2, 0.2))
-    return replace(now, reach=at)
+    # Further from the tiles' area the arm does not reach at every height.
+    u, v = (
+        min(max(c + draw.uniform(-beside, beside), low - MARGIN), high + MARGIN) for c, (low, high) in zip((x, y), AREA)
+    )
+    return replace(now, reach=(u, v, z, yaw + draw.uniform(-ASKEW, ASKEW)))
