@@ -30,7 +30,7 @@ def frames(checkpoint: Path, split: str, index: int) -> tuple[list[Image.Image],
     """The episode's pictures, and whether it succeeded."""
     policy, key = load_policy(checkpoint), Key(MATHS.id, f"maths_matching/{split}", index, MATHS.seed)
     stage, canvas, out = Stage(SIZE), Canvas(SIZE), []
-    font = ImageFont.truetype(str(FONT), 15)
+    font = ImageFont.truetype(str(FONT), 13)
 
     def shoot(world: DeskWorld, thought: str) -> None:
         stage.set_state(world._stages[0].get_state())
