@@ -26,6 +26,7 @@ from mindhand.data.synthetic.samples import (
     class_name,
     tile_class,
 )  # fmt: skip
+from tests.processes import runs
 
 from .synthetic_picture import dies, patches, refuses
 
@@ -161,19 +162,12 @@ def test_nothing_outlives_a_training_that_ends_early(how, tmp_path):
         process.kill()
     _, errors = process.communicate(timeout=20)
     # the pipe of stderr is shared by the workers: communicate returns only when all of them are gone
-    assert not any(_runs(pid) for pid in pids)
+    assert not any(runs(pid) for pid in pids)
     assert name not in blocks()
     if how == "interrupt":
         assert errors.strip().endswith("KeyboardInterrupt")
         assert "leaked" not in errors
         assert errors.count("Traceback") == 1
-
-
-def _runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_corpus_is_what_a_producer_can_be_sent():

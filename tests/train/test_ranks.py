@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mindhand.train.ranks import average, launch, rank
+from tests.processes import runs
 
 
 def _work(folder):
@@ -40,14 +41,6 @@ def _linger(folder):
     time.sleep(60)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
 def test_processes_end_with_a_parent_that_was_killed(tmp_path):
     call = (
@@ -60,8 +53,8 @@ def test_processes_end_with_a_parent_that_was_killed(tmp_path):
         time.sleep(0.1)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    pids = [int(p.read_text()) for p in found]
-    while any(map(_alive, pids)) and time.monotonic() < until:
+    pids = [p.read_text() for p in found]
+    while any(map(runs, pids)) and time.monotonic() < until:
         time.sleep(0.1)
     assert len(pids) == 2
-    assert not any(map(_alive, pids))
+    assert not any(map(runs, pids))

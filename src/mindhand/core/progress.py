@@ -39,8 +39,8 @@ def progress(console: Console | None, what: str, total: int, done: int, unit: st
             nonlocal printed
             if time.monotonic() - printed >= EVERY or now == total:
                 left = (total - now) / max(rate(now), 1e-9)
-                text = f"{what} {now}/{total}  {numbers}  {rate(now):.1f} {unit}/s  {left:.0f} s left"
-                console.print(text.replace("    ", "  "), highlight=False, soft_wrap=True)
+                parts = (f"{what} {now}/{total}", numbers, f"{rate(now):.1f} {unit}/s", f"{left:.0f} s left")
+                console.print("  ".join(filter(None, parts)), highlight=False, soft_wrap=True)
                 printed = time.monotonic()
 
         yield tell

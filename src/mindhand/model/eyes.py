@@ -19,7 +19,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
 
 from .expert import is_reasoning
-from .vision import crop
+from .vision import crop, octaves
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ WAVES = 5  # octaves in which a place is told
 def waves(place: Tensor) -> Tensor:
     """(B,2) in -1 .. 1 -> (B,2+4*WAVES): itself, and sines and cosines in octaves. A number alone lets a hand that
     learns for minutes tell places apart to centimetres, not to millimetres."""
-    angle = (place.unsqueeze(-1) * (torch.pi * 2.0 ** torch.arange(WAVES, device=place.device))).flatten(1)
-    return torch.cat([place, angle.sin(), angle.cos()], -1)
+    return torch.cat([place, octaves(place, WAVES)], -1)
 
 
 class Aim(nn.Module):

@@ -35,18 +35,12 @@ PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCo
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
-for _name, _part in (
-    ("upcycle", Upcycle),
-    ("ddim", DDIM),
-    ("ode", ODE),
-    ("sde", SDE),
-    ("state_words", StateWords),
-):  # fmt: skip  (each its own Config)
+PLAIN = {"upcycle": Upcycle, "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords}  # each its own Config
+for _name, _part in PLAIN.items():
     PARTS.add(Entry(_name, _part, lambda config, **_: config))
 NAMES: dict[type, str] = {
     VLM: "vlm", ActionExpert: "action_expert", ChunkCodec: "chunk_codec", WordsReasoner: "words_reasoner",
-    WristEye: "wrist_eye", Gaze: "gaze", Upcycle: "upcycle", DDIM: "ddim", ODE: "ode", SDE: "sde",
-    StateWords: "state_words",
+    WristEye: "wrist_eye", Gaze: "gaze", **{part: name for name, part in PLAIN.items()},
 }  # fmt: skip
 
 

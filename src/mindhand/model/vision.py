@@ -106,14 +106,18 @@ class StemConfig:
 WAVES = 4  # frequencies a side of the position features
 
 
+def octaves(x: Tensor, count: int) -> Tensor:
+    """(...,n) -> (...,2*n*count): sines, then cosines, of pi, 2 pi, 4 pi, ... times each number."""
+    angle = (x.unsqueeze(-1) * (torch.pi * 2.0 ** torch.arange(count, device=x.device))).flatten(-2)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
 def waves(rows: int, cols: int, device: torch.device) -> Tensor:
     """Sines and cosines of a cell's place, (rows*cols, 4*WAVES). Rotary positions steer where attention goes; what
     it brings back must say by itself where it was, or nothing can be called left or far."""
     y = (torch.arange(rows, device=device) + 0.5) / rows
     x = (torch.arange(cols, device=device) + 0.5) / cols
-    rate = torch.pi * 2.0 ** torch.arange(WAVES, device=device)
-    at = torch.cat([y.repeat_interleave(cols).unsqueeze(1) * rate, x.repeat(rows).unsqueeze(1) * rate], 1)
-    return torch.cat([at.sin(), at.cos()], 1)
+    return octaves(torch.stack([y.repeat_interleave(cols), x.repeat(rows)], 1), WAVES)
 
 
 class Stem(nn.Module):

@@ -151,7 +151,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         Optimiser(adam=("objectives.*",)),
         seed=plan.seed,
     )
-    console = Console() if loud and rank() == 0 else None  # made here: one does not travel to another process
+    console = Console() if loud else None  # made here: one does not travel to another process
     try:
         train_stage(vla, stage, folder, console=console, watch=watch)
     finally:

@@ -15,10 +15,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from mindhand.core.batch import Batch
@@ -30,6 +29,9 @@ from mindhand.core.progress import progress
 
 from .ranks import average, rank, ranks
 from .stage import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Stopped(Refusal):

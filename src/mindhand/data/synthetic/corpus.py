@@ -116,10 +116,8 @@ class DeskCorpus:
             asked = (addressed(qa, draw),)
         else:
             asked = self.asked(step, row, now, seen)
-        glyphs = glyphs_of(shown, seen)
-        if now.reach and now.target is not None:  # its digit can hardly be seen
-            glyphs = tuple(g for g in glyphs if g[1:] != now.pixels(seen)[now.target])
-        return ImageText(seen.image, asked, glyphs)
+        hidden = now.pixels(seen).get(now.target) if now.reach else None  # its digit can hardly be seen
+        return ImageText(seen.image, asked, tuple(g for g in glyphs_of(shown, seen) if g[1:] != hidden))
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
         """Facts in words alone, without a picture: `rows` of step `step` of a stream of their own."""

@@ -79,10 +79,9 @@ def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None)
         jitter = keys if draw.chance(SHAKEN) else None
         armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
         tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
-    if hand and hand.at:
-        tools = [hand.at]
-    seen = render_scene(scene, jitter=jitter)
-    for tool in tools:
+    at = hand.at if hand else None
+    seen = render_scene(scene, jitter=jitter, tcp=at)
+    for tool in () if at else tools:
         with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)
         if not hides(seen.image, with_arm.image, seen.marks) or (hand and tool is tools[-1]):
             seen = with_arm
