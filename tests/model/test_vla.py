@@ -49,7 +49,7 @@ def batch(robot=(True, True), seed=0) -> Batch:
     b = len(robot)
     on = torch.tensor(robot)
     state, actions = torch.from_numpy(pose(rng, b, 1)), torch.from_numpy(pose(rng, b, H))
-    gaze = torch.tensor([[20.0, 9.0]] * b)
+    gaze = torch.tensor([[20.0, 9.0, 24.0, 11.0]] * b)
     gaze[~on] = float("nan")
     return Batch(
         order=("image/front", "text", "reasoning"),
@@ -221,7 +221,7 @@ def test_gaze_looks_where_it_points():
 def test_the_eye_looks_again_where_it_aimed():
     gaze = Gaze(GazeConfig(0, (4, 8), (64, 64), 16, 10, size=16))
     torch.nn.init.zeros_(gaze.aim.answer.weight)
-    gaze.aim.answer.bias.data = torch.tensor([0.5, -0.25])
+    gaze.aim.answer.bias.data = torch.tensor([0.5, -0.25, 0.9, 0.9])
     weights = torch.zeros(1, 32)
     weights[0, 2 * 8 + 4] = 1  # the cell's middle: 36, 40
     gaze.point = lambda trunk: weights
@@ -250,10 +250,16 @@ def test_gaze_reads_the_head_that_looks_at_the_last_words_said():
 
 def test_an_aim_out_of_sight_teaches_nothing():
     vla = build()
-    away = Target(torch.full((2, 2), 99.0), torch.ones(2, dtype=torch.bool))
+    away = Target(torch.full((2, 4), 99.0), torch.ones(2, dtype=torch.bool))
     b = batch()
     lost = vla.losses(replace(b, targets={**b.targets, "gaze/wrist": away}), Keys.seeded(2, "k"))
     assert float(lost["aim/wrist"].abs().sum()) == 0 and float(lost["aim/front"].abs().sum()) > 0
+    for half in (slice(0, 2), slice(2, 4)):  # a point alone out of sight, or unknown, leaves the other
+        gaze = b.targets["gaze/wrist"].value.clone()
+        gaze[:, half] = torch.nan
+        some = Target(gaze, torch.ones(2, dtype=torch.bool))
+        lost = vla.losses(replace(b, targets={**b.targets, "gaze/wrist": some}), Keys.seeded(2, "k"))
+        assert bool(torch.isfinite(lost["aim/wrist"]).all()) and float(lost["aim/wrist"].abs().sum()) > 0
 
 
 def test_a_projector_is_fitted_without_a_change():

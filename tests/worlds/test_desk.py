@@ -309,8 +309,8 @@ def test_reasoning_follows_the_sub_steps(world):
         assert scene.tiles[index].digit == now["digit"]
         assert pose.shape == (4,)
         held = abs(pose[:3] - world.geometry([0])[0]["tcp"]).max() < 0.03
-        place = (*PLACES[len(now["placed"])], 0.002)
-        assert np.allclose(world.goal(0), place if now["step"] == "put" else pose[:3])
+        place = (*PLACES[len(now["placed"])], 0.002, 0.0)
+        assert np.allclose(world.goal(0), place if now["step"] == "put" else pose)
         assert held or now["step"] == "take"  # nothing is put that is not in the hand
         gripped = world.geometry([0])[0]["gripper"] <= SHUT
         agree.append(gripped == (now["step"] == "put"))  # but for the moment of letting go

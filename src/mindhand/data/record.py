@@ -98,17 +98,25 @@ def no_labels(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     return {}
 
 
-GAZE = {"gaze": "front", "gaze_wrist": "wrist"}  # labels, and the camera each is in
+GAZE = {"gaze": 4, "gaze_wrist": 4}  # labels, and how many numbers each holds
+TIP = 0.02  # m from a thing's middle to its tip, along its yaw
 
 
 def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
-    """{"gaze": (2,), "gaze_wrist": (2,)}: pixels in the cameras "front" and "wrist" of the thing that is wanted now,
-    in or out of sight, NaN where nothing is. From the world's geometry, "goal"."""
+    """What is looked at now, in or out of sight; NaN where nothing is. From the world's geometry.
+
+    "gaze": pixels u, v in the camera "front" of the "goal" (what the thought speaks of), then of its tip, which tells
+    how it is turned. "gaze_wrist": the same in the camera "wrist" of the "object", on the table or in the hand: how it
+    sits there decides where the hand must go.
+    """
     (facts,) = world.geometry([row])
-    at = np.asarray(facts["goal"])
-    if not np.isfinite(at).all():
-        return {name: np.full(2, np.nan, np.float32) for name in GAZE}
-    return {name: world.project(at[None], camera, [row])[0, 0] for name, camera in GAZE.items()}
+    out = {}
+    for name, camera, thing in (("gaze", "front", "goal"), ("gaze_wrist", "wrist", "object")):
+        x, y, z, yaw = facts[thing]
+        points = np.array([[x, y, z], [x + TIP * np.cos(yaw), y + TIP * np.sin(yaw), z]])
+        seen = world.project(points, camera, [row])[0] if np.isfinite(points).all() else np.full((2, 2), np.nan)
+        out[name] = seen.astype(np.float32).ravel()
+    return out
 
 
 def own_words(world: Teacher, row: int) -> str:

@@ -48,9 +48,9 @@ class RobotFrames:
         return gather(self.reader.action, index, end, self.horizon)
 
     def gaze(self, index: np.ndarray, label: str = "gaze") -> np.ndarray:
-        """Pixels float32 (n,2) of the thing the thought speaks of, NaN where the dataset does not say."""
+        """Pixels float32 (n,4) of what is looked at and of its tip (record.gaze), NaN where no label says."""
         known = self.reader.label(label)
-        return np.full((len(index), 2), np.nan, np.float32) if known is None else known[index]
+        return np.full((len(index), 4), np.nan, np.float32) if known is None else known[index]
 
     def thoughts(self, index: np.ndarray) -> list[str]:
         """The text to be said at each frame."""
@@ -74,7 +74,7 @@ class RobotFrames:
         do. Who says nothing looks there too."""
         tokens = [self.words.decode([i]) for i in self.words.encode(thought)]
         begin = deed(tokens)
-        at = (float(gaze[0]), float(gaze[1])) if np.isfinite(gaze).all() else None
+        at = (float(gaze[0]), float(gaze[1])) if np.isfinite(gaze[:2]).all() else None
         return [None] * begin + [at] * (len(tokens) - begin + 1)
 
     def batch(
@@ -113,7 +113,7 @@ class RobotFrames:
         actions, valid = self.chunks(index)
         gaze = self.gaze(index)
         shift = (2 * keys.uniform(2) - 1).astype(np.float32) * self.jitter
-        known = padded(np.isfinite(gaze).all(-1), False)
+        known = padded(np.isfinite(gaze[:, :2]).all(-1), False)
         targets = {
             "gaze": Target(padded(gaze, np.nan), known),
             "gaze/shift": Target(padded(shift), known),

@@ -67,34 +67,40 @@ def waves(place: Tensor) -> Tensor:
 
 
 class Aim(nn.Module):
-    """An eye that is asked where the wanted thing lies in what it sees, and is told its own answer.
+    """An eye that is asked where the wanted thing lies in what it sees, and which way it is turned, and is told its own
+    answer.
 
-    A hand must know a place to the millimetre; features of a picture hold it, but a chunk's error teaches it slowly.
-    The answer goes to the hand as a token of its own.
+    A hand must know a place to the millimetre and a turn to some degrees; features of a picture hold them, but a
+    chunk's error teaches them slowly, the turn hardly at all (docs/log.md). The answer goes to the hand as a token of
+    its own.
     """
 
     def __init__(self, c: EyeConfig):
         super().__init__()
         self.eye = Eye(c)
-        self.answer = nn.Linear(c.tokens * c.width, 2)
+        self.answer = nn.Linear(c.tokens * c.width, 4)
         inner = 2 * c.width
-        self.place = nn.Sequential(nn.Linear(2 + 4 * WAVES + c.state, inner), nn.GELU(), nn.Linear(inner, c.width))
+        told = 2 * (2 + 4 * WAVES) + c.state
+        self.place = nn.Sequential(nn.Linear(told, inner), nn.GELU(), nn.Linear(inner, c.width))
 
     def forward(self, image: Tensor, centre: Tensor, half: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """image (B,3,p,p), centred at `centre` (B,2) of a larger one; half (2,): half a side of `image`, in the same
-        units -> tokens (B,tokens+1,width), and the place answered (B,2), -1 .. 1 within `image`."""
+        units -> tokens (B,tokens+1,width), and the two points answered (B,2,2), -1 .. 1 within `image`: the place, and
+        the tip that the thing points with."""
         seen = self.eye(image)
-        at = self.answer(seen.flatten(1)).float()
-        told = self.place(torch.cat([waves(centre + at * half), state], -1)).unsqueeze(1)
-        return torch.cat([seen, told.to(seen.dtype)], 1), at
+        points = self.answer(seen.flatten(1)).float().unflatten(1, (2, 2))
+        at, tip = points.unbind(1)
+        turn = F.normalize((tip - at) * half, dim=-1)
+        told = self.place(torch.cat([waves(centre + at * half), waves(turn), state], -1)).unsqueeze(1)
+        return torch.cat([seen, told.to(seen.dtype)], 1), points
 
 
-def _aim_loss(at: Tensor, true: Tensor) -> Tensor:
-    """(B,): distance of the answered place from the true one, both (B,2), -1 .. 1; 0 where that is not in the picture,
-    and such that the mean over rows is the mean over those that are."""
+def _aim_loss(points: Tensor, true: Tensor) -> Tensor:
+    """(B,): distance of the answered points from the true ones, both (B,2,2), -1 .. 1; 0 for what is not in the
+    picture, and such that the mean over rows is the mean over those that are."""
     known = (true.abs() <= 1).all(-1)  # False for NaN
-    error = (at - torch.where(known.unsqueeze(-1), true, at.detach())).abs().sum(-1)
-    return error * len(known) / known.sum().clamp_min(1)
+    error = (points - torch.where(known.unsqueeze(-1), true, points.detach())).abs().sum(-1)
+    return (error * len(known) / known.sum(0).clamp_min(1)).sum(-1)
 
 
 def look_scores(trunk: Trunk, layer: int, head: int, segment: str, camera: str) -> Tensor:
@@ -111,8 +117,8 @@ def _segment(name: str, x: Tensor, valid: Tensor) -> Segment:
 
 
 class WristEye(nn.Module):
-    """Stream: the newest picture of one camera, for the hand alone. `inputs.more["gaze/<camera>"]` (B,2 pixels, NaN
-    where it is out of sight) says where the wanted thing is seen; loss "aim/<camera>"."""
+    """Stream: the newest picture of one camera, for the hand alone. `inputs.more["gaze/<camera>"]` (B,4 pixels, NaN
+    where unknown) says where the wanted thing and its tip are seen; loss "aim/<camera>"."""
 
     feeds: Literal["expert"] = "expert"
     needs: frozenset[str] = frozenset()
@@ -135,11 +141,16 @@ class WristEye(nn.Module):
             )
         image = inputs.pixels[self.camera][:, -1]
         side = image.new_tensor([image.shape[-1], image.shape[-2]])
-        x, at = self.aim(image, image.new_zeros(len(image), 2), torch.ones_like(side), inputs.state[:, -1])
+        x, points = self.aim(image, image.new_zeros(len(image), 2), torch.ones_like(side), inputs.state[:, -1])
         valid = inputs.present[self.camera].unsqueeze(1).expand(-1, x.shape[1])
         true = inputs.more.get(f"gaze/{self.camera}")
-        losses = {} if true is None else {f"aim/{self.camera}": _aim_loss(at, true / side * 2 - 1)}
+        losses = {} if true is None else {f"aim/{self.camera}": _aim_loss(points, _points(true) / side * 2 - 1)}
         return StreamOut((_segment(self.camera, x, valid),), state, losses)
+
+
+def _points(gaze: Tensor) -> Tensor:
+    """(B,4) -> (B,2,2): the place, and the tip."""
+    return gaze.unflatten(1, (2, 2))
 
 
 @dataclass(frozen=True)
@@ -163,8 +174,8 @@ class Gaze(nn.Module):
     A head of the trunk was trained to look at what is being said; where it looks while the last words are said is
     where the hand's eye goes. No place is learned a second time, and a wrong thought looks at the wrong thing.
     A cell is coarse: the eye aims from there, and looks again where it aimed. Training looks where
-    `inputs.more["gaze"]` (B,2 pixels, NaN where unknown) says, moved by "gaze/shift" (B,2), so that the hand learns
-    from right places and forgives a pointer some pixels. Loss "aim/<camera>".
+    `inputs.more["gaze"]` (B,4 pixels, the thing and its tip, NaN where unknown) says, moved by "gaze/shift" (B,2), so
+    that the hand learns from right places and forgives a pointer some pixels. Loss "aim/<camera>".
     """
 
     feeds: Literal["expert"] = "expert"
@@ -225,14 +236,15 @@ class Gaze(nn.Module):
 
         if given is None:
             assert trunk is not None
-            first, _, at = look(self.centre(self.point(trunk)))
-            centre, x, at = look(first + at * half)
+            first, _, points = look(self.centre(self.point(trunk)))
+            centre, x, points = look(first + points[:, 0] * half)
         else:
-            valid = valid & torch.isfinite(given).all(-1)
-            centre, x, at = look(given.nan_to_num() if shift is None else given.nan_to_num() + shift)
+            there = given[:, :2]
+            valid = valid & torch.isfinite(there).all(-1)
+            centre, x, points = look(there.nan_to_num() if shift is None else there.nan_to_num() + shift)
         losses = {}
         if given is not None:
-            true = torch.where(valid.unsqueeze(-1), (given - centre) / half, torch.nan)
-            losses[f"aim/{camera}"] = _aim_loss(at, true)
+            true = torch.where(valid.view(-1, 1, 1), (_points(given) - centre.unsqueeze(1)) / half, torch.nan)
+            losses[f"aim/{camera}"] = _aim_loss(points, true)
         valid = valid.unsqueeze(1).expand(-1, x.shape[1])
         return StreamOut((_segment("gaze", x, valid),), {"centre": centre.detach().float()}, losses)

@@ -72,6 +72,7 @@ class Arm:
     place: Place = "latter"
 
 
+BEGUN = 0.5  # share of the demonstrations that begin with a mess to be mended
 AIMS = {"aim/front": 1.0, "aim/wrist": 1.0}  # weights of the eyes' own losses
 OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none"), Arm("blind", eyes=False)
 
@@ -105,10 +106,9 @@ def record(folder: Path, episodes: int, *, workers: int = 2, console: Console | 
     """Demonstrations of class R with injected noise; resumes, and finds finished what is finished."""
     keys = [Key("demonstrations", "maths_matching/R", i) for i in range(episodes)]
     command = f"mindhand data record maths --episodes {episodes}"
-    with LeRobotWriter(
-        folder, SPEC, pictures="model", labels=dict.fromkeys(GAZE, 2), scene=scene_hash(), command=command
-    ) as writer:
-        record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
+    with LeRobotWriter(folder, SPEC, pictures="model", labels=GAZE, scene=scene_hash(), command=command) as writer:
+        world = partial(DeskWorld, 2, begun=BEGUN)
+        record_with_workers(world, keys, writer, workers=workers, rows=2, labels=gaze, console=console)
     return folder
 
 

@@ -5,13 +5,14 @@ is measured when it begins (the tile, and after the lift the tile in the hand), 
 commands is corrected from segment to segment. A tile that was not lifted or not placed is taken again. When
 somebody else moved the arm, the expert plans afresh from where it finds it: its commands are labels for any state.
 
-Speed, heights, grasp offset, detours and pauses vary with the episode's key.
+Speed, heights, grasp offset, detours and pauses vary with the episode's key. A `clumsy` one misses often, does not
+look whether it did, and goes on: the mess it leaves is what others learn to mend.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,20 @@ class Manner:
     bumps: tuple[tuple[float, float, float], tuple[float, float, float]]  # approach, carry
     pauses: tuple[int, ...]
 
+    def spoilt(self, keys: Keys) -> Manner:
+        """The same with a faulty grasp or a faulty place, or both, or a turn that is out by up to an eighth."""
+        d = Draw(keys.fold("spoilt"))
+
+        def far(most: float) -> float:
+            return d.pick((-1, 1)) * d.uniform(0.01, most)
+
+        return replace(
+            self,
+            along=far(0.04) if d.chance(0.5) else self.along,
+            turn=far(0.8) if d.chance(0.4) else self.turn,
+            miss=(far(0.04), far(0.04)) if d.chance(0.5) else self.miss,
+        )
+
     @staticmethod
     def of(keys: Keys) -> Manner:
         d = Draw(keys)
@@ -89,7 +104,7 @@ class Manner:
         )
 
 
-def _half_turn(angle: float) -> float:
+def half_turn(angle: float) -> float:
     """The angle modulo pi nearest to zero: a tile can be gripped either way round."""
     return angle - math.pi * round(angle / math.pi)
 
@@ -97,8 +112,8 @@ def _half_turn(angle: float) -> float:
 class Expert:
     """Drives one row; `plan` is all its state."""
 
-    def __init__(self, keys: Keys):
-        self._keys = keys.fold("expert")
+    def __init__(self, keys: Keys, clumsy: bool = False):
+        self._keys, self._clumsy = keys.fold("expert"), clumsy
         self._manners: dict[tuple[int, int], Manner] = {}
         self.plan = Plan()
 
@@ -134,7 +149,8 @@ class Expert:
     def _manner(self, digit: int) -> Manner:
         which = (digit, self.plan.attempt)
         if which not in self._manners:
-            self._manners[which] = Manner.of(self._keys.fold(*which))
+            keys = self._keys.fold(*which)
+            self._manners[which] = Manner.of(keys).spoilt(keys) if self._clumsy else Manner.of(keys)
         return self._manners[which]
 
     # ---- what to do next -------------------------------------------------------------------------------
@@ -180,8 +196,8 @@ class Expert:
     def _next(self, stage: Stage, judge: Judge) -> None:
         """The segment is over: wait, repeat, or go on."""
         plan = self.plan
-        plan.begin = list(plan.now)
-        if plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > 0.007:
+        plan.begin, look = list(plan.now), not self._clumsy
+        if look and plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > 0.007:
             plan.waited += 1
             plan.begin, plan.end, plan.t, plan.steps = plan.end, plan.end, 0, 1
             return
@@ -190,9 +206,9 @@ class Expert:
                 self._go("rest" if plan.phase == "home" else "home", stage, judge)
             else:
                 self._choose(stage, judge)
-        elif plan.phase == "descend" and self._aside(stage) > BESIDE:
+        elif look and plan.phase == "descend" and self._aside(stage) > BESIDE:
             self._go("retreat", stage, judge)  # a finger stands on the tile: closing would turn it over
-        elif plan.phase == "lift" and stage.positions[plan.tile, 2] < REST + LIFTED:
+        elif look and plan.phase == "lift" and stage.positions[plan.tile, 2] < REST + LIFTED:
             self._go("retreat", stage, judge)
         else:
             self._go(PHASES[PHASES.index(plan.phase) + 1], stage, judge)
@@ -200,7 +216,7 @@ class Expert:
     def _would_hit(self, stage: Stage) -> bool:
         """Whether a disturbed finger is about to come down on the tile instead of beside it."""
         plan = self.plan
-        waits = plan.phase == "descend" and plan.waited < DWELL and stage.tcp[2] > CLEAR_Z
+        waits = not self._clumsy and plan.phase == "descend" and plan.waited < DWELL and stage.tcp[2] > CLEAR_Z
         return waits and self._aside(stage) > CLEAR
 
     def _aside(self, stage: Stage) -> float:
@@ -246,14 +262,14 @@ class Expert:
     def _grasp(self, stage: Stage, manner: Manner) -> tuple[float, float, float]:
         """TCP x, y, yaw that grips the tile where it lies now."""
         x, y, _ = stage.positions[self.plan.tile].tolist()
-        yaw = _half_turn(stage.tile_yaw(self.plan.tile))
+        yaw = half_turn(stage.tile_yaw(self.plan.tile))
         return x + manner.along * math.cos(yaw), y + manner.along * math.sin(yaw), yaw + manner.turn
 
     def _over(self, stage: Stage, judge: Judge, manner: Manner) -> tuple[float, float, float, float]:
         """TCP x, y, z, yaw that puts the tile, as it sits in the hand, into its place."""
         tcp, yaw = stage.tcp, stage.yaw
         dx, dy, dz = (stage.positions[self.plan.tile] - tcp).tolist()
-        turned = _half_turn(stage.tile_yaw(self.plan.tile) - yaw)
+        turned = half_turn(stage.tile_yaw(self.plan.tile) - yaw)
         c, s = math.cos(-turned - yaw), math.sin(-turned - yaw)
         px, py = PLACES[min(judge.placed, len(PLACES) - 1)]
         x, y = px + manner.miss[0] - (c * dx - s * dy), py + manner.miss[1] - (s * dx + c * dy)

@@ -27,7 +27,7 @@ class Judge:
     def __init__(self, scene: MathsScene):
         self.scene = scene
         self.start = [(t.x, t.y) for t in scene.tiles]
-        self.rest = [(t.x, t.y, t.yaw) for t in scene.tiles]  # where each tile last lay on the table
+        self.rest = [(t.x, t.y, t.yaw) for t in scene.tiles]  # where each tile last lay, on the table or in the tray
         self.digits = scene.equation.digits
         self.taken: list[int] = []  # tiles that fill the answer's first places, in order
         self.success = False
@@ -41,15 +41,16 @@ class Judge:
         return len(self.taken)
 
     def carrying(self, stage: Stage) -> bool:
-        """Whether a tile that serves next is in the hand: gripped, lifted, or at its place and not yet let go."""
+        """Whether a tile that serves next is in the hand: between the fingers, and gripped, lifted, or at its place and
+        not yet let go."""
         if self.placed == len(self.digits):
             return False
         (tx, ty, tz), shut = stage.tcp.tolist(), stage.gripper <= SHUT
         px, py = PLACES[self.placed]
         for k in self.scene.candidates(self.placed, self.taken):
             x, y, z = stage.positions[k].tolist()
-            gripped = shut and max(abs(x - tx), abs(y - ty)) < AROUND and abs(z - tz) < HELD
-            if gripped or z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR):
+            between = max(abs(x - tx), abs(y - ty)) < AROUND and abs(z - tz) < HELD
+            if between and (shut or z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR)):
                 return True
         return False
 
@@ -66,9 +67,10 @@ class Judge:
             shifted = abs(x - rx) > SHIFTED or abs(y - ry) > SHIFTED
             if not (tray or (shifted and abs(z - REST) < HEIGHT / 2)) or not stage.still(k, SLOW, UPRIGHT):
                 continue
-            if not tray:
+            loose = not tray or gripper > SHUT or beside[k] > AROUND or abs(z - tz) > HELD
+            if loose and shifted:
                 self.rest[k] = x, y, stage.tile_yaw(k)
-            elif gripper > SHUT or beside[k] > AROUND or abs(z - tz) > HELD:
+            if loose and tray:
                 free.append(k)
         self.taken = self._filled(tiles, free)
         self.success = len(self.taken) == len(self.digits) and inside == len(self.taken)

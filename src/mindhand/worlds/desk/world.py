@@ -24,7 +24,7 @@ from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_tas
 
 from .build import PLATE
 from .canvas import Canvas
-from .expert import HOME, Expert
+from .expert import HOME, Expert, half_turn
 from .judge import Judge
 from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
 from .spec import GRIPPER_STEP, JOINT_STEP, LIMITS, SECONDS, SPEC, START_SPREAD, WORKSPACE
@@ -58,13 +58,18 @@ class _Row:
 class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
+    begun: share of the episodes that begin where a clumsy hand left off: with a tile laid beside its place or slipped
+    from the fingers, or the hand closed on nothing. Demonstrations of a careful hand alone hold no such moments, and a
+    policy that meets one has never seen a way back.
+
     Tasks are those of `scene.sample_task`: "maths_matching/R", "maths_matching/K-dev/2", ...
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
     """
 
     spec = SPEC
 
-    def __init__(self, rows: int = 1):
+    def __init__(self, rows: int = 1, begun: float = 0.0):
+        self._begun = begun
         self._stages = [Stage() for _ in range(rows)]
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
@@ -88,6 +93,16 @@ class DeskWorld:
             stage = self._stages[r]
             stage.dress(scene)
             stage.set(row.joints, row.gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
+            if Draw(Keys.of([key]).fold("begun")).chance(self._begun):
+                self._bungle(row, stage)
+
+    def _bungle(self, row: _Row, stage: Stage) -> None:
+        """Let a clumsy hand drive for a while; the count of steps begins after it."""
+        keys = Keys.of([row.key]).fold("bungle")
+        clumsy, draw = Expert(keys, clumsy=True), Draw(keys)
+        for step in range(BUNGLED[0] + draw.index(BUNGLED[1] - BUNGLED[0])):
+            self._step(clumsy.act(stage, row.judge, step).astype(np.float64), row, stage)
+        row.steps = 0
 
     def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
         """One control step of 50 ms. actions (R,10) in the spec's units.
@@ -193,7 +208,8 @@ class DeskWorld:
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
         """Privileged geometry, table frame: tiles (n,4) x y z yaw, digits (n,), tcp (3,), tool (3,3), joints (6,),
-        gripper, target (index of the tile now wanted, -1 when done), goal (3,) (`goal`, NaN when done)."""
+        gripper, target (index of the tile now wanted, -1 when done), object (4,) (that tile) and goal (4,) (`goal`),
+        x y z yaw, NaN when done."""
         return [self._geometry(r) for r in rows]
 
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:
@@ -225,22 +241,23 @@ class DeskWorld:
         return reasoning_text(self.scene(row), judge.placed, judge.taken, judge.carrying(self._stages[row]))
 
     def target(self, row: int) -> tuple[int, np.ndarray] | None:
-        """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw); None when all are placed."""
+        """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw), the yaw within a quarter turn of 0
+        since half a turn changes nothing; None when all are placed."""
         scene, judge = self.scene(row), self._row(row).judge
         if judge.placed == len(scene.equation.digits):
             return None
         k = scene.order(judge.taken)[judge.placed]
-        return k, np.array([*self._stages[row].positions[k], self._stages[row].tile_yaw(k)])
+        return k, np.array([*self._stages[row].positions[k], half_turn(self._stages[row].tile_yaw(k))])
 
     def goal(self, row: int) -> np.ndarray | None:
-        """(x, y, z) of what the reasoning speaks of: the tile to take, or where the one in the hand is to be put; None
-        when all are placed."""
+        """(x, y, z, yaw) of what the reasoning speaks of: the tile to take, or where the one in the hand is to be put;
+        None when all are placed."""
         target, judge = self.target(row), self._row(row).judge
         if target is None:
             return None
         if judge.carrying(self._stages[row]):
-            return np.array([*PLACES[judge.placed], PLATE])
-        return target[1][:3]
+            return np.array([*PLACES[judge.placed], PLATE, 0.0])
+        return target[1]
 
     def close(self) -> None:
         """Free the drawing context."""
@@ -273,7 +290,7 @@ class DeskWorld:
 
     def _geometry(self, r: int) -> Mapping[str, Any]:
         row, stage = self._row(r), self._stages[r]
-        target, goal = self.target(r), self.goal(r)
+        target, goal, nothing = self.target(r), self.goal(r), np.full(4, np.nan)
         yaws = [stage.tile_yaw(k) for k in range(stage.count)]
         return {
             "tiles": np.column_stack([stage.positions, yaws]),
@@ -283,8 +300,10 @@ class DeskWorld:
             "joints": stage.joints.copy(),
             "gripper": stage.gripper,
             "target": -1 if target is None else target[0],
-            "goal": np.full(3, np.nan) if goal is None else goal,
+            "object": nothing if target is None else target[1],
+            "goal": nothing if goal is None else goal,
         }
 
 
+BUNGLED = (20, 130)  # control steps that a clumsy hand drives, fewest and most
 _MAGIC = b"mindhand.desk.1\n"
