@@ -7,7 +7,7 @@ import numpy as np
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.collate import glyph_cells
 from mindhand.data.synthetic.corpus import cotraining, pretraining
-from mindhand.data.synthetic.picture import front, hides
+from mindhand.data.synthetic.picture import front, glyphs_of, hides, page
 from mindhand.data.synthetic.producers import Producers
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.scene import INKS, sample_maths
@@ -25,6 +25,21 @@ def test_there_is_ink_where_the_marks_are():
             bare = np.abs(near[0, 0] - INKS[ink]).sum()
             assert np.abs(near - INKS[ink]).sum(-1).min() < max(150, bare)
             assert np.ptp(near.sum(-1)) > 60
+
+
+def test_a_page_is_full_and_its_digits_are_even():
+    """Every digit is seen as often as any other: in scenes of the task a 9 is four times rarer than a 1."""
+    keys = [Keys.seeded(1, "page", i) for i in range(60)]
+    pages = [page(k, ("R", "K")) for k in keys]
+    counts = np.bincount([t.digit for scene, _ in pages for t in scene.tiles], minlength=10)
+    assert counts.sum() == 6 * len(pages) and counts.min() > 18 and counts.max() < 60
+    assert len({scene.tile_font for scene, _ in pages}) > 4
+    again, seen = page(keys[3], ("R", "K"))
+    assert again == pages[3][0] and np.array_equal(seen.image, pages[3][1].image)
+    for scene, seen in pages[:10]:
+        for glyph, u, v in glyphs_of(scene, seen):
+            near = seen.image[int(v) - 4 : int(v) + 5, int(u) - 4 : int(u) + 5].astype(int)
+            assert glyph and np.ptp(near.sum(-1)) > 60
 
 
 def test_glyphs_rarely_share_a_cell():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from mindhand.core.errors import BadData, Refusal
@@ -15,8 +16,20 @@ from mindhand.recipes import skeleton
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.evaluate import load_policy, rows_of
 from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
-from mindhand.recipes.nano import BRIEF, CorpusSource, NanoPlan, build_reader, examine, pretrain_nano, token_grid
+from mindhand.recipes.nano import (
+    BRIEF,
+    CorpusSource,
+    NanoPlan,
+    PageSource,
+    build_reader,
+    examine,
+    pretrain_nano,
+    token_grid,
+)
 from mindhand.recipes.train import train as train_verb
+from mindhand.train.glyph import GlyphReader
+from mindhand.train.loop import train_stage
+from mindhand.train.stage import Optimiser, Stage
 
 QUIET = Console(quiet=True)
 PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8, experts=2, active=1)
@@ -25,7 +38,7 @@ PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    pretrain_nano(home / "nano", NanoPlan(pictures=16, rows=4, producers=0, ranks=1), console=QUIET)
+    pretrain_nano(home / "nano", NanoPlan(pictures=16, pages=8, rows=4, producers=0, ranks=1), console=QUIET)
     record(home / "demos", PLAN.episodes, workers=1, console=QUIET)
     return home
 
@@ -34,13 +47,29 @@ def test_a_policy_from_nothing_acts_and_resumes(home):
     done = []
     where = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "ours"
     checkpoint = train(*where, PLAN, OURS, console=QUIET, done=lambda stage, vla: done.append(stage))
-    assert done == ["warm-up", "alignment", "fine-tuning"]
+    assert done == ["warm-up", "alignment"]
     again = train(*where, PLAN, OURS, console=QUIET)  # nothing is left to do: the same weights
     a, b = load_policy(checkpoint), load_policy(again)
     assert all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
     protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=20, rows=2)
     rows = rows_of(checkpoint, protocol, home / "eval", workers=1, films=1)
     assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
+
+
+def test_the_eye_reads_before_anything_is_asked(home):
+    """The characters' stage teaches the tower and its glyph head, and the pretraining goes on from there."""
+    plan = NanoPlan(rows=16)
+    vla = build_reader(plan, train_words())
+    eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
+    source = PageSource(0, 16, token_grid(vla.backbone))
+    batch = source.batch(eye, 0)
+    assert torch.equal(batch.images["front"], source.batch(eye, 0).images["front"]) and not batch.text
+    stage = Stage("characters", source, 16, ("*",), {"glyph": 1.0, "spot": 1.0}, Optimiser(warmup=1, adam=("glyph.*",)))
+    before = {n: float(x.detach().mean()) for n, x in eye.losses(batch, Keys.seeded(16, 0)).items()}
+    train_stage(eye, stage, home / "characters")
+    after = {n: float(x.detach().mean()) for n, x in eye.losses(batch, Keys.seeded(16, 0)).items()}
+    assert all(after[n] < 0.8 * before[n] for n in ("glyph", "spot"))
+    assert (home / "nano" / "characters" / "metrics.jsonl").exists()
 
 
 def test_facts_in_words_alone_move_no_eye(home):

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ class DemoPlan:
         m = self.maths
         return replace(
             self,
-            nano=replace(self.nano, pictures=n(self.nano.pictures, 32)),
+            nano=replace(self.nano, pictures=n(self.nano.pictures, 32), pages=n(self.nano.pages, 32)),
             maths=replace(m, episodes=n(m.episodes, 4), warmup=n(m.warmup), align=n(m.align), tune=n(m.tune)),
             episodes=n(self.episodes, 2),
             exam=n(self.exam, 2),
@@ -115,6 +114,11 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+def _in_turn(jobs: Sequence[Job]) -> None:
+    for work, what in jobs:
+        work(*what)
+
+
 def together(jobs: Sequence[Job], workers: int = 2) -> None:
     """Run jobs in processes of their own, two at a time; the first error is raised after all have ended."""
     with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
@@ -155,12 +159,12 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     every = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
     part = every.only("maths_matching/R", "maths_matching/K-dev")
     taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in arms]
-    jobs = [*training(BLIND), *((_evaluate, t) for t in taken[:2])]
-    clock.time("evaluate two policies, train the third", lambda: together(jobs))
+    ours, silent, blind = ((_evaluate, t) for t in taken)
+    jobs = [(_in_turn, ([*training(BLIND), blind],)), ours, silent]
+    clock.time("evaluate, and train the third", lambda: together(jobs))
     rows = {}
-    for arm, (where, protocol, films) in zip(arms, taken):
-        ask = partial(rows_of, where / "checkpoint", protocol, where / "evaluation", films=films, console=console)
-        rows[arm.name] = clock.time("evaluate the third", ask)  # what is evaluated already is only read
+    for arm, (where, protocol, films) in zip(arms, taken):  # what is evaluated already is only read
+        rows[arm.name] = rows_of(where / "checkpoint", protocol, where / "evaluation", films=films, console=console)
         console.print(summary_table(rows[arm.name], arm.name))
     page = write_report(
         folders[OURS.name] / "evaluation",
@@ -190,7 +194,7 @@ def _arms(rows: dict[str, list[dict[str, Any]]]) -> Beside:
 def _kept(nano: Path, folder: Path) -> Beside:
     body = []
     stages = [("pretrained", nano / "exam.jsonl")]
-    stages += [(s, folder / f"exam-{s}.jsonl") for s in ("warm-up", "alignment", "fine-tuning")]
+    stages += [(s, folder / f"exam-{s}.jsonl") for s in ("warm-up", "alignment")]  # then it is frozen
     for stage, file in stages:
         found = read_rows(file)
         for split in SPLITS:
@@ -199,7 +203,7 @@ def _kept(nano: Path, folder: Path) -> Beside:
                 kinds = dict.fromkeys(r["kind"] for r in some)
                 rate = {k: [r["right"] for r in some if r["kind"] == k] for k in kinds}
                 body.append([stage, split, *(f"{sum(x) / len(x):.2f}" for x in rate.values())])
-    return "What the VLM still knows, stage by stage", ["after", "part", *_kinds(nano)], body
+    return "What the VLM still knows after the stages in which it learns", ["after", "part", *_kinds(nano)], body
 
 
 def _kinds(nano: Path) -> list[str]:

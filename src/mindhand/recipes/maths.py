@@ -166,8 +166,9 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     words, grid = vla.backbone.words, token_grid(vla.backbone)
     # What was never asked in pretraining is not asked now: to learn it would cost what is known (docs/log.md).
     mix = replace(BRIEF, early=BRIEF.full, until=0.0, facts=0) if plan.brief else COTRAIN
-    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0))
-    single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix)
+    think = 0 if arm.words else math.inf
+    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0), think=think)
+    single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix, think=think)
     sets = [
         SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
         SampleSet("demonstrations", "robot", robot.cache.frames),
@@ -180,7 +181,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if arm.eyes else {})
     out = []
     if plan.warmup:
-        source = CorpusSource(replace(texts, think=0 if arm.words else math.inf), words, grid, 0)
+        source = CorpusSource(texts, words, grid, 0)
         out.append(
             Stage(
                 "warm-up",
@@ -252,7 +253,8 @@ def train(
     console: Console | None = None,
     done: Callable[[str, VLA], None] | None = None,
 ) -> Path:
-    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage.
+    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage in
+    which the VLM learns.
 
     mind: the run folder of another arm whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
@@ -273,8 +275,6 @@ def train(
     train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(SPEC))
-    if done is not None:
-        done(tune.name, vla)
     return checkpoint
 
 

@@ -21,12 +21,14 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
+from mindhand.core.keys import Keys
 from mindhand.data.files import write_json
-from mindhand.data.synthetic.collate import collate_image_text, collate_text
-from mindhand.data.synthetic.corpus import DeskCorpus, pretraining
+from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
+from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
+from mindhand.data.synthetic.picture import glyphs_of, page
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS, ImageText
 from mindhand.data.synthetic.vocabulary import train_words
@@ -36,7 +38,7 @@ from mindhand.model.vision import StemConfig
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
 from mindhand.model.words import Words
-from mindhand.train.glyph import GlyphLoss
+from mindhand.train.glyph import GlyphLoss, GlyphReader
 from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.ranks import launch, rank, ranks
@@ -46,7 +48,7 @@ from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
-    full=(("solve", 0.30), ("where", 0.40), ("tiles", 0.25), ("read", 0.05)),
+    full=(("solve", 0.25), ("where", 0.40), ("tiles", 0.25), ("read", 0.10)),
     until=0.2,
     thoughts=0.6,
     facts=2,
@@ -61,6 +63,7 @@ class NanoPlan:
 
     size: str = "nano"  # of the model: test, nano
     pictures: int = 36_000
+    pages: int = 16_000  # pictures of characters that the eye alone learns to read first
     rows: int = 32  # pictures a step
     questions: int = 4  # a picture
     producers: int = 1  # processes that render beside a single rank
@@ -113,6 +116,23 @@ class CorpusSource:
             self.ahead = None
 
 
+@dataclass(frozen=True)
+class PageSource:
+    """Source: pages of characters, nothing asked; a rank takes its share of the rows."""
+
+    seed: int
+    rows: int
+    grid: tuple[int, int]
+
+    def batch(self, vla: Any, step: int) -> Batch:
+        """The pages of a step, a pure function of it."""
+        samples = []
+        for row in range(rank(), self.rows, ranks()):
+            scene, seen = page(Keys.seeded(1, "pages", self.seed, step, row), PRETRAIN_FONTS)
+            samples.append(ImageText(seen.image, (), glyphs_of(scene, seen)))
+        return collate_pages(samples, self.grid)
+
+
 def token_grid(vlm: VLM) -> tuple[int, int]:
     """Rows and columns of the front camera's tokens."""
     camera = SPEC.camera("front")
@@ -152,6 +172,18 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         seed=plan.seed,
     )
     console = Console() if loud else None  # made here: one does not travel to another process
+    if plan.pages:
+        eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
+        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone))
+        read = Stage(
+            "characters",
+            pages,
+            max(plan.pages // plan.rows, 1),
+            ("vision.*", "glyph.*"),
+            {"glyph": 1.0, "spot": 2.0},
+            Optimiser(adam=("glyph.*",)),
+        )
+        train_stage(eye, read, folder / read.name, console=console)
     try:
         train_stage(vla, stage, folder, console=console, watch=watch)
     finally:

@@ -19,7 +19,8 @@ def pretrain(run: Path, minutes: float | None, seed: int) -> int:
     console = Console()
     plan = replace(NanoPlan(), seed=seed)
     if minutes is not None:
-        plan = replace(plan, pictures=max(plan.rows, round(minutes * PICTURES_A_MINUTE)))
+        pictures = max(plan.rows, round(minutes * PICTURES_A_MINUTE))
+        plan = replace(plan, pictures=pictures, pages=plan.pages * pictures // plan.pictures)
     vla = pretrain_nano(run, plan, console=console)
     console.print(exam_table(examine(vla), "what nano knows"))
     console.print(f"checkpoint: {run / 'checkpoint'}")

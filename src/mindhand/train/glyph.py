@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Context
+from mindhand.model.vision import pixels
 
 
 class GlyphLoss(nn.Module):
@@ -38,10 +39,13 @@ class GlyphLoss(nn.Module):
 
     def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
         """{"glyph": (B,), "spot": (B,)}, nothing where the batch has no such targets."""
-        target = batch.targets.get("glyph")
-        if target is None:
+        if "glyph" not in batch.targets:
             return {}
-        hidden = ctx.trunk.layer(self.want[0], f"image/{self.camera}")
+        return self.errors(ctx.trunk.layer(self.want[0], f"image/{self.camera}"), batch)
+
+    def errors(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The same of given hidden states (B,cells,D)."""
+        target = batch.targets["glyph"]
         scores, at = self.head(hidden).float().tensor_split([-2], -1)
         error = F.cross_entropy(scores.transpose(1, 2), target.value, reduction="none")
         weight = self.weight[target.value] * target.valid
@@ -54,3 +58,16 @@ class GlyphLoss(nn.Module):
 
     def after_step(self, vla: Any, step: int) -> None:
         """Nothing to keep."""
+
+
+class GlyphReader(nn.Module):
+    """A vision tower with the glyph objective right behind it, and no trunk: a twelfth of the cost of a picture with
+    its questions. Characters are learned first; all else that is asked stands on them."""
+
+    def __init__(self, vision: nn.Module, glyph: GlyphLoss):
+        super().__init__()
+        self.vision, self.glyph = vision, glyph
+
+    def losses(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
+        """{"glyph": (B,), "spot": (B,)}."""
+        return self.glyph.errors(self.vision(pixels(batch.images[self.glyph.camera])).x, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,15 +67,21 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
         )
     rows, asked = len(samples), counts.pop()
     qas = [qa for s in samples for qa in s.questions]
-    images = torch.from_numpy(np.stack([s.image for s in samples])).unsqueeze(1)
+    pages = collate_pages(samples, grid)
+    return replace(
+        pages, order=ORDER, text=_turns(qas, words), task=torch.zeros(rows * asked, dtype=torch.int64), questions=asked
+    )
+
+
+def collate_pages(samples: Sequence[ImageText], grid: tuple[int, int]) -> Batch:
+    """Pictures and their glyphs alone, nothing asked; see `collate_image_text`."""
     glyphs, spots = (torch.from_numpy(np.stack(x)) for x in zip(*(glyph_cells(s, grid) for s in samples)))
     return Batch(
-        order=ORDER,
-        images={ROLE: images},
-        present={ROLE: torch.ones(rows, dtype=torch.bool)},
-        text=_turns(qas, words),
-        task=torch.zeros(rows * asked, dtype=torch.int64),
-        questions=asked,
+        order=ORDER[:1],
+        images={ROLE: torch.from_numpy(np.stack([s.image for s in samples])).unsqueeze(1)},
+        present={ROLE: torch.ones(len(samples), dtype=torch.bool)},
+        text={},
+        task=torch.zeros(len(samples), dtype=torch.int64),
         targets={
             "glyph": Target(glyphs, torch.ones(glyphs.shape, dtype=torch.bool)),
             "spot": Target(spots, glyphs != NOTHING),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import MathsScene, Tile
+from mindhand.worlds.sampling import layout
+from mindhand.worlds.scene import APART, AREA, FACES, KNOWN, TILE_INKS, TILES, YAW, MathsScene, Tile, sample_maths
 
 from .samples import Pixel, board_class, tile_class
 
 if TYPE_CHECKING:
     from mindhand.worlds.desk.render import Mark
+    from mindhand.worlds.desk.render import Picture as Drawn
 
 SHAKEN, ARMED = 0.5, 0.6  # shares of the corpus: camera and lamp moved a little; the arm over the table
 TOOL = ((-0.2, 0.1), (-0.13, 0.11), (0.03, 0.2), (-0.5, 0.5))  # where it may be then: x, y, z (m), yaw (rad)
@@ -67,6 +69,31 @@ def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> boo
     return False
 
 
+def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
+    """A picture to learn characters from: a full table of digits, all equally often, and a board of any equation that
+    pretraining holds; camera and lamp moved in half of them, no arm. A scene in name only: the tiles answer nothing."""
+    from mindhand.worlds.desk.render import render_scene
+
+    draw = Draw(keys.fold("page"))
+    scene = sample_maths(keys, draw.pick(KNOWN), fonts=draw.pick(fonts))
+    places = layout(draw, TILES[1], AREA, APART, YAW)
+    tiles = tuple(
+        Tile(draw.index(10), x, y, yaw, draw.pick(list(FACES)), draw.pick(TILE_INKS), "other") for x, y, yaw in places
+    )
+    scene = replace(scene, tiles=tiles)
+    return scene, _seen(scene, render_scene(scene, jitter=keys if draw.chance(SHAKEN) else None))
+
+
+def _seen(scene: MathsScene, picture: Drawn) -> Seen:
+    at = {(m.where, m.index): (m.u, m.v) for m in picture.marks}
+    return Seen(
+        picture.image,
+        tuple(at["board", k] for k in range(len(scene.board.text))),
+        tuple(at["tile", k] for k in range(len(scene.tiles))),
+        picture.places,
+    )
+
+
 def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
     is over the table in about half of them, high or low, or holds a tile, and hides nothing if it can; unless it is
@@ -86,10 +113,4 @@ def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None)
         if not hides(seen.image, with_arm.image, seen.marks) or (hand and tool is tools[-1]):
             seen = with_arm
             break
-    places = {(m.where, m.index): (m.u, m.v) for m in seen.marks}
-    return Seen(
-        seen.image,
-        tuple(places["board", k] for k in range(len(scene.board.text))),
-        tuple(places["tile", k] for k in range(len(scene.tiles))),
-        seen.places,
-    )
+    return _seen(scene, seen)
