@@ -62,9 +62,8 @@ def test_thought_moment_and_picture_agree():
                 assert sample.image[int(v), int(u), 0] == said["digit"]  # a patch's colour tells its digit
             elif said["step"] == "put":
                 assert qa.point == patches(scene).places[len(now.taken)]
-            hidden = now.target if now.reach else None
             names = [class_name(g) for g, _, _ in sample.glyphs if class_name(g).startswith("tile")]
-            assert names == [f"tile {now.scene.tiles[k].digit}" for k in now.lying if k != hidden]
+            assert names == [f"tile {now.scene.tiles[k].digit}" for k in now.lying]  # patches hide nothing
             for k, place in zip(now.taken, PLACES):
                 assert np.allclose((now.scene.tiles[k].x, now.scene.tiles[k].y), place, atol=0.007)
     assert min(seen.values()) > 3
@@ -111,24 +110,24 @@ def test_a_held_tile_is_seen_in_the_hand():
     assert np.array_equal(a.image, b.image)
 
 
-def test_a_hand_that_reaches_is_where_its_tile_is():
-    found = 0
+def test_a_hand_that_reaches_is_on_its_way_to_its_tile():
+    found = []
     for i in range(60):
         keys = Keys.seeded(1, "reach", i)
         now, plain = (moment(sample_maths(keys, "R"), keys, reach) for reach in (True, False))
         assert plain == replace(now, reach=None)
         if now.reach is None:
             continue
-        found += 1
         tile = now.scene.tiles[now.target]
         assert not now.held
-        assert max(abs(now.reach[0] - tile.x), abs(now.reach[1] - tile.y)) < 0.05
-        if found < 4:
+        off = max(abs(now.reach[0] - tile.x), abs(now.reach[1] - tile.y))
+        found.append(off < 0.05)
+        if found[-1] and sum(found) < 4:
             seen, empty = front(now.visible, None, now.hand), front(now.visible)
             (u, v), far = now.pixels(empty)[now.target], np.abs(seen.image.astype(int) - empty.image).sum(-1)
             assert seen.tiles == empty.tiles
             assert far[max(0, int(v) - 24) : int(v) + 8, int(u) - 16 : int(u) + 17].max() > 100
-    assert 10 < found < 50
+    assert 15 < len(found) < 50 and 0.4 < np.mean(found) < 0.9  # the others are still on their way
 
 
 def test_the_arm_can_be_wherever_a_hand_reaches():
@@ -137,9 +136,8 @@ def test_the_arm_can_be_wherever_a_hand_reaches():
     for (x, y), z, turn in product(corners, (low, 0.06, high), (-1, 0, 1)):
         tool = tool_down(turn * (YAW + ASKEW))
         assert inverse(np.array([x, y, z]) - Stage.base, tool, np.zeros(6)).exact
-    reaches = [m.reach for i in range(400) if (m := some(i)) and m.reach]
-    for at, (low, high) in zip(list(zip(*reaches))[:2], AREA):
-        assert low - MARGIN <= min(at) < max(at) <= high + MARGIN
+    for x, y, z, yaw in (m.reach for i in range(400) if (m := some(i)) and m.reach):
+        assert inverse(np.array([x, y, z]) - Stage.base, tool_down(yaw), np.zeros(6)).exact
 
 
 def some(i: int) -> Moment | None:

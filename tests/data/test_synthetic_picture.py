@@ -7,7 +7,7 @@ import numpy as np
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.collate import glyph_cells
 from mindhand.data.synthetic.corpus import cotraining, pretraining
-from mindhand.data.synthetic.picture import front, glyphs_of, hides, page
+from mindhand.data.synthetic.picture import Hand, front, glyphs_of, hidden, page
 from mindhand.data.synthetic.producers import Producers
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.scene import INKS, sample_maths
@@ -54,12 +54,15 @@ def test_an_arm_that_hides_a_tile_is_seen_to_do_so():
     tile = scene.tiles[0]
     over = render_scene(scene, tcp=(tile.x, tile.y, 0.04, 0.0))
     aside = render_scene(scene, tcp=(-0.06, -0.115, 0.2, 0.0))
-    assert hides(empty.image, over.image, empty.marks)
-    assert not hides(empty.image, empty.image, empty.marks)
+    gone = hidden(empty.image, over.image, empty.marks)
+    assert ("tile", 0) in [(m.where, m.index) for m in gone]
+    assert not hidden(empty.image, empty.image, empty.marks)
     assert (aside.image != empty.image).any()
     blank = np.zeros_like(empty.image)
     for mark in empty.marks:  # every single one counts
-        assert hides(empty.image, blank, (mark,))
+        assert hidden(empty.image, blank, (mark,)) == [mark]
+    seen = front(scene, None, Hand(at=(tile.x, tile.y, 0.04, 0.0)))  # and what is hidden is not to be read
+    assert 0 in seen.covered and len(glyphs_of(scene, seen)) == len(empty.marks) - len(seen.covered)
 
 
 def test_pictures_vary_with_their_key_only():

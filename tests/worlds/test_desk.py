@@ -14,9 +14,9 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.seams import World
 from mindhand.worlds.desk.controls import Wanderer, insist, wrong_order
-from mindhand.worlds.desk.expert import HOME, PHASES
+from mindhand.worlds.desk.expert import PHASES
 from mindhand.worlds.desk.kinematics import to_rot6d, tool_down
-from mindhand.worlds.desk.spec import SHUT
+from mindhand.worlds.desk.spec import HOME, SHUT
 from mindhand.worlds.desk.world import LIMITS, SPEC, DeskWorld
 from mindhand.worlds.scene import PLACES, place_words, read_reasoning, sample_task
 

@@ -116,8 +116,7 @@ class DeskCorpus:
             asked = (addressed(qa, draw),)
         else:
             asked = self.asked(step, row, now, seen)
-        hidden = now.pixels(seen).get(now.target) if now.reach else None  # its digit can hardly be seen
-        return ImageText(seen.image, asked, tuple(g for g in glyphs_of(shown, seen) if g[1:] != hidden))
+        return ImageText(seen.image, asked, glyphs_of(shown, seen))
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
         """Facts in words alone, without a picture: `rows` of step `step` of a stream of their own."""

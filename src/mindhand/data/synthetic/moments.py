@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import told
-from mindhand.worlds.desk.spec import HAND
+from mindhand.worlds.desk.spec import HAND, HOME
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import AREA, PLACES, MathsScene
 
@@ -21,8 +21,9 @@ from .picture import Hand, Seen
 from .questions import PHRASES, ask_next, word
 from .samples import QA, Pixel
 
-HELD = 0.4  # share of the moments with a tile in the hand
-REACH, ABOVE = 0.6, (0.012, 0.12)  # share of the others in which it reaches for a tile; TCP heights (m)
+HELD = 0.3  # share of the moments with a tile in the hand
+REACH, NEAR = 0.8, 0.5  # share of the others in which it is on its way to a tile; of those, it is nearly there
+ABOVE, ALONG = (0.012, 0.12), (0.06, 0.10, 0.06)  # TCP heights (m) then, and before: least, most, and more when far
 MARGIN, ASKEW = 0.02, 0.2  # how far (m) beyond the tiles' area it may be, and how far (rad) from the tile's yaw
 MISSED = 0.1  # share of the others in which the hand has closed on nothing
 TOLD = 0.7  # share of the questions for what is to be done next that tell the state of the hand
@@ -39,7 +40,7 @@ class Moment:
     taken: tuple[int, ...] = ()
     held: bool = False
     missed: bool = False
-    reach: tuple[float, float, float, float] | None = None
+    reach: tuple[float, ...] | None = None
 
     @property
     def target(self) -> int | None:
@@ -119,11 +120,21 @@ def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:
     now = Moment(scene.moved(poses), order[:placed], held, not held and draw.chance(MISSED))
     if not reach or held or placed == digits or not draw.chance(REACH):
         return now
-    x, y, yaw = poses[order[placed]]
+    return replace(now, reach=_reach(draw, poses[order[placed]], PLACES[placed - 1] if placed else HOME[:2]))
+
+
+def _reach(draw: Draw, tile: tuple[float, float, float], start: tuple[float, float]) -> tuple[float, ...]:
+    """A pose of the hand on its way from above `start` to the tile: x, y, z, yaw."""
+    x, y, yaw = tile
+    turn = draw.uniform(-ASKEW, ASKEW)
+    if not draw.chance(NEAR):
+        left = draw.uniform(0.1, 1.0)  # of the way
+        u, v = (c + left * (s - c) + draw.uniform(-MARGIN, MARGIN) for c, s in zip((x, y), start))
+        return u, v, draw.uniform(ALONG[0], ALONG[1] + left * ALONG[2]), (1 - left) * yaw + turn
     z = draw.uniform(*ABOVE)
     beside = 0.005 + 0.4 * (z - ABOVE[0])  # the higher, the further from where it goes
     # Further from the tiles' area the arm does not reach at every height.
     u, v = (
         min(max(c + draw.uniform(-beside, beside), low - MARGIN), high + MARGIN) for c, (low, high) in zip((x, y), AREA)
     )
-    return replace(now, reach=(u, v, z, yaw + draw.uniform(-ASKEW, ASKEW)))
+    return u, v, z, yaw + turn

@@ -29,12 +29,13 @@ HIDDEN = 0.1  # a character is hidden when more of its box than this looks diffe
 @dataclass(frozen=True, eq=False)
 class Seen:
     """A picture uint8 (h,w,3), and where the board's characters and the tiles' digits are, in the scene's order, and
-    the tray's places."""
+    the tray's places; and the tiles whose digit something covers."""
 
     image: np.ndarray
     board: tuple[Pixel, ...]
     tiles: tuple[Pixel, ...]
     places: tuple[Pixel, ...]
+    covered: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Hand:
     """What the hand does: it holds one more `tile`, or it is `at` (x, y, z, yaw; m, rad), whatever it hides there."""
 
     tile: Tile | None = None
-    at: tuple[float, float, float, float] | None = None
+    at: tuple[float, ...] | None = None
 
 
 # (scene, one key row or None, the hand or None) -> what is seen; with None exactly the view that an episode begins
@@ -52,21 +53,22 @@ Picture = Callable[[MathsScene, Keys | None, Hand | None], Seen]
 
 
 def glyphs_of(scene: MathsScene, seen: Seen) -> tuple[tuple[int, float, float], ...]:
-    """(class, u, v) of every character in the picture."""
+    """(class, u, v) of every character that can be seen in the picture."""
     board = [(board_class(c), *p) for c, p in zip(scene.board.text, seen.board, strict=True)]
     tiles = [(tile_class(t.digit), *p) for t, p in zip(scene.tiles, seen.tiles, strict=True)]
-    return (*board, *tiles)
+    return (*board, *(t for k, t in enumerate(tiles) if k not in seen.covered))
 
 
-def hides(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> bool:
-    """Whether any character can be seen in picture `before` and not in `after`, both uint8 (h,w,3)."""
+def hidden(before: np.ndarray, after: np.ndarray, marks: tuple[Mark, ...]) -> list[Mark]:
+    """The characters that can be seen in picture `before` and not in `after`, both uint8 (h,w,3)."""
     changed = (before != after).any(-1)
-    for m in marks:
+
+    def covered(m: Mark) -> bool:
         top, left = max(0, int(m.v - m.height / 2)), max(0, int(m.u - m.width / 2))
         box = changed[top : int(m.v + m.height / 2) + 1, left : int(m.u + m.width / 2) + 1]
-        if box.mean() > HIDDEN:
-            return True
-    return False
+        return bool(box.mean() > HIDDEN)
+
+    return [m for m in marks if covered(m)]
 
 
 def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
@@ -84,13 +86,16 @@ def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
     return scene, _seen(scene, render_scene(scene, jitter=keys if draw.chance(SHAKEN) else None))
 
 
-def _seen(scene: MathsScene, picture: Drawn) -> Seen:
+def _seen(scene: MathsScene, picture: Drawn, bare: Drawn | None = None) -> Seen:
+    """bare: the same without whatever may hide something."""
     at = {(m.where, m.index): (m.u, m.v) for m in picture.marks}
+    gone = hidden(bare.image, picture.image, picture.marks) if bare else []
     return Seen(
         picture.image,
         tuple(at["board", k] for k in range(len(scene.board.text))),
         tuple(at["tile", k] for k in range(len(scene.tiles))),
         picture.places,
+        tuple(m.index for m in gone if m.where == "tile"),
     )
 
 
@@ -106,11 +111,12 @@ def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None)
         jitter = keys if draw.chance(SHAKEN) else None
         armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
         tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
-    at = hand.at if hand else None
-    seen = render_scene(scene, jitter=jitter, tcp=at)
-    for tool in () if at else tools:
+    seen = bare = render_scene(scene, jitter=jitter)
+    if hand and hand.at:
+        seen, tools = render_scene(scene, jitter=jitter, tcp=hand.at), []
+    for tool in tools:
         with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)
-        if not hides(seen.image, with_arm.image, seen.marks) or (hand and tool is tools[-1]):
+        if not hidden(bare.image, with_arm.image, bare.marks) or (hand and tool is tools[-1]):
             seen = with_arm
             break
-    return _seen(scene, seen)
+    return _seen(scene, seen, None if seen is bare else bare)

@@ -5,14 +5,13 @@ is measured when it begins (the tile, and after the lift the tile in the hand), 
 commands is corrected from segment to segment. A tile that was not lifted or not placed is taken again. When
 somebody else moved the arm, the expert plans afresh from where it finds it: its commands are labels for any state.
 
-Speed, heights, grasp offset, detours and pauses vary with the episode's key. A `clumsy` one misses often, does not
-look whether it did, and goes on: the mess it leaves is what others learn to mend.
+Speed, heights, grasp offset, detours and pauses vary with the episode's key.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,9 @@ from mindhand.worlds.scene import PLACES
 
 from .build import ARM_POS, PLATE, REST
 from .judge import Judge
-from .spec import SHUT
+from .spec import HOME, SHUT
 from .stage import Stage
 
-HOME = (-0.225, -0.03, 0.15)  # TCP, table frame: out of the front picture
 PHASES = ("approach", "descend", "close", "lift", "carry", "lower", "open", "retreat")
 RATE = 20.0
 TURN_RATE = 1.2  # rad/s
@@ -36,7 +34,6 @@ LIFTED = 0.015
 DWELL = 12  # steps to wait for a disturbed tile to come over its place, or for the fingers to come beside a tile
 CLEAR, CLEAR_Z = 0.006, 0.032  # of the 11 mm on either side of a tile; TCP height above which waiting still helps
 BESIDE = 0.009  # no closing further off than this
-PRESS = 0.0015  # height above the plate at which a tile is let go
 
 
 @dataclass
@@ -67,22 +64,9 @@ class Manner:
     along: float  # grasp offset along the tile's x
     turn: float
     miss: tuple[float, float]  # place error
+    press: float  # how high above the plate the tile is let go; below 0, the fingers slide down along it
     bumps: tuple[tuple[float, float, float], tuple[float, float, float]]  # approach, carry
     pauses: tuple[int, ...]
-
-    def spoilt(self, keys: Keys) -> Manner:
-        """The same with a faulty grasp or a faulty place, or both, or a turn that is out by up to an eighth."""
-        d = Draw(keys.fold("spoilt"))
-
-        def far(most: float) -> float:
-            return d.pick((-1, 1)) * d.uniform(0.01, most)
-
-        return replace(
-            self,
-            along=far(0.04) if d.chance(0.5) else self.along,
-            turn=far(0.8) if d.chance(0.4) else self.turn,
-            miss=(far(0.04), far(0.04)) if d.chance(0.5) else self.miss,
-        )
 
     @staticmethod
     def of(keys: Keys) -> Manner:
@@ -99,6 +83,7 @@ class Manner:
             along=d.normal(0.0025, 0.005),
             turn=d.normal(0.05, 0.1),
             miss=(d.normal(0.001, 0.002), d.normal(0.001, 0.002)),
+            press=d.uniform(-0.002, 0.003),
             bumps=(bump(), bump()),
             pauses=tuple(1 + d.index(6) if d.chance(0.15) else 0 for _ in PHASES),
         )
@@ -112,8 +97,8 @@ def half_turn(angle: float) -> float:
 class Expert:
     """Drives one row; `plan` is all its state."""
 
-    def __init__(self, keys: Keys, clumsy: bool = False):
-        self._keys, self._clumsy = keys.fold("expert"), clumsy
+    def __init__(self, keys: Keys):
+        self._keys = keys.fold("expert")
         self._manners: dict[tuple[int, int], Manner] = {}
         self.plan = Plan()
 
@@ -149,8 +134,7 @@ class Expert:
     def _manner(self, digit: int) -> Manner:
         which = (digit, self.plan.attempt)
         if which not in self._manners:
-            keys = self._keys.fold(*which)
-            self._manners[which] = Manner.of(keys).spoilt(keys) if self._clumsy else Manner.of(keys)
+            self._manners[which] = Manner.of(self._keys.fold(*which))
         return self._manners[which]
 
     # ---- what to do next -------------------------------------------------------------------------------
@@ -196,8 +180,8 @@ class Expert:
     def _next(self, stage: Stage, judge: Judge) -> None:
         """The segment is over: wait, repeat, or go on."""
         plan = self.plan
-        plan.begin, look = list(plan.now), not self._clumsy
-        if look and plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > 0.007:
+        plan.begin = list(plan.now)
+        if plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > 0.007:
             plan.waited += 1
             plan.begin, plan.end, plan.t, plan.steps = plan.end, plan.end, 0, 1
             return
@@ -206,9 +190,9 @@ class Expert:
                 self._go("rest" if plan.phase == "home" else "home", stage, judge)
             else:
                 self._choose(stage, judge)
-        elif look and plan.phase == "descend" and self._aside(stage) > BESIDE:
+        elif plan.phase == "descend" and self._aside(stage) > BESIDE:
             self._go("retreat", stage, judge)  # a finger stands on the tile: closing would turn it over
-        elif look and plan.phase == "lift" and stage.positions[plan.tile, 2] < REST + LIFTED:
+        elif plan.phase == "lift" and stage.positions[plan.tile, 2] < REST + LIFTED:
             self._go("retreat", stage, judge)
         else:
             self._go(PHASES[PHASES.index(plan.phase) + 1], stage, judge)
@@ -216,7 +200,7 @@ class Expert:
     def _would_hit(self, stage: Stage) -> bool:
         """Whether a disturbed finger is about to come down on the tile instead of beside it."""
         plan = self.plan
-        waits = not self._clumsy and plan.phase == "descend" and plan.waited < DWELL and stage.tcp[2] > CLEAR_Z
+        waits = plan.phase == "descend" and plan.waited < DWELL and stage.tcp[2] > CLEAR_Z
         return waits and self._aside(stage) > CLEAR
 
     def _aside(self, stage: Stage) -> float:
@@ -273,7 +257,7 @@ class Expert:
         c, s = math.cos(-turned - yaw), math.sin(-turned - yaw)
         px, py = PLACES[min(judge.placed, len(PLACES) - 1)]
         x, y = px + manner.miss[0] - (c * dx - s * dy), py + manner.miss[1] - (s * dx + c * dy)
-        return x, y, PLATE + REST + PRESS - dz, -turned
+        return x, y, PLATE + REST + manner.press - dz, -turned
 
     # ---- snapshots -------------------------------------------------------------------------------------
 

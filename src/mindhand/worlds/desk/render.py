@@ -16,8 +16,8 @@ from . import textures
 from .arm import look_at
 from .build import BOARD_HALF, BOARD_THICK, FRONT_EYE, FRONT_FOVY, FRONT_LOOK, LABEL_HALF, LABEL_TOP, LAMP, LIGHT, PLATE
 from .canvas import Canvas
-from .expert import HOME
 from .kinematics import inverse, tool_down
+from .spec import HOME
 from .stage import Stage
 
 _UP = np.array([0.0, 0.0, 1.0])

@@ -16,6 +16,7 @@ WORKSPACE = ((0.08, 0.62), (-0.40, 0.40), (0.009, 0.45))  # TCP x, y, z in arm_b
 ACTION_LOW = np.array([low for low, _ in WORKSPACE] + [-1.0] * 6 + [0.0], np.float32)  # what a random policy spans
 ACTION_HIGH = np.array([high for _, high in WORKSPACE] + [1.0] * 6 + [1.0], np.float32)
 HAND = ("hand shut", "hand full", "hand open")  # the gripper in words: up to EMPTY, up to SHUT, wider
+HOME = (-0.225, -0.03, 0.15)  # TCP, table frame: out of the front picture
 START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
 
 _POSE = (

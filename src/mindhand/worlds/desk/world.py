@@ -24,10 +24,10 @@ from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_tas
 
 from .build import PLATE
 from .canvas import Canvas
-from .expert import HOME, Expert, half_turn
+from .expert import Expert, half_turn
 from .judge import Judge
 from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
-from .spec import GRIPPER_STEP, JOINT_STEP, LIMITS, SECONDS, SPEC, START_SPREAD, WORKSPACE
+from .spec import GRIPPER_STEP, HOME, JOINT_STEP, LIMITS, SECONDS, SPEC, START_SPREAD, WORKSPACE
 from .stage import Stage
 
 
@@ -58,18 +58,13 @@ class _Row:
 class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
-    begun: share of the episodes that begin where a clumsy hand left off: with a tile laid beside its place or slipped
-    from the fingers, or the hand closed on nothing. Demonstrations of a careful hand alone hold no such moments, and a
-    policy that meets one has never seen a way back.
-
     Tasks are those of `scene.sample_task`: "maths_matching/R", "maths_matching/K-dev/2", ...
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
     """
 
     spec = SPEC
 
-    def __init__(self, rows: int = 1, begun: float = 0.0):
-        self._begun = begun
+    def __init__(self, rows: int = 1):
         self._stages = [Stage() for _ in range(rows)]
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
@@ -93,16 +88,6 @@ class DeskWorld:
             stage = self._stages[r]
             stage.dress(scene)
             stage.set(row.joints, row.gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
-            if Draw(Keys.of([key]).fold("begun")).chance(self._begun):
-                self._bungle(row, stage)
-
-    def _bungle(self, row: _Row, stage: Stage) -> None:
-        """Let a clumsy hand drive for a while; the count of steps begins after it."""
-        keys = Keys.of([row.key]).fold("bungle")
-        clumsy, draw = Expert(keys, clumsy=True), Draw(keys)
-        for step in range(BUNGLED[0] + draw.index(BUNGLED[1] - BUNGLED[0])):
-            self._step(clumsy.act(stage, row.judge, step).astype(np.float64), row, stage)
-        row.steps = 0
 
     def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
         """One control step of 50 ms. actions (R,10) in the spec's units.
@@ -305,5 +290,4 @@ class DeskWorld:
         }
 
 
-BUNGLED = (20, 130)  # control steps that a clumsy hand drives, fewest and most
 _MAGIC = b"mindhand.desk.1\n"
