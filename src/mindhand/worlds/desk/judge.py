@@ -21,6 +21,11 @@ HELD = 0.035  # and a tile is in the hand if it is no further above or below
 SHIFTED = 1e-4  # a tile at rest that is further from where it last lay now lies elsewhere
 
 
+def _between(dx: float, dy: float, dz: float) -> bool:
+    """Whether a tile so far from the TCP is between the fingers."""
+    return abs(dx) < AROUND and abs(dy) < AROUND and abs(dz) < HELD
+
+
 class Judge:
     """The running account of one row. `data()` and `load()` carry it through snapshots."""
 
@@ -49,8 +54,8 @@ class Judge:
         px, py = PLACES[self.placed]
         for k in self.scene.candidates(self.placed, self.taken):
             x, y, z = stage.positions[k].tolist()
-            between = max(abs(x - tx), abs(y - ty)) < AROUND and abs(z - tz) < HELD
-            if between and (shut or z > REST + MOVED or (abs(x - px) < NEAR and abs(y - py) < NEAR)):
+            there = abs(x - px) < NEAR and abs(y - py) < NEAR
+            if _between(x - tx, y - ty, z - tz) and (shut or z > REST + MOVED or there):
                 return True
         return False
 
@@ -67,7 +72,7 @@ class Judge:
             shifted = abs(x - rx) > SHIFTED or abs(y - ry) > SHIFTED
             if not (tray or (shifted and abs(z - REST) < HEIGHT / 2)) or not stage.still(k, SLOW, UPRIGHT):
                 continue
-            loose = not tray or gripper > SHUT or beside[k] > AROUND or abs(z - tz) > HELD
+            loose = not tray or gripper > SHUT or not _between(x - tx, y - ty, z - tz)
             if loose and shifted:
                 self.rest[k] = x, y, stage.tile_yaw(k)
             if loose and tray:
