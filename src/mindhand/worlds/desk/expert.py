@@ -33,6 +33,8 @@ SAFE_Z = 0.075  # the fingers clear every tile
 LIFTED = 0.015
 DWELL = 12  # steps to wait for a disturbed tile to come over its place, or for the fingers to come beside a tile
 CLEAR, CLEAR_Z = 0.006, 0.032  # of the 11 mm on either side of a tile; TCP height above which waiting still helps
+WAITS = 0.010  # m off its place that a tile is waited for: a hand that learned to wait for less would wait for ever
+PRESS = 0.0015  # height above the plate at which a tile is let go
 BESIDE = 0.009  # no closing further off than this
 
 
@@ -64,7 +66,6 @@ class Manner:
     along: float  # grasp offset along the tile's x
     turn: float
     miss: tuple[float, float]  # place error
-    press: float  # how high above the plate the tile is let go; below 0, the fingers slide down along it
     bumps: tuple[tuple[float, float, float], tuple[float, float, float]]  # approach, carry
     pauses: tuple[int, ...]
 
@@ -83,7 +84,6 @@ class Manner:
             along=d.normal(0.0025, 0.005),
             turn=d.normal(0.05, 0.1),
             miss=(d.normal(0.001, 0.002), d.normal(0.001, 0.002)),
-            press=d.uniform(-0.002, 0.003),
             bumps=(bump(), bump()),
             pauses=tuple(1 + d.index(6) if d.chance(0.15) else 0 for _ in PHASES),
         )
@@ -181,7 +181,7 @@ class Expert:
         """The segment is over: wait, repeat, or go on."""
         plan = self.plan
         plan.begin = list(plan.now)
-        if plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > 0.007:
+        if plan.phase == "lower" and plan.waited < DWELL and self._off_place(stage, judge) > WAITS:
             plan.waited += 1
             plan.begin, plan.end, plan.t, plan.steps = plan.end, plan.end, 0, 1
             return
@@ -257,7 +257,7 @@ class Expert:
         c, s = math.cos(-turned - yaw), math.sin(-turned - yaw)
         px, py = PLACES[min(judge.placed, len(PLACES) - 1)]
         x, y = px + manner.miss[0] - (c * dx - s * dy), py + manner.miss[1] - (s * dx + c * dy)
-        return x, y, PLATE + REST + manner.press - dz, -turned
+        return x, y, PLATE + REST + PRESS - dz, -turned
 
     # ---- snapshots -------------------------------------------------------------------------------------
 
