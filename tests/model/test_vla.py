@@ -263,14 +263,35 @@ def test_an_aim_out_of_sight_teaches_nothing():
 
 
 def test_a_projector_is_fitted_without_a_change():
-    """Centred and scaled inputs, and the same output."""
+    """Centred and scaled inputs, and the same output, but for what is far from all that was seen."""
     torch.manual_seed(0)
-    p, x = Projector(8), torch.randn(50, 8) * 0.1 + 3
+    p, x = Projector(32), torch.randn(500, 32) * 0.1 + 3
+    doubt = torch.randn(500, 32)
     before = p(x)
+    assert torch.equal(p(x, doubt), before)  # not yet in any scale
     p.fit(x)
-    assert torch.allclose(p(x), before, atol=1e-4)
-    p.fit(x * 2)
-    assert torch.allclose(p(x), before, atol=1e-4) and not torch.equal(p.middle, torch.zeros(8))
+    near = ((x - p.middle) / p.spread).square().mean(-1) < 1.5**2
+    assert near.float().mean() > 0.95 and torch.allclose(p(x)[near], before[near], atol=1e-4)
+    p.fit(x)
+    assert torch.allclose(p(x)[near], before[near], atol=1e-4) and not torch.equal(p.middle, torch.zeros(32))
+    assert not torch.allclose(p(x, doubt)[near], before[near], atol=0.1)
+    away = (x - p.middle) * 100
+    assert torch.allclose(p(p.middle + away), p(p.middle + 7 * away), atol=1e-4)  # no louder for being further
+
+
+def test_the_hand_doubts_while_it_learns_and_not_when_it_acts():
+    vla, b = build(), batch()
+    vla.expert.prompt.fit(torch.randn(20, 32))
+    vla.expert.thought.fit(torch.randn(20, 32))
+    ctx = vla.context(b)
+    code = vla.codec.encode(b.actions, b.action_valid, b.state)
+    a, same, other = (float(vla.expert.loss(ctx, code, Keys.seeded(2, k))["action"].sum()) for k in (1, 1, 2))
+    assert a == same != other
+    sure, unsure = vla.expert.conditions(ctx), vla.expert.conditions(ctx, Keys.seeded(2, 1))
+    assert torch.equal(sure.blocks[0], vla.expert.conditions(ctx).blocks[0])
+    assert not torch.allclose(sure.blocks[0], unsure.blocks[0])
+    again = vla.expert.conditions(ctx, Keys.seeded(2, 1))
+    assert torch.equal(unsure.blocks[-1], again.blocks[-1])
 
 
 def test_a_checkpoint_acts_the_same(tmp_path):

@@ -44,6 +44,7 @@ class ExpertConfig:
     ratio: int = 4  # MLP
     place: Place = "latter"  # of reasoning-following
     process: Process = "diffusion"  # (paper: diffusion, of noise)
+    doubt: float = 1.0  # of what is known and thought while learning, in standard deviations (paper: 0)
 
 
 PROCESSES: dict[Process, Diffusion | Flow] = {
@@ -53,25 +54,41 @@ PROCESSES: dict[Process, Diffusion | Flow] = {
 }
 
 
+FAR = 1.5  # root mean square of a fitted mean, beyond which it is drawn back; about that of one with doubt
+
+
 class Projector(nn.Module):
-    """W2 GELU(W1 mean(tokens)): the mean over a run of tokens becomes one vector."""
+    """W2 GELU(W1 mean(tokens)): the mean over a run of tokens becomes one vector.
+
+    Once fitted, a mean far from all that it was fitted on is drawn back to `FAR`: what was never seen must not speak
+    louder than what was.
+    """
 
     def __init__(self, width: int):
         super().__init__()
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
         self.register_buffer("middle", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
+        self.register_buffer("fitted", torch.tensor(False))
 
     middle: Tensor
     spread: Tensor
+    fitted: Tensor
 
-    def forward(self, mean: Tensor) -> Tensor:
-        """(B,D) -> (B,D)."""
-        return self.second(F.gelu(self.first((mean - self.middle) / self.spread)))
+    def forward(self, mean: Tensor, doubt: Tensor | None = None) -> Tensor:
+        """(B,D) -> (B,D). doubt (B,D): noise that is added while learning, in units of the spread, once fitted. The
+        mean over a picture and a thought is unlike any other; a hand that may trust it to the last digit learns which
+        frame it is in, and is lost on a frame that it has not seen (docs/log.md)."""
+        x = (mean - self.middle) / self.spread
+        if self.fitted:
+            x = x.float() if doubt is None else x.float() + doubt
+            x = (x / (x.square().mean(-1, keepdim=True).sqrt() / FAR).clamp_min(1)).to(mean.dtype)
+        return self.second(F.gelu(self.first(x)))
 
     @torch.no_grad()
     def fit(self, means: Tensor) -> None:
-        """Centre and scale the input by `means` (n,D), changing the first layer so that the output stays the same.
+        """Centre and scale the input by `means` (n,D), changing the first layer so that the output stays the same but
+        for what is far.
 
         Means over runs of tokens are nearly alike; what differs between two thoughts is a small part of them, which a
         hand on a frozen mind would learn to read slowly."""
@@ -81,6 +98,7 @@ class Projector(nn.Module):
         self.first.weight.copy_(whole * spread)
         self.middle.copy_(middle)
         self.spread.copy_(spread)
+        self.fitted.fill_(True)
 
 
 class _Block(nn.Module):
@@ -143,8 +161,9 @@ class ActionExpert(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def conditions(self, ctx: Context) -> Conditions:
-        """Pool the trunk's language tower into u and r, place them, and collect the tokens of streams to the expert."""
+    def conditions(self, ctx: Context, keys: Keys | None = None) -> Conditions:
+        """Pool the trunk's language tower into u and r, place them, and collect the tokens of streams to the expert.
+        keys: of the doubt that learning adds to both."""
         if held := [name for name, out in ctx.streams.items() if out.entries]:
             raise BuildError(
                 f"keys and values of the streams {held}, which the action expert does not read",
@@ -158,7 +177,8 @@ class ActionExpert(nn.Module):
             have = None if state is None else state.shape[-1]
             raise BuildError(f"a state of size {have}", f"{self.config.state}", "use the spec the expert was built for")
         now = state[:, -1].to(prompt.dtype)
-        blocks = self.following(self.prompt(prompt), self.thought(thought), prompt, now)
+        doubt = [None, None] if keys is None else [self._doubt(keys.fold(n), prompt) for n in ("prompt", "thought")]
+        blocks = self.following(self.prompt(prompt, doubt[0]), self.thought(thought, doubt[1]), prompt, now)
         segments = [s for out in ctx.streams.values() for s in out.segments]
         width = self.config.width
         for s in segments:
@@ -167,6 +187,9 @@ class ActionExpert(nn.Module):
         tokens = torch.cat([s.x for s in segments], 1) if segments else prompt.new_zeros(rows, 0, width)
         valid = torch.cat([s.valid for s in segments], 1) if segments else tokens.new_zeros(rows, 0, dtype=torch.bool)
         return Conditions(blocks, tokens, valid)
+
+    def _doubt(self, keys: Keys, like: Tensor) -> Tensor:
+        return self.config.doubt * sample_normal(keys, 1, like.shape[-1], like=like)[:, 0]
 
     def denoise(self, c: Conditions, x: Tensor, t: Tensor, valid: Tensor | None = None) -> Tensor:
         """ONE network call: x (N,H,A'), t (N,), valid (N,H) -> prediction (N,H,A')."""
@@ -194,7 +217,9 @@ class ActionExpert(nn.Module):
     def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
         """{"action": (B,)}: the process's error of the prediction, mean over the valid steps of each row."""
         noised = self.corrupt(code, keys)
-        error = self.process.error(self.predict(ctx, noised).float(), noised.target.float())
+        conditions = self.conditions(ctx, keys.fold("doubt") if self.config.doubt else None)
+        found = self.denoise(conditions, noised.x, noised.t, noised.valid)
+        error = self.process.error(found.float(), noised.target.float())
         return {"action": masked_rows(error, noised.valid)}
 
     def draw(
