@@ -1,4 +1,4 @@
-"""`mindhand demo`: from nothing to a policy on the desk, with a report, in about half an hour on two cores.
+"""`mindhand demo`: from nothing to a policy on the desk, with a report, in a quarter of an hour on two cores.
 
 Records demonstrations of sums, pretrains nano on pictures and words, trains three policies that differ in one
 thing each (they reason; they act without a word; their hand is blind) and evaluates them on equations from the
@@ -37,9 +37,9 @@ TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pre
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """Sizes of a demo. The defaults take about half an hour on two cores."""
+    """Sizes of a demo. The defaults take about `MINUTES` on two cores."""
 
-    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=26_000))
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=19_000, pages=14_000))
     maths: MathsPlan = field(default_factory=MathsPlan)
     episodes: int = 32  # evaluated, a split
     exam: int = 30  # items a kind and split
@@ -60,6 +60,7 @@ class DemoPlan:
         )
 
 
+MINUTES = 16.0
 QUICK = 1 / 200  # of the plan: every step is taken, nothing is learned
 
 
@@ -216,11 +217,11 @@ def _clock(clock: Clock) -> Beside:
 
 
 def demo(run: Path, minutes: float | None, seed: int, quick: bool = False) -> int:
-    """The verb `mindhand demo`. minutes scales the plan (25 is the default plan); quick runs every step tiny."""
+    """The verb `mindhand demo`. minutes scales the plan (`MINUTES` is the default plan); quick runs every step tiny."""
     console = Console()
     plan = DemoPlan()
     plan = replace(plan, nano=replace(plan.nano, seed=seed), maths=replace(plan.maths, seed=seed))
-    plan = plan.scaled(QUICK if quick else (minutes or 25.0) / 25.0)
+    plan = plan.scaled(QUICK if quick else (minutes or MINUTES) / MINUTES)
     begin = time.monotonic()
     page = run_demo(run, plan, console)
     console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}")

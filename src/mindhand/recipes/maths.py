@@ -78,16 +78,16 @@ OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none")
 
 @dataclass(frozen=True)
 class MathsPlan:
-    """Sizes of everything. The defaults are what two CPU cores do in about half an hour, all arms together."""
+    """Sizes of everything. The defaults are what two CPU cores do in some minutes, all arms together."""
 
     episodes: int = 400  # demonstrations, all of class R
     every: int = 2  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
-    align: int = 80  # steps of `mixed`
+    align: int = 64  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 2200  # steps of `rows`
+    tune: int = 1300  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
