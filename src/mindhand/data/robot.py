@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mindhand.core.batch import Batch, Target
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Transform
 from mindhand.model.words import Words
@@ -50,6 +51,12 @@ class RobotFrames:
     def gaze(self, index: np.ndarray, label: str = "gaze") -> np.ndarray:
         """Pixels float32 (n,4) of what is looked at and of its tip (record.gaze), NaN where no label says."""
         known = self.reader.label(label)
+        if known is not None and known.shape[1] != 4:
+            raise BadData(
+                f"label '{label}' of {known.shape[1]} numbers",
+                "4: the pixel of what is looked at, and that of its tip",
+                "record the demonstrations again: mindhand data record",
+            )
         return np.full((len(index), 4), np.nan, np.float32) if known is None else known[index]
 
     def thoughts(self, index: np.ndarray) -> list[str]:

@@ -168,7 +168,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
     texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0), think=think)
     single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix, think=think)
     # With a tile in the hand there is little to see: half of those frames are enough.
-    put = np.array(["put" in t for t in robot.thoughts(robot.cache.frames)])
+    put = np.array(["put" in robot.reader.reasoning(int(i)) for i in robot.cache.frames])
     kept = ~put | (np.arange(len(put)) % 2 == 0)
     sets = [
         SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
