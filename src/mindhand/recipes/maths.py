@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,10 +84,10 @@ class MathsPlan:
     every: int = 2  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
-    align: int = 64  # steps of `mixed`
+    align: int = 100  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 1300  # steps of `rows`
+    tune: int = 1000  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
@@ -252,10 +252,8 @@ def train(
     *,
     mind: Path | None = None,
     console: Console | None = None,
-    done: Callable[[str, VLA], None] | None = None,
 ) -> Path:
-    """All stages of one arm in `folder`, resuming; returns the checkpoint. `done(stage, vla)` after each stage in
-    which the VLM learns.
+    """All stages of one arm in `folder`, resuming; returns the checkpoint.
 
     mind: the run folder of another arm whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
@@ -270,8 +268,6 @@ def train(
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
     for stage in stages(vla, robot, plan, arm) if mind is None else ():
         train_stage(vla, stage, folder / stage.name, console=console)
-        if done is not None:
-            done(stage.name, vla)
     tune = fine_tuning(vla, robot, plan, arm, folder)
     train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
