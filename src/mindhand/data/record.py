@@ -98,7 +98,8 @@ def no_labels(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     return {}
 
 
-GAZE = {"gaze": 4, "gaze_wrist": 4}  # labels, and how many numbers each holds
+LOOKS = {"gaze": ("front", "goal"), "gaze_wrist": ("wrist", "object")}  # labels: in which camera, at what
+GAZE = dict.fromkeys(LOOKS, 4)  # and how many numbers each holds
 TIP = 0.02  # m from a thing's middle to its tip, along its yaw
 
 
@@ -111,7 +112,7 @@ def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     """
     (facts,) = world.geometry([row])
     out = {}
-    for name, camera, thing in (("gaze", "front", "goal"), ("gaze_wrist", "wrist", "object")):
+    for name, (camera, thing) in LOOKS.items():
         x, y, z, yaw = facts[thing]
         points = np.array([[x, y, z], [x + TIP * np.cos(yaw), y + TIP * np.sin(yaw), z]])
         seen = world.project(points, camera, [row])[0] if np.isfinite(points).all() else np.full((2, 2), np.nan)

@@ -19,6 +19,7 @@ from .cache import FrameCache
 from .episodes import gather
 from .lerobot_read import LeRobotReader
 from .mixture import Mixture
+from .record import GAZE
 from .synthetic.grounding import deed, look_target, looks
 from .synthetic.samples import ImageText, Pixel
 
@@ -51,13 +52,13 @@ class RobotFrames:
     def gaze(self, index: np.ndarray, label: str = "gaze") -> np.ndarray:
         """Pixels float32 (n,4) of what is looked at and of its tip (record.gaze), NaN where no label says."""
         known = self.reader.label(label)
-        if known is not None and known.shape[1] != 4:
+        if known is not None and known.shape[1] != GAZE[label]:
             raise BadData(
                 f"label '{label}' of {known.shape[1]} numbers",
-                "4: the pixel of what is looked at, and that of its tip",
+                f"{GAZE[label]}: the pixel of what is looked at, and that of its tip",
                 "record the demonstrations again: mindhand data record",
             )
-        return np.full((len(index), 4), np.nan, np.float32) if known is None else known[index]
+        return np.full((len(index), GAZE[label]), np.nan, np.float32) if known is None else known[index]
 
     def thoughts(self, index: np.ndarray) -> list[str]:
         """The text to be said at each frame."""

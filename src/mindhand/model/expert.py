@@ -177,8 +177,8 @@ class ActionExpert(nn.Module):
             have = None if state is None else state.shape[-1]
             raise BuildError(f"a state of size {have}", f"{self.config.state}", "use the spec the expert was built for")
         now = state[:, -1].to(prompt.dtype)
-        doubt = [None, None] if keys is None else [self._doubt(keys.fold(n), prompt) for n in ("prompt", "thought")]
-        blocks = self.following(self.prompt(prompt, doubt[0]), self.thought(thought, doubt[1]), prompt, now)
+        known, said = self._doubt(keys, "prompt", prompt), self._doubt(keys, "thought", thought)
+        blocks = self.following(self.prompt(prompt, known), self.thought(thought, said), prompt, now)
         segments = [s for out in ctx.streams.values() for s in out.segments]
         width = self.config.width
         for s in segments:
@@ -188,8 +188,10 @@ class ActionExpert(nn.Module):
         valid = torch.cat([s.valid for s in segments], 1) if segments else tokens.new_zeros(rows, 0, dtype=torch.bool)
         return Conditions(blocks, tokens, valid)
 
-    def _doubt(self, keys: Keys, like: Tensor) -> Tensor:
-        return self.config.doubt * sample_normal(keys, 1, like.shape[-1], like=like)[:, 0]
+    def _doubt(self, keys: Keys | None, name: str, like: Tensor) -> Tensor | None:
+        if keys is None or not self.config.doubt:
+            return None
+        return self.config.doubt * sample_normal(keys.fold("doubt").fold(name), 1, like.shape[-1], like=like)[:, 0]
 
     def denoise(self, c: Conditions, x: Tensor, t: Tensor, valid: Tensor | None = None) -> Tensor:
         """ONE network call: x (N,H,A'), t (N,), valid (N,H) -> prediction (N,H,A')."""
@@ -210,16 +212,14 @@ class ActionExpert(nn.Module):
         clean = torch.where(code.valid.unsqueeze(-1), code.values, torch.zeros_like(code.values))
         return self.process.corrupt(clean, code.valid, keys)
 
-    def predict(self, ctx: Context, noised: Noised) -> Tensor:
-        """ONE network call, (B,H,A')."""
-        return self.denoise(self.conditions(ctx), noised.x, noised.t, noised.valid)
+    def predict(self, ctx: Context, noised: Noised, keys: Keys | None = None) -> Tensor:
+        """ONE network call, (B,H,A'). keys: of the doubt that learning adds (`conditions`)."""
+        return self.denoise(self.conditions(ctx, keys), noised.x, noised.t, noised.valid)
 
     def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
         """{"action": (B,)}: the process's error of the prediction, mean over the valid steps of each row."""
         noised = self.corrupt(code, keys)
-        conditions = self.conditions(ctx, keys.fold("doubt") if self.config.doubt else None)
-        found = self.denoise(conditions, noised.x, noised.t, noised.valid)
-        error = self.process.error(found.float(), noised.target.float())
+        error = self.process.error(self.predict(ctx, noised, keys).float(), noised.target.float())
         return {"action": masked_rows(error, noised.valid)}
 
     def draw(

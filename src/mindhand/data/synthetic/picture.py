@@ -86,10 +86,9 @@ def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
     return scene, _seen(scene, render_scene(scene, jitter=keys if draw.chance(SHAKEN) else None))
 
 
-def _seen(scene: MathsScene, picture: Drawn, bare: Drawn | None = None) -> Seen:
-    """bare: the same without whatever may hide something."""
+def _seen(scene: MathsScene, picture: Drawn, gone: Sequence[Mark] = ()) -> Seen:
+    """gone: the characters that something hides."""
     at = {(m.where, m.index): (m.u, m.v) for m in picture.marks}
-    gone = hidden(bare.image, picture.image, picture.marks) if bare else []
     return Seen(
         picture.image,
         tuple(at["board", k] for k in range(len(scene.board.text))),
@@ -111,12 +110,10 @@ def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None)
         jitter = keys if draw.chance(SHAKEN) else None
         armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
         tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
-    seen = bare = render_scene(scene, jitter=jitter)
-    if hand and hand.at:
-        seen, tools = render_scene(scene, jitter=jitter, tcp=hand.at), []
-    for tool in tools:
+    bare = render_scene(scene, jitter=jitter)
+    for tool in [hand.at] if hand and hand.at else tools:
         with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)
-        if not hidden(bare.image, with_arm.image, bare.marks) or (hand and tool is tools[-1]):
-            seen = with_arm
-            break
-    return _seen(scene, seen, None if seen is bare else bare)
+        gone = hidden(bare.image, with_arm.image, bare.marks)
+        if not gone or (hand and (hand.at or tool is tools[-1])):
+            return _seen(scene, with_arm, gone)
+    return _seen(scene, bare)
