@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mindhand.core.record import fill, read_records
+from mindhand.core.record import OLDER, fill, read_records
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARKS = re.compile(r"<!-- results -->\n.*?<!-- /results -->", re.DOTALL)
-OLDER = " (*older code*)"
 ARMS = (("it reasons", ""), ("the same, without a word", "_without_reasoning"), ("words, and a blind hand", "_blind"))
 SPLITS = (("sums of the demonstrations", "in_domain"), ("known to the VLM alone", "k_dev"), ("known to nobody", "x"))
 

@@ -380,6 +380,9 @@ def older_code(record: Record, root: Path | None = None) -> list[str]:
     return out
 
 
+OLDER = " (*older code*)"  # behind a number that was measured before the code changed
+
+
 def fill(text: str, records: Mapping[str, Record] | None = None) -> str:
     """`text` with every placeholder `{{record:area/what/variant}}` replaced by the number, its interval and n,
     marked where the code is older. BadData names a record that does not exist."""
@@ -390,6 +393,6 @@ def fill(text: str, records: Mapping[str, Record] | None = None) -> str:
         if name not in known:
             near = [k for k in known if k.split("/")[:2] == name.split("/")[:2]] or sorted(known)[:5]
             raise BadData(f"no record '{name}'", f"one of {near}", "measure it, or correct the placeholder")
-        return known[name].show() + (" (*older code*)" if older_code(known[name]) else "")
+        return known[name].show() + (OLDER if older_code(known[name]) else "")
 
     return HOLDER.sub(put, text)
