@@ -7,9 +7,11 @@ which frames it was made; anything else refuses to open, and is made anew by `bu
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of the layout and of `image.prepare`: raise it when either changes a pixel
 PIECE = 256  # frames decoded between two notes of progress
+# A first look at a page of a map costs more than copying it. Caches up to so many bytes have all their pages mapped
+# when they are opened (Linux 5.14 and later: MADV_POPULATE_READ), which a batch of 64 frames took 7 of its 9 ms for.
+WHOLE, POPULATE = 4 << 30, 22
 
 
 class FrameCache:
@@ -119,6 +124,9 @@ def _open_one(directory: Path, camera: Camera, want: dict[str, Any]) -> np.ndarr
         raise BadData(f"the frame cache {array} is damaged ({error})", "a whole file", "build it anew") from error
     if pictures.dtype != np.uint8 or list(pictures.shape) != want["shape"]:
         raise BadData(f"the frame cache {array} holds {pictures.shape}", f"{want['shape']}", "build it anew")
+    if sys.platform == "linux" and pictures.nbytes <= WHOLE:
+        with contextlib.suppress(OSError):  # a wish: older kernels do not know it
+            pictures._mmap.madvise(POPULATE)
     return pictures
 
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from mindhand.core.seams import Filter, Policy, World
 
-PER_JOB = 4  # batches a job, at most: enough for rows to be refilled, few enough to share out evenly to 8 workers
-
 
 @dataclass(frozen=True)
 class Job:
@@ -107,8 +105,8 @@ def episodes(job: Job, policy: Policy, world: World, some: Sequence[Key], done: 
         run_episodes(policy, world, some, **how, filters=filters, film=job.film, done=ended)
 
 
-def _worker(job: Job, tasks: Any, out: Any) -> None:
-    """A process: takes jobs until there are none, sends every row as it ends. Ctrl-C is the parent's to handle."""
+def _worker(job: Job, some: Sequence[Key], out: Any) -> None:
+    """A process: runs some episodes and sends every row as it ends. Ctrl-C is the parent's to handle."""
     import multiprocessing
     import signal
 
@@ -122,8 +120,7 @@ def _worker(job: Job, tasks: Any, out: Any) -> None:
 
     try:
         policy, world = job.policy(), job.world(job.protocol.rows)
-        for some in iter(tasks.get, None):
-            episodes(job, policy, world, some, lambda row, seconds: send("row", row, seconds))
+        episodes(job, policy, world, some, lambda row, seconds: send("row", row, seconds))
         send("end")
     except Refusal as refusal:  # its three parts, which cross a process border; the exception itself does not
         send("refused", refusal.what, refusal.expected, refusal.do)
@@ -133,20 +130,18 @@ def _worker(job: Job, tasks: Any, out: Any) -> None:
         send("refused", f"a worker failed: {error!r}\n{traceback.format_exc()}", "no error", "mend it, then run again")
 
 
-def _shared_out(job: Job, jobs: Sequence[Sequence[Key]], workers: int, take: Callable[..., None]) -> None:
-    """Run the jobs on `workers` processes, handing every row to `take` in this one."""
+def _shared_out(job: Job, jobs: Sequence[Sequence[Key]], take: Callable[..., None]) -> None:
+    """Run each of the jobs in a process of its own, handing every row to `take` in this one."""
     import queue
     from multiprocessing import get_context
 
     context = get_context("spawn")
-    tasks, out = context.Queue(), context.Queue()
-    for some in [*jobs, *[None] * workers]:
-        tasks.put(some)
-    crew = [context.Process(target=_worker, args=(job, tasks, out), daemon=True) for _ in range(workers)]
+    out = context.Queue()
+    crew = [context.Process(target=_worker, args=(job, some, out), daemon=True) for some in jobs]
     try:
         for one in crew:
             one.start()
-        running = workers
+        running = len(crew)
         while running:
             try:
                 kind, *rest = out.get(timeout=1)
@@ -217,8 +212,9 @@ def evaluate(
     job = Job(protocol, policy, world, filters, film, folder)
     with Journal(folder / "timing.jsonl") as timing, Journal(folder / "rows.jsonl") as journal:
         missing = [k for k in wanted if str(k) not in journal.rows]
-        size = protocol.rows * max(1, min(PER_JOB, len(wanted) // (protocol.rows * 8)))
-        jobs = [missing[i : i + size] for i in range(0, len(missing), size)]
+        # One job a worker, none smaller than a batch: a row is free only at the end of a job, and asked in vain.
+        count = min(workers, -(-len(missing) // protocol.rows))
+        jobs = [missing[i::count] for i in range(count)]
         left = len(wanted) - len(missing)
         with progress(console, protocol.id, len(wanted), left, "episodes") as advance:
 
@@ -229,12 +225,10 @@ def evaluate(
                 advance(len(journal.rows))
 
             try:
-                if jobs and workers == 1:
-                    made, place = policy(), world(protocol.rows)
-                    for some in jobs:
-                        episodes(job, made, place, some, take)
+                if len(jobs) == 1:
+                    episodes(job, policy(), world(protocol.rows), missing, take)
                 elif jobs:
-                    _shared_out(job, jobs, min(workers, len(jobs)), take)
+                    _shared_out(job, jobs, take)
             finally:
                 about["seconds"] = round(about["seconds"] + time.monotonic() - begin, 2)
                 write_atomic(folder / "run.json", json.dumps(about, indent=1) + "\n")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 
+from .steady import steady
 from .trunk import FFN, Tower
 
 Mixture = Literal["dynamic", "shared+dynamic", "static+dynamic", "static+shared+dynamic"]
@@ -43,7 +44,8 @@ class MoEConfig:
 
 
 class MoE(nn.Module):
-    """Replaces an FFN. Sites: `scores` (router logits, B,n,E), `inner` (B*n*k rows, inner width)."""
+    """Replaces an FFN. Sites: `scores` (router logits, B,n,E), `inner` (an expert's rows at a time,
+    some of zeros behind them; inner width)."""
 
     def __init__(self, c: MoEConfig, like: FFN):
         super().__init__()
@@ -92,17 +94,19 @@ class MoE(nn.Module):
         top, chosen = logits.float().topk(self.config.active, -1)
         gate = top.softmax(-1).to(x.dtype).reshape(-1)
         expert = chosen.reshape(-1)
-        # sorted by expert: each expert multiplies one contiguous block
-        order = expert.argsort(stable=True)
-        token = order // self.config.active
+        # sorted by expert: each expert multiplies one contiguous block, filled up with a row of zeros
         sizes = torch.bincount(expert, minlength=self.config.experts).tolist()
+        steadied = [steady(n) for n in sizes]
+        runs = zip(expert.argsort(stable=True).split(sizes), sizes, steadied)
+        slot = torch.cat([F.pad(run, (0, more - n), value=len(expert)) for run, n, more in runs])
+        token, flat, gate = slot // self.config.active, F.pad(flat, (0, 0, 0, 1)), F.pad(gate, (0, 1))
         blocks = []
-        for e, block in enumerate(flat[token].split(sizes)):
+        for e, block in enumerate(flat[token].split(steadied)):
             if block.shape[0]:
                 g, u = F.linear(block, self.gate_up[e]).chunk(2, -1)
                 blocks.append(F.linear(self.inner(F.silu(g) * u), self.down[e]))
-        out = torch.cat(blocks) * gate[order].unsqueeze(-1)
-        return torch.zeros_like(flat).index_add(0, token, out.to(flat.dtype)).reshape(x.shape)
+        out = torch.cat(blocks) * gate[slot].unsqueeze(-1)
+        return torch.zeros_like(flat).index_add(0, token, out.to(flat.dtype))[:-1].reshape(x.shape)
 
 
 @dataclass(frozen=True)

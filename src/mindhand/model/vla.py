@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
@@ -43,6 +44,7 @@ from mindhand.core.spec import Spec
 
 from .codec import StateScale
 from .expert import two_means
+from .steady import steady
 from .streams import behind, check_streams, joined, run_streams, start_streams
 from .trunk import Trunk
 from .vision import pixels
@@ -208,8 +210,7 @@ class VLA(nn.Module):
     def text_loss(self, batch: Batch, trunk: Trunk) -> Tensor:
         """Cross-entropy of supervised tokens, summed a row and scaled so that all tokens weigh the same: (B*Q,)."""
         rows, device = batch.task.shape[0], batch.task.device
-        total = torch.zeros(rows, device=device)
-        count = torch.zeros((), device=device)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []  # hidden states, what is to follow, and of which row
         for name, t in batch.text.items():
             target = t.supervised[:, 1:]
             if not bool(target.any()):
@@ -218,12 +219,15 @@ class VLA(nn.Module):
             for q in range(many):  # a question at a time: their runs are trimmed to different lengths
                 hidden = trunk.hidden[name if many == 1 else f"{name}@{q}"][:, :-1]
                 here = target[q::many, : hidden.shape[1]]
-                scores = self.backbone.logits(hidden[here])
                 ids = t.ids[q::many, 1 : 1 + hidden.shape[1]][here]
-                error = nn.functional.cross_entropy(scores.float(), ids, reduction="none")
-                total = total.index_add(0, here.nonzero()[:, 0] * many + q, error)
-                count = count + len(error)
-        return total * rows / count.clamp_min(1)
+                found.append((hidden[here], ids, here.nonzero()[:, 0] * many + q))
+        if not found:
+            return torch.zeros(rows, device=device)
+        hidden, ids, row = (torch.cat(x) for x in zip(*found))
+        more = steady(len(ids)) - len(ids)
+        scores = self.backbone.logits(F.pad(hidden, (0, 0, 0, more)))[: len(ids)]
+        error = F.cross_entropy(scores.float(), ids, reduction="none")
+        return torch.zeros(rows, device=device).index_add(0, row, error) * rows / max(len(ids), 1)
 
     # ---- acting --------------------------------------------------------------------------------------
 

@@ -7,24 +7,25 @@ is a matrix (out, rest) and stacked experts (E,m,n) are a batch of matrices.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Newton-Schulz, of Muon's author
 
 
 def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
-    """U V^T of the singular value decomposition of each matrix (...,m,n), approximately."""
+    """U V^T of the singular value decomposition of each matrix (B,m,n), approximately, in bfloat16."""
     a, b, c = COEFFICIENTS
-    x = g.bfloat16() if g.device.type == "cuda" else g.float()
+    x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = (x.mT if tall else x).bfloat16().contiguous()
     for _ in range(steps):
         s = x @ x.mT
-        x = a * x + (b * s + c * s @ s) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(g.dtype)
 
 
@@ -49,35 +50,38 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = torch.zeros((), dtype=torch.float64)
+            learning = [p for p in group["params"] if p.grad is not None]
+            for p in learning:
+                if not (state := self.state[p]):
+                    state["step"] = torch.zeros(())
                     state["first"] = torch.zeros_like(p)
                     if not group["muon"]:
                         state["second"] = torch.zeros_like(p)
-                state["step"] += 1
-                if group["decay"]:
-                    p.mul_(1 - group["lr"] * group["decay"])
-                (self._muon if group["muon"] else self._adam)(p, p.grad, state, group)
+            (self._muon if group["muon"] else self._adamw)(learning, group)
 
-    def _muon(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        first = state["first"]
-        first.lerp_(g, 1 - group["momentum"])
-        g = g.lerp(first, group["momentum"])  # Nesterov
-        g = g if g.ndim == 3 else g.flatten(1)
-        scale = max(1.0, g.shape[-2] / g.shape[-1]) ** 0.5
-        p.add_(orthogonal(g).view_as(p), alpha=-group["lr"] * scale)
+    def _muon(self, learning: list[nn.Parameter], group: dict) -> None:
+        alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        for p in learning:
+            if group["decay"]:
+                p.mul_(1 - group["lr"] * group["decay"])
+            state = self.state[p]
+            state["step"] += 1
+            state["first"].lerp_(p.grad, 1 - group["momentum"])
+            g = p.grad.lerp(state["first"], group["momentum"])  # Nesterov
+            g = g if g.ndim == 3 else g.flatten(1).unsqueeze(0)
+            alike[tuple(g.shape[1:])].append((p, g))
+        for (m, n), some in alike.items():
+            updates = orthogonal(torch.cat([g for _, g in some])).split([len(g) for _, g in some])
+            for (p, _), update in zip(some, updates):
+                p.add_(update.view_as(p), alpha=-group["lr"] * max(1.0, m / n) ** 0.5)
 
-    def _adam(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        b1, b2 = group["betas"]
-        n = float(state["step"])
-        state["first"].lerp_(g, 1 - b1)
-        state["second"].lerp_(g * g, 1 - b2)
-        root = (state["second"] / (1 - b2**n)).sqrt_().add_(group["eps"])
-        p.addcdiv_(state["first"], root, value=-group["lr"] / (1 - b1**n))
+    def _adamw(self, learning: list[nn.Parameter], group: dict) -> None:
+        states = [self.state[p] for p in learning]
+        first, second, steps = ([s[n] for s in states] for n in ("first", "second", "step"))
+        beta1, beta2 = group["betas"]
+        how = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "weight_decay": group["decay"], "eps": group["eps"]}
+        grads = [p.grad for p in learning]
+        adamw(list(learning), grads, first, second, [], steps, amsgrad=False, maximize=False, fused=True, **how)
 
 
 def split(
