@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +107,22 @@ def test_a_killed_build_goes_on(dataset, tmp_path, monkeypatch):
     decoded = [i for role, index in asked for i in index if role == "front"]
     assert decoded == list(range(35))  # every frame once, over both runs
     assert (cache.arrays["wrist"] == reader.images("wrist", np.arange(35))).all()
-    assert {p.name for p in folder.iterdir()} == {"front.npy", "front.json", "wrist.npy", "wrist.json"}
+    assert {p.suffix for p in folder.iterdir()} == {".npy", ".json", ".lock"}
+
+
+def test_processes_share_out_the_cameras(dataset, tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    with open(folder / "front.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            mine = pool.submit(FrameCache.build, folder, LeRobotReader(dataset))
+            while not (folder / "wrist.json").exists():
+                assert not mine.done()
+                time.sleep(0.01)
+            assert not (folder / "front.npy.part").exists() and not mine.done()
+            fcntl.flock(other, fcntl.LOCK_UN)
+            assert len(mine.result().frames) == 35
 
 
 def test_a_build_killed_at_its_last_step_leaves_no_wrong_manifest(dataset, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,23 +75,36 @@ class FrameCache:
     def build(
         directory: Path | str, reader: LeRobotReader, *, every: int = 1, console: Console | None = None
     ) -> FrameCache:
-        """Opens what is there and decodes the rest. A killed build goes on where it stopped; a second process
-        that builds the same cache waits for the first."""
+        """Opens what is there and decodes the rest. A killed build goes on where it stopped. Processes that build the
+        same cache share out its cameras, and wait for each other."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         frames, fingerprint = _frames(reader, every), reader.fingerprint()
-        lock = os.open(directory, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for camera in reader.spec.cameras:
+        left = list(reader.spec.cameras)
+        for wait in (False, True):  # at first those that nobody else is at
+            for camera in list(left):
                 want = _manifest(fingerprint, camera, every, len(frames))
-                try:
-                    _open_one(directory, camera, want)
-                except BadData:
-                    _build_one(directory, reader, camera, frames, want, console)
-        finally:
-            os.close(lock)
+                with _locked(directory / f"{camera.role}.lock", wait) as mine:
+                    if not mine:
+                        continue
+                    left.remove(camera)
+                    try:
+                        _open_one(directory, camera, want)
+                    except BadData:
+                        _build_one(directory, reader, camera, frames, want, console)
         return FrameCache.open(directory, reader, every=every)
+
+
+@contextlib.contextmanager
+def _locked(file: Path, wait: bool) -> Iterator[bool]:
+    """Hold a lock; False where another process has it and this one is not to wait."""
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _frames(reader: LeRobotReader, every: int) -> np.ndarray:

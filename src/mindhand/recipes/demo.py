@@ -23,11 +23,12 @@ from rich.console import Console
 from mindhand.core.files import write_atomic
 from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import summary, write_report
+from mindhand.model.store import load_vla
 from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import scene_hash
 
-from .evaluate import load_policy, rows_of, summary_table
+from .evaluate import rows_of, summary_table
 from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 
@@ -83,8 +84,7 @@ class Clock:
 
 def _pretrain(folder: Path, plan: DemoPlan) -> None:
     torch.set_num_threads(1)
-    vla = pretrain_nano(folder, plan.nano, console=Console(stderr=True))
-    write_rows(folder / "exam.jsonl", examine(vla, SPLITS, plan.exam, TAUGHT))
+    pretrain_nano(folder, plan.nano, console=Console(stderr=True))
 
 
 def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm, mind: Path | None) -> None:
@@ -94,7 +94,7 @@ def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, a
 
 def _examine(folder: Path, plan: DemoPlan) -> None:
     torch.set_num_threads(1)
-    write_rows(folder / "exam.jsonl", examine(load_policy(folder / "checkpoint"), SPLITS, plan.exam, TAUGHT))
+    write_rows(folder / "exam.jsonl", examine(load_vla(folder / "checkpoint"), SPLITS, plan.exam, TAUGHT))
 
 
 def _evaluate(where: Path, protocol: Protocol, films: int) -> None:
@@ -143,9 +143,8 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
         clock.time("record", lambda: record(demos, plan.maths.episodes, console=console))
         (at / "recorded").touch()
     console.rule("2/4  nano, a small VLM, from pictures and words")
-    if not (nano / "exam.jsonl").exists():
+    if not (nano / "checkpoint" / "manifest.json").exists():
         clock.time("pretrain", lambda: _pretrain(nano, plan))
-    console.print(exam_table(read_rows(nano / "exam.jsonl"), "what nano knows"))
     console.rule("3/4  three policies, in three stages each")
 
     def training(arm: Arm) -> list[Job]:
@@ -162,9 +161,11 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in arms]
     ours, silent, blind = ((_evaluate, t) for t in taken)
     jobs = [(_in_turn, ([*training(BLIND), blind],)), ours, silent]
-    if not (folders[OURS.name] / "exam.jsonl").exists():
-        jobs.append((_examine, (folders[OURS.name], plan)))
+    minds = {"what nano knew": nano, "what it knows after all stages": folders[OURS.name]}
+    jobs += [(_examine, (folder, plan)) for folder in minds.values() if not (folder / "exam.jsonl").exists()]
     clock.time("evaluate, and train the third", lambda: together(jobs))
+    for title, folder in minds.items():
+        console.print(exam_table(read_rows(folder / "exam.jsonl"), title))
     rows = {}
     for arm, (where, protocol, films) in zip(arms, taken):  # what is evaluated already is only read
         rows[arm.name] = rows_of(where / "checkpoint", protocol, where / "evaluation", films=films, console=console)

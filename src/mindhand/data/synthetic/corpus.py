@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from mindhand.core.errors import BadData
@@ -26,6 +27,13 @@ COTRAIN_SPLITS = ("R", "C")
 OWN = 0.5  # share of the thoughts about classes R and C that the robot's instruction asks for
 Sort = Literal["thought", "joined", "single"]
 PRETRAIN_FONTS, COTRAIN_FONTS = ("R", "K"), ("R",)
+
+
+@lru_cache(maxsize=4)
+def _chances(seed: int, step: int, *shares: float) -> list[bool]:
+    """Of each share, whether it comes up in a step: asked several times a sample."""
+    draw = Draw(Keys.seeded(1, "desk corpus", seed, step))
+    return [draw.chance(share) for share in shares]
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,7 @@ class DeskCorpus:
     def sort(self, step: int) -> Sort:
         """What a step's pictures are asked, all of them alike, so that short questions are not padded to long ones:
         one thought, pairs of questions joined into one, or single questions."""
-        draw = Draw(Keys.seeded(1, "desk corpus", self.seed, step))
-        thought, pairs = draw.chance(self.mix.thoughts), draw.chance(self.mix.joined)
+        thought, pairs = _chances(self.seed, step, self.mix.thoughts, self.mix.joined)
         if thought and step >= self.think:
             return "thought"
         return "joined" if pairs and self.questions > 1 else "single"

@@ -53,9 +53,10 @@ def _studio(size: int) -> tuple[Stage, Canvas]:
     return Stage(size), Canvas(size)
 
 
-def _shake(stage: Stage, jitter: Keys | None) -> None:
-    """Put the front camera and the lamp where the world has them, or near there."""
-    m, c = stage.model, stage.ids.cameras["front"]
+@lru_cache(maxsize=8)
+def _view(jitter: Keys | None) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, float]:
+    """The front camera's position, quaternion and angle, the lamp's direction and the brightness: as the world has
+    them, or near that."""
     eye, look, fovy = np.array(FRONT_EYE), np.array(FRONT_LOOK), FRONT_FOVY
     lamp, bright = np.array(LAMP), 1.0
     if jitter is not None:
@@ -65,8 +66,12 @@ def _shake(stage: Stage, jitter: Keys | None) -> None:
         fovy *= draw.uniform(0.98, 1.04)
         lamp[:2] += [draw.uniform(-0.25, 0.25) for _ in range(2)]
         bright = draw.uniform(0.8, 1.15)
-    m.cam_pos[c], m.cam_quat[c], m.cam_fovy[c] = eye, look_at(eye, look, _UP), fovy
-    m.light_dir[0] = lamp / np.linalg.norm(lamp)
+    return eye, look_at(eye, look, _UP), fovy, lamp / np.linalg.norm(lamp), bright
+
+
+def _shake(stage: Stage, jitter: Keys | None) -> None:
+    m, c = stage.model, stage.ids.cameras["front"]
+    m.cam_pos[c], m.cam_quat[c], m.cam_fovy[c], m.light_dir[0], bright = _view(jitter)
     m.light_diffuse[0] = LIGHT * bright
     m.vis.headlight.ambient[:] = LIGHT * bright
 
