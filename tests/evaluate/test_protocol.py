@@ -21,7 +21,7 @@ def test_it_survives_its_own_json(protocol):
 
 
 # A published number belongs to these bytes: who changes a field raises the version, then this line.
-FROZEN = {"maths-matching-1": "ebb7a299bf7b"}
+FROZEN = {"maths-matching-2": "f9abf6915a40"}
 
 
 def test_published_protocols_do_not_change_under_their_name():

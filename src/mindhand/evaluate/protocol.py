@@ -93,12 +93,12 @@ def keys(protocol: Protocol) -> list[Key]:
 
 MATHS = Protocol(
     name="maths-matching",
-    version=1,
+    version=2,
     tasks=tuple(f"maths_matching/{split}" for split in ("R", "C", "K-dev", "K-test", "X")),
     episodes=200,
-    steps=340,
+    steps=260,
     replan=8,
-    rows=8,
+    rows=16,
     images=(
         Camera("front", 128, 128, source=(128, 128)),
         Camera("wrist", 64, 64, source=(128, 128), interpolation="area"),

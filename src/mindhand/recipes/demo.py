@@ -1,4 +1,4 @@
-"""`mindhand demo`: from nothing to a policy on the desk, with a report, in about twenty minutes on two cores.
+"""`mindhand demo`: from nothing to a policy on the desk, with a report, in about a quarter of an hour on two cores.
 
 Records demonstrations of sums, pretrains nano on pictures and words, trains three policies that differ in one
 thing each (they reason; they act without a word; their hand is blind) and evaluates them on equations from the
@@ -40,10 +40,10 @@ TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pre
 class DemoPlan:
     """Sizes of a demo. The defaults take about `MINUTES` on two cores."""
 
-    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=20_000, pages=14_000))
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=20_000, pages=13_000))
     maths: MathsPlan = field(default_factory=MathsPlan)
     episodes: int = 32  # evaluated, a split
-    exam: int = 30  # items a kind and split
+    exam: int = 20  # items a kind and split
 
     def scaled(self, by: float) -> DemoPlan:
         """Everything that takes time, multiplied; sizes of models and batches stay."""
@@ -61,7 +61,7 @@ class DemoPlan:
         )
 
 
-MINUTES = 20.0
+MINUTES = 15.0
 QUICK = 1 / 200  # of the plan: every step is taken, nothing is learned
 
 
@@ -160,7 +160,7 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     part = every.only("maths_matching/R", "maths_matching/K-dev")
     taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in arms]
     ours, silent, blind = ((_evaluate, t) for t in taken)
-    jobs = [(_in_turn, ([*training(BLIND), blind],)), ours, silent]
+    jobs: list[Job] = [(_in_turn, ([*training(BLIND), blind],)), ours, silent]
     minds = {"what nano knew": nano, "what it knows after all stages": folders[OURS.name]}
     jobs += [(_examine, (folder, plan)) for folder in minds.values() if not (folder / "exam.jsonl").exists()]
     clock.time("evaluate, and train the third", lambda: together(jobs))
