@@ -80,14 +80,14 @@ OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none")
 class MathsPlan:
     """Sizes of everything. The defaults are what two CPU cores do in some minutes, all arms together."""
 
-    episodes: int = 360  # demonstrations, all of class R
+    episodes: int = 340  # demonstrations, all of class R
     every: int = 2  # every so-many-th frame becomes a training sample
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
     align: int = 100  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 1150  # steps of `rows`
+    tune: int = 1000  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
