@@ -28,6 +28,27 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a folder, or of a file that is made for it, among processes; yields False at once where another
+    holds it and this one is not to wait, and True without a lock on systems that have no flock."""
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
+    finally:
+        os.close(handle)
+
+
 def sha256(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with open(path, "rb") as file:

@@ -12,16 +12,14 @@ Other folders (runs/...) take drafts: records of a changed tree, or of an instal
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import io
 import json
 import math
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +30,7 @@ import numpy as np
 
 from . import provenance
 from .errors import BadData
-from .files import write_atomic
+from .files import locked, write_atomic
 from .intervals import Interval, bootstrap, hierarchical, wilson
 from .keys import Key
 
@@ -226,23 +224,6 @@ def results_folder() -> Path | None:
     return root / "results" if root else None
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer of a folder at a time, on systems that have flock; replacing files is atomic everywhere."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def write_record(
     name: str,
     *,
@@ -307,7 +288,8 @@ def write_record(
         seconds=round(time.monotonic() - _BEGAN if seconds is None else seconds, 1),
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
-    with _locked(home):
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(home):  # one writer at a time; replacing files is atomic everywhere
         write_atomic(_rows_file(home, record), data)
         file = home / f"{writer}.json"
         records = _read_file(file) if file.exists() else {}

@@ -8,11 +8,10 @@ which frames it was made; anything else refuses to open, and is made anew by `bu
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindhand.core.errors import BadData
+from mindhand.core.files import locked
 from mindhand.core.progress import progress
 from mindhand.core.spec import Camera
 
@@ -69,6 +69,7 @@ class FrameCache:
         for camera in reader.spec.cameras:
             want = _manifest(fingerprint, camera, every, len(frames))
             arrays[camera.role] = _open_one(Path(directory), camera, want)
+            _map_all(arrays[camera.role])
         return FrameCache(frames, arrays)
 
     @staticmethod
@@ -84,7 +85,7 @@ class FrameCache:
         for wait in (False, True):  # at first those that nobody else is at
             for camera in list(left):
                 want = _manifest(fingerprint, camera, every, len(frames))
-                with _locked(directory / f"{camera.role}.lock", wait) as mine:
+                with locked(directory / f"{camera.role}.lock", wait) as mine:
                     if not mine:
                         continue
                     left.remove(camera)
@@ -93,18 +94,6 @@ class FrameCache:
                     except BadData:
                         _build_one(directory, reader, camera, frames, want, console)
         return FrameCache.open(directory, reader, every=every)
-
-
-@contextlib.contextmanager
-def _locked(file: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock; False where another process has it and this one is not to wait."""
-    with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _frames(reader: LeRobotReader, every: int) -> np.ndarray:
@@ -137,10 +126,13 @@ def _open_one(directory: Path, camera: Camera, want: dict[str, Any]) -> np.ndarr
         raise BadData(f"the frame cache {array} is damaged ({error})", "a whole file", "build it anew") from error
     if pictures.dtype != np.uint8 or list(pictures.shape) != want["shape"]:
         raise BadData(f"the frame cache {array} holds {pictures.shape}", f"{want['shape']}", "build it anew")
+    return pictures
+
+
+def _map_all(pictures: Any) -> None:
     if sys.platform == "linux" and pictures.nbytes <= WHOLE:
         with contextlib.suppress(OSError):  # a wish: older kernels do not know it
             pictures._mmap.madvise(POPULATE)
-    return pictures
 
 
 def _build_one(
