@@ -24,11 +24,12 @@ from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
 from mindhand.data.files import write_json
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
+from mindhand.data.synthetic.compose import page
 from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, DeskCorpus, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
-from mindhand.data.synthetic.picture import glyphs_of, page
+from mindhand.data.synthetic.picture import glyphs_of
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import GLYPHS, ImageText
 from mindhand.data.synthetic.vocabulary import train_words

@@ -19,7 +19,7 @@ from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sa
 
 from .mix import COTRAIN, PRETRAIN, Mix
 from .moments import Moment, moment
-from .picture import Picture, Seen, front, glyphs_of
+from .picture import Picture, Seen, composed, glyphs_of
 from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText
 
@@ -52,7 +52,7 @@ class DeskCorpus:
     steps: int
     rows: int = 32
     questions: int = 4
-    picture: Picture = front
+    picture: Picture = composed
     think: float = math.inf
 
     def __post_init__(self) -> None:
@@ -139,11 +139,11 @@ class DeskCorpus:
         return [self.sample(step, row) for row in range(self.rows)]
 
 
-def pretraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = front) -> DeskCorpus:
+def pretraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = composed) -> DeskCorpus:
     """The corpus of VLM pretraining: all known classes and fonts, reading first."""
     return DeskCorpus(seed, KNOWN, PRETRAIN_FONTS, PRETRAIN, steps, rows, questions, picture)
 
 
-def cotraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = front) -> DeskCorpus:
+def cotraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = composed) -> DeskCorpus:
     """The corpus that is mixed with robot data: classes R and C and the robot's fonts only, on boards and in words."""
     return DeskCorpus(seed, COTRAIN_SPLITS, COTRAIN_FONTS, COTRAIN, steps, rows, questions, picture)

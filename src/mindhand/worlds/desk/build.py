@@ -27,12 +27,16 @@ BOARD = (256, 74)
 BOARD_HALF = (0.172, 0.05)
 BOARD_THICK = 0.002
 BOARD_POS, BOARD_TILT = (0.0, -0.243, 0.026), np.radians(25.0)  # leaning back 65 degrees
+BOARD_AXES = np.array(
+    [[1, 0, 0], [0, np.cos(BOARD_TILT), -np.sin(BOARD_TILT)], [0, np.sin(BOARD_TILT), np.cos(BOARD_TILT)]]
+)  # columns: right, up, out of its face
 PLATE = 0.002  # thickness of the tray's plates
 SLACK, RIM, RIM_TOP = 0.005, 0.003, 0.004  # clearance a side, half width and height of the rims
 REST = TILE[2] / 2  # height of a tile's centre on the table
 LABEL_HALF, LABEL_TOP = (TILE[0] / 2 - 0.0015, TILE[1] / 2 - 0.0015), REST + 0.0003
 FRONT_EYE, FRONT_LOOK, FRONT_FOVY = (0.0, -0.75, 0.86), (0.0, -0.088, 0.012), 21.0
 LAMP, LIGHT = (-0.25, 0.35, -1.0), 0.42  # direction; brightness of the lamp and of the ambient light
+HEADLIGHT = 0.35  # brightness of the light that each camera brings along
 STATIC, TILE_BITS, ARM_BITS = (1, 14), (2, 15), (4, 3)  # contype, conaffinity: the arm does not meet itself
 CAMERAS = {"front": "front", "wrist": f"{ARM}/wrist"}
 PLACE_COLOURS = ((0.20, 0.42, 0.80, 1), (0.94, 0.55, 0.16, 1))  # first digit blue, second orange
@@ -99,7 +103,7 @@ def make_spec(size: int = 128) -> mujoco.MjSpec:
     spec.visual.quality.shadowsize = 0
     spec.visual.quality.numslices, spec.visual.quality.numstacks = 12, 6
     spec.visual.headlight.ambient = [LIGHT] * 3
-    spec.visual.headlight.diffuse = [0.35] * 3
+    spec.visual.headlight.diffuse = [HEADLIGHT] * 3
     spec.visual.headlight.specular = [0.0] * 3
     spec.visual.map.znear, spec.visual.map.zfar = 0.005, 10.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,11 +15,24 @@ from mindhand.worlds.scene import PLACES, MathsScene, Tile
 
 from . import textures
 from .arm import look_at
-from .build import BOARD_HALF, BOARD_THICK, FRONT_EYE, FRONT_FOVY, FRONT_LOOK, LABEL_HALF, LABEL_TOP, LAMP, LIGHT, PLATE
+from .build import (
+    BOARD_AXES,
+    BOARD_HALF,
+    BOARD_POS,
+    BOARD_THICK,
+    FRONT_EYE,
+    FRONT_FOVY,
+    FRONT_LOOK,
+    LABEL_HALF,
+    LABEL_TOP,
+    LAMP,
+    LIGHT,
+    PLATE,
+)
 from .canvas import Canvas
 from .kinematics import inverse, tool_down
 from .spec import HOME
-from .stage import Stage
+from .stage import Stage, resting
 
 _UP = np.array([0.0, 0.0, 1.0])
 GRASP = 0.69  # the gripper's opening with a tile between the pads
@@ -53,58 +67,71 @@ def _studio(size: int) -> tuple[Stage, Canvas]:
     return Stage(size), Canvas(size)
 
 
-@lru_cache(maxsize=8)
-def _view(jitter: Keys | None) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, float]:
-    """The front camera's position, quaternion and angle, the lamp's direction and the brightness: as the world has
-    them, or near that."""
-    eye, look, fovy = np.array(FRONT_EYE), np.array(FRONT_LOOK), FRONT_FOVY
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How the front camera and the lamp stand: the camera's position (3,) m and its quaternion, its angle from the
+    bottom to the top (degrees), the direction of the lamp's light (3,) and its brightness."""
+
+    eye: np.ndarray
+    quat: np.ndarray
+    fovy: float
+    lamp: np.ndarray
+    bright: float
+
+
+@lru_cache(maxsize=64)
+def look(jitter: Keys | None) -> Look:
+    """As the world has them, or near that."""
+    eye, target, fovy = np.array(FRONT_EYE), np.array(FRONT_LOOK), FRONT_FOVY
     lamp, bright = np.array(LAMP), 1.0
     if jitter is not None:
         draw = Draw(jitter.fold("jitter"))
         eye = eye + [draw.uniform(-0.012, 0.012) for _ in range(3)]
-        look = look + [draw.uniform(-0.006, 0.006) for _ in range(3)]
+        target = target + [draw.uniform(-0.006, 0.006) for _ in range(3)]
         fovy *= draw.uniform(0.98, 1.04)
         lamp[:2] += [draw.uniform(-0.25, 0.25) for _ in range(2)]
         bright = draw.uniform(0.8, 1.15)
-    return eye, look_at(eye, look, _UP), fovy, lamp / np.linalg.norm(lamp), bright
+    return Look(eye, look_at(eye, target, _UP), fovy, lamp / np.linalg.norm(lamp), bright)
 
 
 def _shake(stage: Stage, jitter: Keys | None) -> None:
-    m, c = stage.model, stage.ids.cameras["front"]
-    m.cam_pos[c], m.cam_quat[c], m.cam_fovy[c], m.light_dir[0], bright = _view(jitter)
-    m.light_diffuse[0] = LIGHT * bright
-    m.vis.headlight.ambient[:] = LIGHT * bright
+    m, c, here = stage.model, stage.ids.cameras["front"], look(jitter)
+    m.cam_pos[c], m.cam_quat[c], m.cam_fovy[c], m.light_dir[0] = here.eye, here.quat, here.fovy, here.lamp
+    m.light_diffuse[0] = LIGHT * here.bright
+    m.vis.headlight.ambient[:] = LIGHT * here.bright
 
 
-def _corners(box: tuple[float, float, float, float], half: tuple[float, float], height: float) -> np.ndarray:
-    """A box in fractions of a face (right, down) to its 4 corners in the face's frame (x right, y up, z out)."""
-    left, top, right, bottom = box
-    x = [(f - 0.5) * 2 * half[0] for f in (left, right, right, left)]
-    y = [(0.5 - f) * 2 * half[1] for f in (top, top, bottom, bottom)]
-    return np.array([(a, b, height) for a, b in zip(x, y)])
+def tile_poses(tiles: Sequence[Tile]) -> np.ndarray:
+    """(n,4): x, y, z of the centre and yaw of tiles that lie where they say."""
+    return np.array([(t.x, t.y, resting(t.x, t.y), t.yaw) for t in tiles]).reshape(-1, 4)
 
 
-def glyph_marks(stage: Stage, camera: str, size: int) -> tuple[Mark, ...]:
-    """The marks of a dressed and placed stage."""
-    scene, d = stage.scene, stage.data
-    if scene is None:
-        raise BadData("a stage without a scene", "dress(scene) first", "dress it")
-    found, faces = [], []
-    _, boxes = textures.board(scene.board)
-    g = stage.ids.board_geom
-    turn, at = d.geom_xmat[g].reshape(3, 3), d.geom_xpos[g]
-    for k, (glyph, box) in enumerate(zip(scene.board.glyphs, boxes)):
-        found.append((glyph.char, "board", k))
-        faces.append(_corners(box, BOARD_HALF, BOARD_THICK) @ turn.T + at)
-    for k, tile in enumerate(scene.tiles):
-        b = stage.ids.tiles[k]
-        box = textures.label_box(tile.digit, scene.tile_font)
-        found.append((str(tile.digit), "tile", k))
-        faces.append(_corners(box, LABEL_HALF, LABEL_TOP) @ d.xmat[b].reshape(3, 3).T + d.xpos[b])
-    pixels = stage.project(np.concatenate(faces), camera, (size, size)).reshape(-1, 4, 2)
+def glyph_corners(scene: MathsScene) -> np.ndarray:
+    """(n,4,3): the corners of the ink of every character, in the table's frame: the board's, then the tiles'."""
+    on_board = np.array(textures.board(scene.board)[1]).reshape(-1, 4)
+    labels = np.array([textures.label_box(t.digit, scene.tile_font) for t in scene.tiles]).reshape(-1, 4)
+    poses = tile_poses(scene.tiles)
+    c, s, zero = np.cos(poses[:, 3]), np.sin(poses[:, 3]), np.zeros(len(poses))
+    turn = np.stack([c, -s, zero, s, c, zero, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
+    tiles = _corners(labels, LABEL_HALF, LABEL_TOP) @ turn.swapaxes(1, 2) + poses[:, None, :3]
+    return np.concatenate([_corners(on_board, BOARD_HALF, BOARD_THICK) @ BOARD_AXES.T + BOARD_POS, tiles])
+
+
+def _corners(boxes: np.ndarray, half: tuple[float, float], height: float) -> np.ndarray:
+    """Boxes (n,4) in fractions of a face (left, top, right, bottom) to their corners (n,4,3) in the face's frame (x
+    right, y up, z out)."""
+    x = (boxes[:, [0, 2, 2, 0]] - 0.5) * 2 * half[0]
+    y = (0.5 - boxes[:, [1, 1, 3, 3]]) * 2 * half[1]
+    return np.stack([x, y, np.full_like(x, height)], -1)
+
+
+def _marks(stage: Stage, scene: MathsScene, camera: str, size: int) -> tuple[Mark, ...]:
+    names = [(g.char, "board", k) for k, g in enumerate(scene.board.glyphs)]
+    names += [(str(t.digit), "tile", k) for k, t in enumerate(scene.tiles)]
+    pixels = stage.project(glyph_corners(scene).reshape(-1, 3), camera, (size, size)).reshape(-1, 4, 2)
     low, high = pixels.min(1), pixels.max(1)
     middle, extent = ((low + high) / 2).tolist(), (high - low).tolist()
-    return tuple(Mark(*name, *m, *e) for name, m, e in zip(found, middle, extent))
+    return tuple(Mark(*name, *m, *e) for name, m, e in zip(names, middle, extent))
 
 
 def render_scene(
@@ -130,17 +157,17 @@ def render_scene(
     if not found.exact:
         raise BadData(f"tcp {(x, y, z, yaw)} is out of reach", "a pose within 0.54 m of the arm's base", "move it")
     poses: list[tuple[float, ...]] = [(t.x, t.y, t.yaw) for t in scene.tiles]
+    dressed = scene
     if held is not None:
-        scene, gripper = replace(scene, tiles=(*scene.tiles, held)), GRASP
+        dressed, gripper = replace(scene, tiles=(*scene.tiles, held)), GRASP
         poses.append((x, y, yaw, z))
-    if stage.scene is not scene:
-        stage.dress(scene)
+    if stage.scene is not dressed:
+        stage.dress(dressed)
     _shake(stage, jitter)
     stage.set(found.joints, gripper, poses)
-    marks = glyph_marks(stage, camera, size)
     places = stage.project(np.array([(*p, PLATE) for p in PLACES]), camera, (size, size)).tolist()
     return Picture(
         stage.paint(canvas, camera, (size, size)),
-        marks if held is None else marks[:-1],
+        _marks(stage, scene, camera, size),
         tuple((u, v) for u, v in places),
     )

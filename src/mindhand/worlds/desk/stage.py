@@ -75,6 +75,11 @@ def in_tray(x: float, y: float) -> bool:
     return any(abs(x - px) < dx and abs(y - py) < dy for px, py in PLACES)
 
 
+def resting(x: float, y: float) -> float:
+    """The height of the centre of a tile that lies here."""
+    return REST + (PLATE if in_tray(x, y) else 0.0)
+
+
 class Stage:
     """A row. Positions are in the table's frame; `base` converts to "arm_base", which is shifted, not turned."""
 
@@ -116,7 +121,7 @@ class Stage:
         for k in range(MAX_TILES):
             if k < len(poses):
                 x, y, yaw, *height = poses[k]
-                z = height[0] if height else REST + (PLATE if in_tray(x, y) else 0.0)
+                z = height[0] if height else resting(x, y)
             else:
                 x, y, yaw, z = PARK[0] + 0.1 * k, PARK[1], 0.0, REST
             a = ids.tile_qpos[k]
