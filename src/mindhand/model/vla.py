@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
-from mindhand.core.errors import BuildError, SpecMismatch
+from mindhand.core.errors import BadData, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
 from mindhand.core.parts import resolve
@@ -281,20 +281,30 @@ class VLA(nn.Module):
         return Context(trunk, streams, inputs, reasoning), state
 
     @torch.no_grad()
-    def answer(self, images: np.ndarray, questions: Sequence[Sequence[str]], limit: int = 24) -> list[list[str]]:
-        """Chat: uint8 pictures (B,h,w,3) of the first camera it sees, Q questions about each -> Q answers each."""
-        many = len(questions[0])
+    def look(self, images: np.ndarray) -> Trunk:
+        """The pass over uint8 pictures (B,h,w,3), as the first camera it sees gives them: all questions stand on it."""
+        c = self.spec.camera(self.see[0])
+        if images.dtype != np.uint8 or not images.size or images.shape[1:] != (c.height, c.width, 3):
+            wanted = f"uint8 (pictures, {c.height}, {c.width}, 3) of at least one, as camera '{c.role}' gives them"
+            raise BadData(f"pictures of {images.dtype} {images.shape}", wanted, "fit each to that size, and stack them")
         x = pixels(torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).to(self.device))
         on = torch.ones(len(images), dtype=torch.bool, device=self.device)
-        inputs = Inputs({self.see[0]: x}, {self.see[0]: on}, None)
+        inputs = Inputs({c.role: x}, {c.role: on}, None)
         streams = run_streams(self.streams, inputs, None, start_streams(self.streams, len(images)))
         segments, _, _, rule = self.prefix(inputs, streams, torch.zeros_like(on, dtype=torch.int64))
-        trunk = self.backbone(segments, rule=rule).fork(many)
-        ask = self.backbone.words.questions([q for row in questions for q in row])
+        return self.backbone(segments, rule=rule)
+
+    @torch.no_grad()
+    def answer(self, seen: np.ndarray | Trunk, questions: Sequence[Sequence[str]], limit: int = 24) -> list[list[str]]:
+        """Chat: B pictures, or what `look` made of them, and Q questions about each -> Q answers each."""
+        trunk = self.look(seen) if isinstance(seen, np.ndarray) else seen
+        counts, rows, many = [len(q) for q in questions], len(trunk.end), len(questions[0]) if questions else 0
+        if not many or counts != [many] * rows:
+            raise BadData(f"{counts} questions about {rows} pictures", "as many about each", "ask in several calls")
+        ask, trunk = self.backbone.words.questions([q for row in questions for q in row]), trunk.fork(many)
         trunk = trunk.extend([self.backbone.text("text", ask.ids, ask.valid, trunk.end)])
-        keys = Keys.seeded(len(images) * many, "answer")
-        _, said = self.backbone.generate(trunk, [Turn(SAY, limit)], keys=keys)
-        return [said[i * many : (i + 1) * many] for i in range(len(images))]
+        _, said = self.backbone.generate(trunk, [Turn(SAY, limit)], keys=Keys.seeded(rows * many, "answer"))
+        return [said[i * many : (i + 1) * many] for i in range(rows)]
 
     @torch.no_grad()
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
