@@ -9,10 +9,11 @@ import pytest
 
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.compose import Sheet
-from mindhand.data.synthetic.picture import Hand, composed, front
+from mindhand.data.synthetic.picture import Hand, composed, front, reaches
 from mindhand.data.synthetic.resample import read, shrunk, taps
-from mindhand.data.synthetic.view import TOOLS, view
+from mindhand.data.synthetic.view import view
 from mindhand.worlds.desk.render import render_scene
+from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, Tile, sample_maths
 
 SCENES = [sample_maths(Keys.seeded(1, "composed", i), "R", fonts="RKX"[i % 3]) for i in range(6)]
@@ -62,9 +63,10 @@ def test_an_arm_hides_what_the_simulator_hides():
 def test_a_tile_between_the_fingers_is_seen_there():
     at = view(3)
     scene = next(s for s in SCENES if len(s.tiles) < 5)
-    for index in range(TOOLS // 4):
-        arm = at.arm(index, True, True)
-        held = Tile(4, *arm.tool[:2], arm.tool[3], "orange", "blue", "other")
+    for index in range(6):
+        tool = reaches(Draw(Keys.seeded(1, "tool", index)), True)[0]
+        held = Tile(4, *tool[:2], tool[3], "orange", "blue", "other")
+        arm = at.arm(tool, held)
         theirs = render_scene(scene, tcp=arm.tool, held=held, jitter=at.jitter)
         sheet = Sheet(scene, at)
         sheet.put(arm, held)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
+from mindhand.worlds import boards, things, wide
 from mindhand.worlds import scene as s
+from mindhand.worlds.declared import scene_hash
 
 SCENES = {
     split: [s.sample_task(Key("test", f"maths_matching/{split}", i)) for i in range(300)] for split in ("R", "K-dev")
@@ -190,8 +192,14 @@ def test_cells_are_read_back_and_damaged_thoughts_are_not():
 
 
 def test_the_hash_covers_what_is_declared(monkeypatch):
-    before = s.scene_hash()
+    before = scene_hash()
     assert len(before) == 12
-    assert s.scene_hash() == before
-    monkeypatch.setattr(s, "FACES", {**s.FACES, "white": (1, 2, 3)})
-    assert s.scene_hash() != before
+    assert scene_hash() == before
+    some = (s, "FACES"), (things, "COLOURS"), (boards, "BARS"), (things, "RELATIONS")
+    for module, name in some:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, {**getattr(module, name), "white": (1, 2, 3)})
+            assert scene_hash() != before
+    with monkeypatch.context() as patch:
+        patch.setattr(wide, "_classes", dict)
+        assert scene_hash() != before

@@ -25,8 +25,8 @@ from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import summary, write_report
 from mindhand.model.store import load_vla
 from mindhand.train.ranks import end_with_parent
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
-from mindhand.worlds.scene import scene_hash
 
 from .evaluate import rows_of, summary_table
 from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train

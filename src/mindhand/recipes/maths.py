@@ -50,9 +50,10 @@ from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
-from mindhand.worlds.scene import read_reasoning, scene_hash
+from mindhand.worlds.scene import read_reasoning
 
 from .doctor import smoke_observation
 from .nano import BRIEF, CorpusSource, looking, token_grid

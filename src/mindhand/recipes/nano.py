@@ -23,15 +23,17 @@ from mindhand.core.errors import Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
 from mindhand.data.files import write_json
+from mindhand.data.synthetic.blend import Corpus, whole
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
 from mindhand.data.synthetic.compose import page
-from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, DeskCorpus, pretraining
+from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.picture import glyphs_of
 from mindhand.data.synthetic.producers import Producers
-from mindhand.data.synthetic.samples import GLYPHS, ImageText
+from mindhand.data.synthetic.samples import ALL, GLYPHS, ImageText
+from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
 from mindhand.model.store import load_vla, save_vla
@@ -44,8 +46,8 @@ from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.ranks import launch, rank, ranks
 from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
-from mindhand.worlds.scene import scene_hash
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
@@ -86,7 +88,7 @@ class CorpusSource:
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
 
-    def __init__(self, corpus: DeskCorpus, words: Words, grid: tuple[int, int], producers: int = 1):
+    def __init__(self, corpus: Corpus, words: Words, grid: tuple[int, int], producers: int = 1):
         self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
         self.ahead: Producers | None = None
 
@@ -147,7 +149,7 @@ def build_reader(plan: NanoPlan, words: Words) -> VLA:
         torch.manual_seed(plan.seed)
         vlm = VLM(vlm_config(plan.size, len(words)), words)
         assert isinstance(vlm.config.vision, StemConfig)
-        glyph = GlyphLoss(vlm.width, GLYPHS, layer=vlm.config.tower.layers // 2)
+        glyph = GlyphLoss(vlm.width, GLYPHS if plan.brief else ALL, layer=vlm.config.tower.layers // 2)
         return VLA(spec=SPEC, backbone=vlm, objectives=[glyph, looking(vlm)])
 
 
@@ -156,12 +158,19 @@ def looking(vlm: VLM) -> LookLoss:
     return LookLoss(max(vlm.config.tower.layers - 2, 0))
 
 
-def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
-    words = train_words()
-    vla = build_reader(plan, words)
-    corpus = replace(pretraining(plan.seed, plan.steps, plan.rows, plan.questions), think=plan.think * plan.steps)
+def corpus_of(plan: NanoPlan) -> Corpus:
+    """What it is pretrained on."""
+    think = plan.think * plan.steps
     if plan.brief:
-        corpus = replace(corpus, mix=BRIEF)
+        desk = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
+        return replace(desk, think=think, mix=BRIEF)
+    return whole(plan.seed, plan.steps, plan.rows, plan.questions, tabletop, think)
+
+
+def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
+    words = train_words(not plan.brief)
+    vla = build_reader(plan, words)
+    corpus = corpus_of(plan)
     source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers)
     stage = Stage(
         "pretrain",

@@ -17,8 +17,6 @@ Frame: metres and radians; table top z = 0, x to the right, y away from the fron
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -108,7 +106,7 @@ FACES = {  # tile: its colour
     "green": (166, 220, 152), "pink": (244, 176, 196), "orange": (246, 182, 108),
 }  # fmt: skip
 TILE_INKS = ("black", "blue", "red")
-BOARD_FORMS = ("{a}{op}{b}", "{a}{op}{b}=", "{a}{op}{b}=?")
+BOARD_FORMS = ("{}", "{}=", "{}=?")
 GLYPH_TURNS = (-6, -3, 0, 3, 6)  # degrees
 GLYPH_SCALES = (0.9, 1.0, 1.08)
 INSTRUCTIONS = (  # the first is canonical and what a world says; all mean the same
@@ -299,9 +297,10 @@ def read_reasoning(text: str) -> dict[str, Any] | None:
 # ---- sampling ------------------------------------------------------------------------------------------
 
 
-def _board(draw: Draw, e: Equation, fonts: Sequence[Font]) -> Board:
+def write_board(draw: Draw, expression: str, fonts: Sequence[Font], forms: Sequence[str] = BOARD_FORMS) -> Board:
+    """A board with an expression ("12-5") in one of these fonts, inked and jittered."""
     font = draw.pick(fonts)
-    text = draw.pick(BOARD_FORMS).format(a=e.a, op=e.op, b=e.b)
+    text = draw.pick(forms).format(expression)
     paper = draw.pick(list(PAPERS))
     ink = draw.pick(PAPERS[paper][1])
     times = draw.pick(font.times)
@@ -357,7 +356,7 @@ def sample_maths(
         Tile(d, x, y, yaw, draw.pick(list(FACES)), draw.pick(TILE_INKS), why)
         for (d, why), (x, y, yaw) in zip(draw.shuffled(chosen), layout(draw, count, AREA, APART, YAW))
     )
-    return MathsScene(e, split_of(e) if e in _classes() else "X", tiles, tile_font, _board(draw, e, styles))
+    return MathsScene(e, split_of(e) if e in _classes() else "X", tiles, tile_font, write_board(draw, e.text, styles))
 
 
 # ---- tasks ---------------------------------------------------------------------------------------------
@@ -387,9 +386,9 @@ def sample_task(key: Key) -> MathsScene:
     return sample_maths(Keys.of([key]), split, digits=digits, fonts=fonts)
 
 
-def scene_hash() -> str:
-    """12 hexadecimal digits that change when anything declared here does; written into corpora and checkpoints."""
-    declared = {
+def declared() -> dict[str, Any]:
+    """Everything of this file that the hash of the declaration covers."""
+    return {
         "version": VERSION,
         "equations": sorted((e.text, s) for e, s in _classes().items()),
         "fonts": [asdict(f) for f in FONTS],
@@ -397,4 +396,3 @@ def scene_hash() -> str:
         "words": [INSTRUCTIONS, WORDS, COLUMNS, ROWS, CELLS],
         "places": [TILE, AREA, YAW, APART, PLACES, TILES],
     }
-    return hashlib.blake2b(json.dumps(declared, sort_keys=True).encode(), digest_size=6).hexdigest()

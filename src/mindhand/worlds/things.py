@@ -1,7 +1,7 @@
 """The second half of the declaration: toys, their colours and how they lie to one another. No simulator here.
 
 Classes are as in `scene`: R is met by robots, K in pretraining alone, X nowhere. A thing's class is its own, a
-relation's too; what holds another thing is a container. `scene.scene_hash` covers all of it.
+relation's too; what holds another thing is a container. `declared.scene_hash` covers all of it.
 
 Same frame as there: metres and radians, x to the right, y away from the front camera.
 """
@@ -42,20 +42,20 @@ class Thing:
 THINGS = tuple(
     Thing(*row)
     for row in (
-        ("ball", "R", 0.024, 0.048), ("cube", "R", 0.029, 0.042), ("cup", "R", 0.034, 0.046),
-        ("banana", "R", 0.036, 0.020), ("star", "R", 0.034, 0.016), ("car", "R", 0.036, 0.032),
-        ("hammer", "R", 0.040, 0.022), ("ring", "R", 0.030, 0.016), ("duck", "R", 0.034, 0.050),
-        ("tree", "R", 0.028, 0.060),
-        ("bottle", "K", 0.038, 0.028), ("cone", "K", 0.028, 0.056), ("key", "K", 0.038, 0.012),
-        ("spoon", "K", 0.040, 0.014), ("heart", "K", 0.032, 0.016), ("house", "K", 0.032, 0.054),
-        ("mushroom", "K", 0.028, 0.046), ("fish", "K", 0.037, 0.024), ("cross", "K", 0.034, 0.016),
-        ("moon", "K", 0.032, 0.016), ("arrow", "K", 0.037, 0.014), ("boat", "K", 0.038, 0.050),
-        ("dumbbell", "K", 0.036, 0.028), ("snowman", "K", 0.026, 0.060), ("chair", "K", 0.028, 0.056),
-        ("train", "K", 0.038, 0.038),
-        ("rocket", "X", 0.038, 0.030), ("glasses", "X", 0.036, 0.016),
+        ("ball", "R", 0.024, 0.048), ("cube", "R", 0.029, 0.041), ("cup", "R", 0.030, 0.046),
+        ("banana", "R", 0.036, 0.019), ("star", "R", 0.035, 0.012), ("car", "R", 0.035, 0.030),
+        ("hammer", "R", 0.041, 0.020), ("ring", "R", 0.030, 0.016), ("duck", "R", 0.035, 0.052),
+        ("tree", "R", 0.023, 0.090),
+        ("bottle", "K", 0.040, 0.028), ("cone", "K", 0.029, 0.066), ("key", "K", 0.041, 0.010),
+        ("spoon", "K", 0.041, 0.010), ("heart", "K", 0.035, 0.012), ("house", "K", 0.032, 0.057),
+        ("mushroom", "K", 0.027, 0.055), ("fish", "K", 0.038, 0.020), ("cross", "K", 0.034, 0.012),
+        ("moon", "K", 0.032, 0.012), ("arrow", "K", 0.037, 0.012), ("boat", "K", 0.038, 0.074),
+        ("dumbbell", "K", 0.037, 0.030), ("snowman", "K", 0.032, 0.093), ("chair", "K", 0.027, 0.064),
+        ("train", "K", 0.038, 0.052),
+        ("rocket", "X", 0.041, 0.038), ("glasses", "X", 0.039, 0.009),
         ("bowl", "R", 0.044, 0.030, 0.010, "in"), ("plate", "R", 0.048, 0.010, 0.008, "on"),
-        ("basket", "R", 0.046, 0.036, 0.006, "in"), ("box", "K", 0.046, 0.030, 0.006, "in"),
-        ("book", "K", 0.048, 0.014, 0.014, "on"), ("pan", "K", 0.052, 0.022, 0.008, "in"),
+        ("basket", "R", 0.045, 0.060, 0.006, "in"), ("box", "K", 0.045, 0.025, 0.006, "in"),
+        ("book", "K", 0.048, 0.015, 0.014, "on"), ("pan", "K", 0.059, 0.024, 0.008, "in"),
     )
 )  # fmt: skip
 BY_NAME = {t.name: t for t in THINGS}
@@ -67,6 +67,7 @@ FIELD = ((-0.150, 0.150), (-0.130, 0.105))  # where their middles may lie when n
 HIDES = 0.5  # of a thing's height, that much of the table behind it counts as hidden
 Circle = tuple[float, float, float, float]  # x, y, reach, height (m)
 GAP = 0.008  # m between the circles of two of them
+GRID = 32  # cells a side of the front picture, for coordinates in words
 CLEAR = 0.045  # m along one axis from which on a thing is said to be to one side of another
 
 
@@ -189,5 +190,5 @@ def declared() -> dict[str, Any]:
     return {
         "things": [tuple(vars(t).values()) for t in THINGS],
         "looks": [MATERIALS, COLOURS],
-        "relations": [RELATIONS, CLEAR, FIELD, GAP],
+        "relations": [RELATIONS, CLEAR, FIELD, GAP, GRID],
     }

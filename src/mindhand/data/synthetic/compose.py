@@ -1,8 +1,8 @@
 """Front pictures composed in two dimensions, for the mass: as the simulator renders them, at a fraction of the time.
 
 The empty desk and the arm come from `view`. The board's writing is laid on its face; every ray that may meet a tile is
-cut with its box. Light, blur and perspective are the simulator's; what differs is that only `view.VIEWS` places of the
-camera and `view.TOOLS` arms of each exist, and that an arm is in front of every tile on the table.
+cut with its box. Light, blur and perspective are the simulator's, and so is the arm; what differs is that there are
+only `view.VIEWS` places of the camera, and that an arm is in front of every tile on the table.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from mindhand.worlds.scene import (
     sample_maths,
 )
 
-from .picture import ARMED, HIDDEN, SHAKEN, TRIES, Hand, Seen
+from .picture import HIDDEN, SHAKEN, Hand, Seen, reaches
 from .resample import read, shrunk, taps
-from .view import SIZE, TOOLS, VIEWS, Arm, View, view
+from .view import SIZE, VIEWS, Arm, View, view
 
 _REACH = 13  # pixels around a tile's middle within which all of it is seen
 _HALF = np.array(TILE, np.float32)[:, None, None] / 2
@@ -152,22 +152,17 @@ class Sheet:
 
 def compose(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """What `picture.front` shows, composed."""
-    number, tries, low, held = 0, [], False, hand.tile if hand else None
+    number, tools, held = 0, [], hand.tile if hand else None
     if keys is not None:
         draw = Draw(keys.fold("composed"))
         number = 1 + draw.index(VIEWS) if draw.chance(SHAKEN) else 0
-        armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5)
-        tries = [draw.index(TOOLS) for _ in range(TRIES if armed else 0)]
+        tools = reaches(draw, held is not None)
     at = view(number)
     sheet = Sheet(scene, at)
-    if hand and hand.at:
-        arm = at.armed(hand.at)
-        sheet.put(arm, None)
-        return sheet.seen(sheet.hidden(arm))
-    for last, index in zip([False] * (len(tries) - 1) + [True], tries):
-        arm = at.arm(index, low or held is not None, held is not None)
+    for tool in [hand.at] if hand and hand.at else tools:
+        arm = at.arm(tool, held)
         gone = sheet.hidden(arm)
-        if not gone or (last and held is not None):
+        if not gone or (hand and (hand.at or tool is tools[-1])):
             sheet.put(arm, held)
             return sheet.seen(gone)
     return sheet.seen()

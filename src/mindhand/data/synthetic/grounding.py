@@ -17,6 +17,7 @@ from .collate import cell
 from .moments import THINK
 from .questions import joined_text
 from .samples import BOARD_CHARS, QA, ImageText, Pixel
+from .toy_questions import LISTS
 
 
 def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
@@ -33,6 +34,11 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     row = iter(qa.row)
     if qa.kind in ("read", "solve"):
         return _expression(tokens, board)
+    if qa.kind in ("board", "number", "steps"):
+        reading = tokens.index(":") if ":" in tokens else len(tokens)
+        return [*_expression(tokens[:reading], qa.row), *[None] * (len(tokens) - reading)]
+    if qa.kind in LISTS:
+        return [next(row, None) if any(c.isalpha() for c in t) else None for t in tokens]
     if qa.kind == "tiles":
         return [next(row, None) if t.isdigit() else None for t in tokens]
     if qa.kind in (THINK, "next"):

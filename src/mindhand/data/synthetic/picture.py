@@ -83,6 +83,12 @@ def _seen(scene: MathsScene, picture: Drawn, gone: Sequence[Mark] = ()) -> Seen:
     )
 
 
+def reaches(draw: Draw, held: bool) -> list[tuple[float, ...]]:
+    """Where an arm may be, one place after the other until one hides nothing; none for a table without an arm."""
+    armed, low = draw.chance(ARMED) or held, draw.chance(0.5) or held
+    return [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
+
+
 def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """The desk's front picture, 128x128. With keys, camera and lamp are moved in half of the pictures, and the arm
     is over the table in about half of them, high or low, or holds a tile, and hides nothing if it can; unless it is
@@ -93,8 +99,7 @@ def front(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None)
     if keys is not None:
         draw = Draw(keys.fold("front"))
         jitter = keys if draw.chance(SHAKEN) else None
-        armed, low = draw.chance(ARMED) or held is not None, draw.chance(0.5) or held is not None
-        tools = [tuple(draw.uniform(*span) for span in (CARRY if low else TOOL)) for _ in range(TRIES if armed else 0)]
+        tools = reaches(draw, held is not None)
     bare = render_scene(scene, jitter=jitter)
     for tool in [hand.at] if hand and hand.at else tools:
         with_arm = render_scene(scene, jitter=jitter, tcp=tool, held=held)

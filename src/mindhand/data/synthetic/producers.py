@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .corpus import DeskCorpus
+from .blend import Corpus
 from .samples import ImageText
 
 DEPTH = 3  # batches a worker may be ahead
@@ -50,7 +50,7 @@ def _slot(memory: SharedMemory, slot: int, rows: int, shape: tuple[int, ...]) ->
     return np.ndarray((rows, *shape), np.uint8, memory.buf, offset=slot * size)
 
 
-def _work(corpus: DeskCorpus, start: int, stride: int, name: str, shape: tuple[int, ...], pipe: Connection) -> None:
+def _work(corpus: Corpus, start: int, stride: int, name: str, shape: tuple[int, ...], pipe: Connection) -> None:
     memory = SharedMemory(name)
     try:
         for step in itertools.count(start, stride):
@@ -91,7 +91,7 @@ class Producers:
     `if __name__ == "__main__"`: the processes are spawned.
     """
 
-    def __init__(self, corpus: DeskCorpus, workers: int = 1, start: int = 0):
+    def __init__(self, corpus: Corpus, workers: int = 1, start: int = 0):
         self.corpus, self.step, self._start = corpus, start, start
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._memory: list[SharedMemory] = []

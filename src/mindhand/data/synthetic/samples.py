@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindhand.core.errors import BadData
+from mindhand.worlds.things import BY_NAME
 
 # What the centre of a cell of the front picture shows. A board's 7 and a tile's 7 are different things.
 BOARD_CHARS = "0123456789+-x=?"
 NOTHING = 0
 GLYPHS = 1 + len(BOARD_CHARS) + 10  # nothing, a character of the board, a digit of a tile
+_TOYS = list(BY_NAME)
+ALL = GLYPHS + len(_TOYS)  # and a toy, where toys are met at all
 
 Pixel = tuple[float, float]  # (u to the right, v down), in pixels from the picture's top left corner
 
@@ -31,10 +34,17 @@ def tile_class(digit: int) -> int:
     return 1 + len(BOARD_CHARS) + digit
 
 
+def toy_class(name: str) -> int:
+    """The class of a toy."""
+    return GLYPHS + _TOYS.index(name)
+
+
 def class_name(glyph: int) -> str:
-    """ "nothing", "board 7" or "tile 7"."""
+    """ "nothing", "board 7", "tile 7" or "ball"."""
     if glyph == NOTHING:
         return "nothing"
+    if glyph >= GLYPHS:
+        return _TOYS[glyph - GLYPHS]
     on_board = glyph <= len(BOARD_CHARS)
     return f"board {BOARD_CHARS[glyph - 1]}" if on_board else f"tile {glyph - 1 - len(BOARD_CHARS)}"
 

@@ -1,7 +1,7 @@
 """Views of the empty desk, rendered once and kept: what pictures are composed on.
 
-A view is a place of the front camera and a light. Its empty desk, and arms over it, come from the simulator when they
-are first asked for; what differs from picture to picture, board and tiles, is drawn on copies of them (`compose`).
+A view is a place of the front camera and a light. Its empty desk comes from the simulator when it is first asked for;
+what differs from picture to picture, board, tiles and arm, is drawn on copies of it (`compose`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from mindhand.core.keys import Keys
 from mindhand.worlds.desk import render
 from mindhand.worlds.desk.build import BOARD, BOARD_AXES, BOARD_HALF, BOARD_POS, BOARD_THICK, HEADLIGHT, LIGHT
 from mindhand.worlds.desk.spec import HOME
-from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PAPERS, Board, MathsScene, Tile, sample_maths
 
-from .picture import CARRY, TOOL
 from .resample import shrunk, taps
 
 SIZE = 128  # pixels a side
-VIEWS, TOOLS = 32, 24  # views beside the world's own; arms of each view that are kept, high, low and with a tile each
+VIEWS = 32  # beside the world's own
 Pose = tuple[float, ...]  # of the tool: x, y, z (m), yaw (rad)
 
 
@@ -104,12 +102,9 @@ class View:
         scaled = seen[..., :2] * (self._focal / -seen[..., 2:])
         return SIZE / 2 + scaled * (1, -1)
 
-    def arm(self, index: int, low: bool, held: bool) -> Arm:
-        """One of `TOOLS` arms that are kept: high or low, with a tile between its fingers or without."""
-        return _kept(self.number, index % TOOLS, low, held)
-
-    def armed(self, tool: Pose, held: Tile | None = None) -> Arm:
-        """An arm at this pose, rendered now; `held`: any tile."""
+    def arm(self, tool: Pose, held: Tile | None = None) -> Arm:
+        """An arm at this pose, alone or with a tile. Rendered anew: of a store of arms, a mind learns each by heart,
+        and knows by the arm what it should have read."""
         empty, seen = self.empty.reshape(SIZE, SIZE, 3), self._shot(tool, held)
         mask = (seen != empty).any(-1)
         arm, tile = mask, None
@@ -129,10 +124,3 @@ class View:
 def view(number: int) -> View:
     """The view of this number, made once a process."""
     return View(number)
-
-
-@lru_cache(maxsize=3 * TOOLS * (VIEWS + 1))
-def _kept(number: int, index: int, low: bool, held: bool) -> Arm:
-    draw = Draw(Keys.seeded(1, "tool", number, index, int(low), int(held)))
-    tool = tuple(draw.uniform(*span) for span in (CARRY if low or held else TOOL))
-    return view(number).armed(tool, Tile(8, *tool[:2], tool[3], "white", "black", "other") if held else None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mindhand.core.keys import Keys
 from mindhand.model.words import Words
+from mindhand.worlds.boards import BARS, NOTICE_WORDS
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import (
@@ -20,11 +21,26 @@ from mindhand.worlds.scene import (
     reasoning_text,
     sample_maths,
 )
+from mindhand.worlds.things import BY_NAME, COLOURS, GRID, MATERIALS, RELATIONS
 
 from .questions import ADDRESSES, KINDS, NONE, PHRASES, make
+from .toy_corpus import FACTS
+from .toy_questions import PHRASES as TOY_PHRASES
 
-SIZE = 384
-COORDINATES = (*(f"<x{i}>" for i in range(CELLS)), *(f"<y{i}>" for i in range(CELLS)))
+SIZE, WHOLE = 384, 768
+
+
+def coordinates(cells: int) -> tuple[str, ...]:
+    """The words for a place in a picture of so many cells a side."""
+    return (*(f"<x{i}>" for i in range(cells)), *(f"<y{i}>" for i in range(cells)))
+
+
+def whole_texts() -> Iterator[str]:
+    """What is said of toys, notices and charts."""
+    for phrases in (*TOY_PHRASES.values(), *FACTS.values()):
+        yield from (p.replace("{}", " ") for p in phrases)
+    yield from (f"{word} {word}" for word in (*BY_NAME, *COLOURS, *MATERIALS, *BARS, "toy", "toys"))
+    yield from (*RELATIONS, *NOTICE_WORDS, *(f" {w}" for w in NOTICE_WORDS), "yes", "no", "a b c", " a b c")
 
 
 def texts(scenes: int = 100) -> Iterator[str]:
@@ -50,12 +66,17 @@ def texts(scenes: int = 100) -> Iterator[str]:
             yield reasoning_text(scene, placed, held=True)
 
 
-def word_forms() -> tuple[str, ...]:
-    """Every word as it is said: with the space before it, without one, or both."""
-    return tuple(sorted({form for text in texts() for form in re.findall(r" ?[A-Za-z]+", text)}))
+def word_forms(whole: bool = False) -> tuple[str, ...]:
+    """Every word as it is said: with the space before it, without one, or both. whole: of toys and notices too."""
+    said = [*texts(), *(whole_texts() if whole else ())]
+    return tuple(sorted({form for text in said for form in re.findall(r" ?[A-Za-z]+", text)}))
 
 
-def train_words(size: int = SIZE) -> Words:
-    """The tokenizer of at most `size` tokens: special words, coordinates, printable ASCII, and merges, which are
-    learned from the word forms alone, each once: a rare word is to be one token too. The same bytes every time."""
-    return Words.train(word_forms(), size, COORDINATES)
+def train_words(whole: bool = False) -> Words:
+    """The tokenizer of at most `SIZE` or `WHOLE` tokens: special words, coordinates, printable ASCII, and merges, which
+    are learned from the word forms alone, each once: a rare word is to be one token too. The same bytes every time.
+
+    whole: for a mind that is asked about toys, notices and charts too."""
+    if whole:
+        return Words.train(word_forms(True), WHOLE, coordinates(GRID))
+    return Words.train(word_forms(), SIZE, coordinates(CELLS))

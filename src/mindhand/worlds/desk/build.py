@@ -87,8 +87,8 @@ def _tile(spec: mujoco.MjSpec, k: int) -> None:
     )  # fmt: skip
 
 
-def make_spec(size: int = 128) -> mujoco.MjSpec:
-    """The editable model; `size` is the largest picture side it can render, in pixels."""
+def _table(size: int) -> mujoco.MjSpec:
+    """The table and its lamp."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     spec.memory = 4 << 20
@@ -116,15 +116,37 @@ def make_spec(size: int = 128) -> mujoco.MjSpec:
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], rgba=[0.55, 0.45, 0.36, 1],
         contype=STATIC[0], conaffinity=STATIC[1], friction=[0.7, 0.005, 0.0001],
     )  # fmt: skip
-    _tray(spec)
+    return spec
+
+
+def _board(spec: mujoco.MjSpec) -> None:
     _material(spec, "board", BOARD)
     lean = [np.cos(BOARD_TILT / 2), np.sin(BOARD_TILT / 2), 0, 0]
     _static(spec, BOARD_POS, (*BOARD_HALF, BOARD_THICK), (1, 1, 1, 1), material="board", quat=lean, name="board")
+
+
+def _front(spec: mujoco.MjSpec) -> None:
+    front = look_at(np.array(FRONT_EYE), np.array(FRONT_LOOK), np.array([0.0, 0.0, 1.0]))
+    spec.worldbody.add_camera(name="front", pos=FRONT_EYE, quat=front, fovy=FRONT_FOVY)
+
+
+def make_spec(size: int = 128) -> mujoco.MjSpec:
+    """The editable model; `size` is the largest picture side it can render, in pixels."""
+    spec = _table(size)
+    _tray(spec)
+    _board(spec)
     for k in range(MAX_TILES):
         _tile(spec, k)
     add_arm(spec, ARM, ARM_POS, 0.0, ARM_BITS)
-    front = look_at(np.array(FRONT_EYE), np.array(FRONT_LOOK), np.array([0.0, 0.0, 1.0]))
-    world.add_camera(name="front", pos=FRONT_EYE, quat=front, fovy=FRONT_FOVY)
+    _front(spec)
+    return spec
+
+
+def bare_spec(size: int = 128) -> mujoco.MjSpec:
+    """The same desk with nothing on it but the board: table, lamp and front camera."""
+    spec = _table(size)
+    _board(spec)
+    _front(spec)
     return spec
 
 

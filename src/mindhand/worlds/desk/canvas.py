@@ -9,8 +9,8 @@ import atexit
 import importlib
 import os
 import weakref
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -18,6 +18,8 @@ import numpy as np
 from mindhand.core.errors import Refusal
 
 UNSEEN = 5  # the group of geoms that are not drawn
+MOST = 200  # geoms of a picture: forty toys, or more
+_SIZE = np.ones(3)  # of a mesh: not looked at
 _OPEN: weakref.WeakSet[Canvas] = weakref.WeakSet()
 
 
@@ -36,6 +38,17 @@ def _no_drawing(error: Exception) -> Refusal:
         "EGL (or OSMesa) from Mesa or a graphics driver",
         "on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)",
     )
+
+
+class Loose(NamedTuple):
+    """A mesh that is drawn without being on any body: its index in the model, where its frame is (3,) m and how that
+    is turned (9,), its colour (4,) float32 in 0..1, and its material's index, or -1."""
+
+    mesh: int
+    position: np.ndarray
+    rotation: np.ndarray
+    colour: np.ndarray
+    material: int
 
 
 class Canvas:
@@ -81,7 +94,7 @@ class Brush:
     def __init__(self, model: mujoco.MjModel, gl: Any):
         self._gl = gl
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        self._scene = mujoco.MjvScene(model, maxgeom=100)
+        self._scene = mujoco.MjvScene(model, maxgeom=MOST)
         for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
         self._option = mujoco.MjvOption()
@@ -99,9 +112,11 @@ class Brush:
         camera: int,
         shape: tuple[int, int],
         textures: Mapping[int, np.ndarray],
+        loose: Sequence[Loose] = (),
     ) -> np.ndarray:
         """A picture uint8 (height, width, 3). `textures`: the pictures in use by texture index, which
-        `model.tex_data` holds too; one that is the same object as last time is not uploaded again."""
+        `model.tex_data` holds too; one that is the same object as last time is not uploaded again. `loose`: meshes
+        to draw besides."""
         self._gl.make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
         for index, content in textures.items():
@@ -112,11 +127,20 @@ class Brush:
         mujoco.mjv_updateScene(
             model, data, self._option, self._perturb, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        for one in loose:
+            self._add(one)
         rect = mujoco.MjrRect(0, 0, shape[1], shape[0])
         mujoco.mjr_render(rect, self._scene, self.context)
         out = np.empty((*shape, 3), np.uint8)
         mujoco.mjr_readPixels(out, None, rect, self.context)
         return out[::-1]
+
+    def _add(self, one: Loose) -> None:
+        geom = self._scene.geoms[self._scene.ngeom]
+        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_MESH, _SIZE, one.position, one.rotation, one.colour)
+        geom.dataid = 2 * one.mesh  # odd numbers are convex hulls
+        geom.matid, geom.texcoord = one.material, 1
+        self._scene.ngeom += 1
 
 
 def _close_all() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import mujoco
 import numpy as np
 
 from mindhand.core.errors import BadData
@@ -94,11 +95,11 @@ def look(jitter: Keys | None) -> Look:
     return Look(eye, look_at(eye, target, _UP), fovy, lamp / np.linalg.norm(lamp), bright)
 
 
-def _shake(stage: Stage, jitter: Keys | None) -> None:
-    m, c, here = stage.model, stage.ids.cameras["front"], look(jitter)
-    m.cam_pos[c], m.cam_quat[c], m.cam_fovy[c], m.light_dir[0] = here.eye, here.quat, here.fovy, here.lamp
-    m.light_diffuse[0] = LIGHT * here.bright
-    m.vis.headlight.ambient[:] = LIGHT * here.bright
+def stand(model: mujoco.MjModel, camera: int, here: Look) -> None:
+    """Put camera and lamp of a model there."""
+    model.cam_pos[camera], model.cam_quat[camera], model.cam_fovy[camera] = here.eye, here.quat, here.fovy
+    model.light_dir[0], model.light_diffuse[0] = here.lamp, LIGHT * here.bright
+    model.vis.headlight.ambient[:] = LIGHT * here.bright
 
 
 def tile_poses(tiles: Sequence[Tile]) -> np.ndarray:
@@ -114,7 +115,13 @@ def glyph_corners(scene: MathsScene) -> np.ndarray:
     c, s, zero = np.cos(poses[:, 3]), np.sin(poses[:, 3]), np.zeros(len(poses))
     turn = np.stack([c, -s, zero, s, c, zero, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
     tiles = _corners(labels, LABEL_HALF, LABEL_TOP) @ turn.swapaxes(1, 2) + poses[:, None, :3]
-    return np.concatenate([_corners(on_board, BOARD_HALF, BOARD_THICK) @ BOARD_AXES.T + BOARD_POS, tiles])
+    return np.concatenate([board_corners(on_board), tiles])
+
+
+def board_corners(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (n,4) on the board (left, top, right, bottom, as fractions of it) to their corners (n,4,3) in the table's
+    frame."""
+    return _corners(boxes, BOARD_HALF, BOARD_THICK) @ BOARD_AXES.T + BOARD_POS
 
 
 def _corners(boxes: np.ndarray, half: tuple[float, float], height: float) -> np.ndarray:
@@ -163,7 +170,7 @@ def render_scene(
         poses.append((x, y, yaw, z))
     if stage.scene is not dressed:
         stage.dress(dressed)
-    _shake(stage, jitter)
+    stand(stage.model, stage.ids.cameras["front"], look(jitter))
     stage.set(found.joints, gripper, poses)
     places = stage.project(np.array([(*p, PLATE) for p in PLACES]), camera, (size, size)).tolist()
     return Picture(

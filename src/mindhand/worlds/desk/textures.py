@@ -6,31 +6,22 @@ Pictures here are uint8 (height, width, 3), first row at the top.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mindhand.worlds.scene import FACES, FONTS, INKS, PAPERS, Board, Tile
+from mindhand.worlds.scene import FACES, FONTS, INKS, PAPERS, Board, Glyph, Tile
 
 from .build import BOARD, LABEL
+from .hands import handwritten
+from .ink import Ink
 
 BOARD_DIGIT, LABEL_DIGIT = 39, 50  # pixels: height of an 8
+_HAND, _SAMPLES = 44, 8  # pixels: height of an 8 as hands write it; glyphs of each character that a hand has
 BOARD_FILL = 0.94  # the line shrinks to stay within this part of the board's width
-_FILES = {f.name: Path(__file__).parent / "fonts" / f.file for f in FONTS}
-
-
-@dataclass(frozen=True)
-class Ink:
-    """A glyph's bitmap: coverage float32 (h,w) in 0..1, and where its top left corner lies from the pen, which
-    stands at the glyph's middle on the middle of the line; its advance. Pixels."""
-
-    cover: np.ndarray
-    left: int
-    top: int
-    advance: float
+FILES = {f.name: Path(__file__).parent / "fonts" / f.file for f in FONTS}
 
 
 @lru_cache(maxsize=64)
@@ -38,7 +29,7 @@ def _font(name: str, height: int) -> tuple[ImageFont.FreeTypeFont, float]:
     """The font at the size where an 8 is `height` pixels high, and how far the middle of an 8 is below its top."""
 
     def load(size: float) -> ImageFont.FreeTypeFont:
-        return ImageFont.truetype(_FILES[name], size, layout_engine=ImageFont.Layout.BASIC)
+        return ImageFont.truetype(FILES[name], size, layout_engine=ImageFont.Layout.BASIC)
 
     top, bottom = (load(200).getbbox("8")[k] for k in (1, 3))
     font = load(200 * height / (bottom - top))
@@ -100,6 +91,27 @@ def tile_label(tile: Tile, font: str) -> np.ndarray:
     return label(tile.digit, font, tile.face, tile.ink)
 
 
+def _drawn(font: str, mark: Glyph, height: int) -> Ink:
+    if font in FILES:
+        return glyph(font, mark.char, height, mark.turn)
+    # A hand has so many glyphs of each character; to write a new one takes ten times as long as to turn one.
+    return _turned(handwritten(font, mark.char, _HAND, 0, int(abs(mark.dx) * 1e9) % _SAMPLES), height, mark.turn)
+
+
+def _turned(ink: Ink, height: int, turn: int) -> Ink:
+    """A glyph that was written _HAND pixels high, smaller or larger, and turned by so many degrees about its pen."""
+    scale, half = height / _HAND, height
+    c, s = math.cos(math.radians(turn)) / scale, math.sin(math.radians(turn)) / scale
+    # From a pixel of the result to one of the bitmap, pen to pen.
+    x, y = -ink.left - c * half + s * half, -ink.top - s * half - c * half
+    bitmap = Image.fromarray(np.uint8(ink.cover * 255 + 0.5))
+    picture = bitmap.transform(
+        (2 * half, 2 * half), Image.Transform.AFFINE, (c, -s, x, s, c, y), Image.Resampling.BILINEAR
+    )
+    box = picture.getbbox() or (half, half, half + 1, half + 1)
+    return Ink(np.asarray(picture.crop(box), np.float32) / 255.0, box[0] - half, box[1] - half, ink.advance * scale)
+
+
 @lru_cache(maxsize=64)
 def board(content: Board) -> tuple[np.ndarray, tuple[tuple[float, float, float, float], ...]]:
     """The board's picture and the ink box of each glyph, (left, top, right, bottom) as fractions of the board."""
@@ -107,7 +119,7 @@ def board(content: Board) -> tuple[np.ndarray, tuple[tuple[float, float, float, 
     canvas = _blank(BOARD, paper).copy()
 
     def inks(height: int) -> list[Ink]:
-        return [glyph(content.font, g.char, round(height * g.scale), g.turn) for g in content.glyphs]
+        return [_drawn(content.font, g, round(height * g.scale)) for g in content.glyphs]
 
     line, height = inks(BOARD_DIGIT), BOARD_DIGIT
     wide = sum(i.advance for i in line)

@@ -19,8 +19,9 @@ import numpy as np
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_task, scene_hash
+from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_task
 
 from .build import PLATE
 from .canvas import Canvas

@@ -1,0 +1,69 @@
+"""The whole of nano's pretraining: the robot's desk and the table of toys, a step of one or of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.worlds.draw import Draw
+
+from .corpus import DeskCorpus, pretraining
+from .mix import Mix
+from .samples import QA, ImageText
+from .toy_corpus import TabletopPicture, ToyCorpus
+
+TOYS = 0.55  # share of the steps
+FACTS = 3  # sums in words beside every picture: they cost a tenth of it
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Steps of `desk` and of `toys`, pure functions of (seed, step); rows and questions are the same in both."""
+
+    desk: DeskCorpus
+    toys: ToyCorpus
+    share: float = TOYS
+
+    def __post_init__(self) -> None:
+        ours, theirs = ((c.rows, c.questions, c.seed) for c in (self.desk, self.toys))
+        if ours != theirs:
+            raise BadData(
+                f"a blend of corpora with rows, questions and seeds {ours} and {theirs}", "the same", "correct"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Pictures a step."""
+        return self.desk.rows
+
+    @property
+    def mix(self) -> Mix:
+        """The desk's."""
+        return self.desk.mix
+
+    def _toys(self, step: int) -> bool:
+        return Draw(Keys.seeded(1, "blend", self.desk.seed, step)).chance(self.share)
+
+    def sample(self, step: int, row: int) -> ImageText:
+        """One sample."""
+        return (self.toys if self._toys(step) else self.desk).sample(step, row)
+
+    def batch(self, step: int) -> list[ImageText]:
+        """All rows of a step."""
+        return [self.sample(step, row) for row in range(self.rows)]
+
+    def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
+        """Sums in words alone, of both universes."""
+        return self.toys.facts(step, rows)
+
+
+def whole(seed: int, steps: int, rows: int, questions: int, picture: TabletopPicture, think: float) -> Blend:
+    """nano's corpus. think: as in `DeskCorpus`."""
+    desk = replace(pretraining(seed, steps, rows, questions), think=think)
+    desk = replace(desk, mix=replace(desk.mix, facts=FACTS))
+    return Blend(desk, ToyCorpus(seed, picture, rows, questions))
+
+
+Corpus = DeskCorpus | Blend

@@ -1,0 +1,169 @@
+"""The corpus of toys, notices, charts and sums beyond the robot's: samples are pure functions of (seed, step, row).
+
+Only pretraining sees it. Sums are the known classes' of both universes (`worlds.scene`, `worlds.wide`), toys of the
+classes R and K; X is in no corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.worlds.boards import Chart, Notice, sample_chart, sample_notice
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.equations import Equation
+from mindhand.worlds.hands import HANDS
+from mindhand.worlds.scene import FONTS, KNOWN, Board, Font, write_board
+from mindhand.worlds.things import sample_toys
+from mindhand.worlds.wide import wide_equations, written
+
+from .questions import PHRASES as DESK_PHRASES
+from .questions import addressed, pool
+from .samples import QA, ImageText, board_class, toy_class
+from .toy_questions import ABOUT_TOYS, CHART, SUM, Asker, Sight, Sum, Tabletop
+
+WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
+THREE = 0.1  # share of the sums that have three numbers
+WIDE = 0.6  # share of the others that are beyond the robot's
+SHARES = (  # of the questions about toys
+    ("name", 0.14), ("hue", 0.09), ("pattern", 0.05), ("amount", 0.12), ("there", 0.10), ("relation", 0.12),
+    ("beside", 0.05), ("lies", 0.05), ("point", 0.10), ("box", 0.08), ("choice", 0.03), ("caption", 0.04),
+    ("turn", 0.03),
+)  # fmt: skip
+WRITTEN = {"sum": SUM, "number": ("number",), "notice": ("notice",), "chart": CHART}
+TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
+
+
+PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
+
+
+@cache
+def pens(known: str) -> tuple[Font, ...]:
+    """The fonts and hands of one class."""
+    return tuple(p for p in PENS if p.known == known)
+
+
+@cache
+def known_sums() -> tuple[tuple[Equation, ...], tuple[Equation, ...]]:
+    """The sums of the robot's universe and those beyond it that pretraining may hold."""
+    return pool(KNOWN), (*wide_equations("K-dev"), *wide_equations("K-test"))
+
+
+def sample_sum(draw: Draw) -> Sum:
+    """A sum for the board: one of the known ones, or of three numbers up to 99."""
+    if draw.chance(THREE):
+        a, b = draw.index(40), draw.index(30)
+        return a, b, draw.index(100 - a - b)
+    near, far = known_sums()
+    return draw.pick(far if draw.chance(WIDE) else near)
+
+
+def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board | Notice | Chart, Sum | None]:
+    """What is on a board of this kind, and the sum that it is, if it is one."""
+    if kind == "notice":
+        return sample_notice(draw), None
+    if kind == "chart":
+        return sample_chart(draw), None
+    hands = pens(draw.pick(fonts))
+    if kind == "number":
+        return write_board(draw, str(draw.index(10 ** (1 + draw.index(3)))), hands, ("{}",)), None
+    of = sample_sum(draw)
+    return write_board(draw, of.text if isinstance(of, Equation) else "+".join(map(str, of)), hands), of
+
+
+@dataclass(frozen=True)
+class ToyCorpus:
+    """Samples without end: `rows` pictures a step with `questions` each, all but one of them about toys."""
+
+    seed: int
+    picture: TabletopPicture
+    rows: int = 32
+    questions: int = 4
+    fonts: tuple[str, ...] = ("R", "K", "H")
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.questions < 1:
+            raise BadData(f"rows={self.rows}, questions={self.questions}", "at least 1 each", "correct it")
+
+    def _keys(self, step: int, row: int) -> Keys:
+        return Keys.seeded(1, "toy corpus", self.seed, step, row)
+
+    def table(self, step: int, row: int) -> Tabletop:
+        """The tabletop of one sample."""
+        keys = self._keys(step, row)
+        draw = Draw(keys.fold("writing"))
+        at, kind = draw.uniform(), WRITINGS[-1][0]
+        for name, share in WRITINGS:
+            if at < share:
+                kind = name
+                break
+            at -= share
+        return Tabletop(sample_toys(keys), *sample_writing(draw, kind, self.fonts))
+
+    def sample(self, step: int, row: int) -> ImageText:
+        """One sample."""
+        keys, table = self._keys(step, row), self.table(step, row)
+        sight = self.picture(table, keys.fold("picture"))
+        return ImageText(sight.image, self.asked(keys, table, sight), glyphs_of(table, sight))
+
+    def asked(self, keys: Keys, table: Tabletop, sight: Sight) -> tuple[QA, ...]:
+        """The questions of one sample: the last about what is written, the others about toys."""
+        draw = Draw(keys.fold("questions"))
+        asker, out = Asker(table, sight, draw), []
+        while len(out) < self.questions - 1:
+            if (qa := asker.ask(_kind(draw))) is not None:
+                out.append(qa)
+        kinds = [k for k, possible in _about(table) if possible]
+        while len(out) < self.questions:
+            if (qa := asker.ask(draw.pick(kinds))) is not None:
+                out.append(qa)
+        return tuple(addressed(qa, draw) for qa in out)
+
+    def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
+        """Sums in words alone, without a picture: three in five of them beyond the robot's, half of those in steps."""
+        out = []
+        for row in rows:
+            draw = Draw(Keys.seeded(1, "toy facts", self.seed, step, row))
+            near, far = known_sums()
+            e, form = draw.pick(far if draw.chance(WIDE) else near), draw.uniform()
+            kind = "calc" if form < 0.4 else "calc in full" if form < 0.6 else "calc in steps"
+            answer = {"calc": str(e.answer), "calc in full": f"{e.text}={e.answer}", "calc in steps": written(e)}[kind]
+            question = draw.pick(FACTS[kind]).format(e.text)
+            out.append(addressed(QA("calc", question, answer), draw))
+        return out
+
+
+FACTS = {
+    "calc": DESK_PHRASES["calc"],
+    "calc in full": DESK_PHRASES["calc in full"],
+    "calc in steps": ("work out {}", "solve {} step by step"),
+}
+
+
+def _about(table: Tabletop) -> list[tuple[str, bool]]:
+    writing = table.writing
+    return [
+        *((k, table.sum is not None) for k in SUM),
+        ("number", isinstance(writing, Board) and table.sum is None),
+        ("notice", isinstance(writing, Notice)),
+        *((k, isinstance(writing, Chart)) for k in CHART),
+    ]
+
+
+def _kind(draw: Draw) -> str:
+    at = draw.uniform()
+    for kind, share in SHARES:
+        if at < share:
+            return kind
+        at -= share
+    return ABOUT_TOYS[0]
+
+
+def glyphs_of(table: Tabletop, sight: Sight) -> tuple[tuple[int, float, float], ...]:
+    """(class, u, v) of every character on the board that has a class, and of every toy."""
+    text = table.writing.text if isinstance(table.writing, Board) else ""
+    board = [(board_class(c), *p) for c, p in zip(text, sight.written)]
+    return (*board, *((toy_class(t.thing), *p) for t, p in zip(table.scene.toys, sight.toys, strict=True)))
