@@ -33,6 +33,7 @@ from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.picture import glyphs_of
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import ALL, GLYPHS, ImageText
+from mindhand.data.synthetic.toy_corpus import ToyCorpus
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
@@ -121,17 +122,23 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class PageSource:
-    """Source: pages of characters, nothing asked; a rank takes its share of the rows."""
+    """Source: pages of characters, nothing asked; a rank takes its share of the rows. toys: half of them show toys
+    instead, and handwriting."""
 
     seed: int
     rows: int
     grid: tuple[int, int]
+    toys: bool = False
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The pages of a step, a pure function of it."""
         samples = []
         for row in range(rank(), self.rows, ranks()):
-            scene, seen = page(Keys.seeded(1, "pages", self.seed, step, row), PRETRAIN_FONTS)
+            keys = Keys.seeded(1, "pages", self.seed, step, row)
+            if self.toys and (row // ranks()) % 2:
+                samples.append(ToyCorpus(self.seed, tabletop).page(keys))
+                continue
+            scene, seen = page(keys, PRETRAIN_FONTS)
             samples.append(ImageText(seen.image, (), glyphs_of(scene, seen)))
         return collate_pages(samples, self.grid)
 
@@ -184,7 +191,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     console = Console() if loud else None  # made here: one does not travel to another process
     if plan.pages:
         eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
-        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone))
+        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone), not plan.brief)
         read = Stage(
             "characters",
             pages,

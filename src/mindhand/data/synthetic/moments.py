@@ -89,11 +89,14 @@ class Moment:
 
     def next(self, draw: Draw, seen: Seen | None = None) -> QA:
         """What is to be done next, as a question about the picture, often with the state of the hand behind it, as an
-        instruction has it. Without `seen` it has no point."""
+        instruction has it: the question itself then does not tell whether there is a tile in it. Without `seen` it has
+        no point."""
         asked = ask_next(self.scene, self.taken, self.held)
         at, places = (None, ()) if seen is None else (self.pixels(seen), seen.places)
-        qa = word("next", asked, draw.index(len(PHRASES[asked.phrases])), at, places)
-        return replace(qa, question=told(qa.question.rstrip("?"), self.state)) if draw.chance(TOLD) else qa
+        if not draw.chance(TOLD):
+            return word("next", asked, draw.index(len(PHRASES[asked.phrases])), at, places)
+        qa = word("next", replace(asked, phrases="next"), draw.index(len(PHRASES["next"])), at, places)
+        return replace(qa, question=told(qa.question.rstrip("?"), self.state))
 
     def thought(self, seen: Seen, instruction: str) -> QA:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""

@@ -93,7 +93,15 @@ class ToyCorpus:
 
     def table(self, step: int, row: int) -> Tabletop:
         """The tabletop of one sample."""
-        keys = self._keys(step, row)
+        return self._table(self._keys(step, row))
+
+    def page(self, keys: Keys) -> ImageText:
+        """A picture to learn toys and handwriting from, nothing asked."""
+        table = self._table(keys)
+        sight = self.picture(table, keys.fold("picture"))
+        return ImageText(sight.image, (), glyphs_of(table, sight))
+
+    def _table(self, keys: Keys) -> Tabletop:
         draw = Draw(keys.fold("writing"))
         at, kind = draw.uniform(), WRITINGS[-1][0]
         for name, share in WRITINGS:
