@@ -1,0 +1,116 @@
+"""Records of nano: its gates, its scorecard, its size and what it took, computed from a pretraining in runs/nano.
+
+mindhand pretrain --run runs/nano && mindhand bench nano        from a clean checkout
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import mindhand.data.synthetic
+import mindhand.model
+import mindhand.train
+import mindhand.worlds
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.core.progress import progress
+from mindhand.core.record import Record, write_record
+from mindhand.data.files import read_json
+from mindhand.data.synthetic.compose import compose
+from mindhand.data.synthetic.gates import BARS
+from mindhand.data.synthetic.toy_corpus import ToyCorpus
+from mindhand.data.synthetic.toy_picture import tabletop
+from mindhand.evaluate.scorecard import PARTS, VLAMind, take
+from mindhand.model.store import load_vla
+from mindhand.worlds.scene import sample_maths
+
+from .pretrain import gate_rows
+
+Row = dict[str, Any]
+ITEMS = 1000  # of every gate and part
+PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
+
+
+def pictures_per_second(draw: Callable[[int], Any], windows: int = 12, count: int = 200) -> list[Row]:
+    """Pictures a processor second; one row a window. The first window, which warms up, is left out."""
+    rows: list[Row] = []
+    for window in range(windows + 1):
+        begin = time.process_time()
+        for k in range(count):
+            draw(window * count + k)
+        rows.append({"key": f"window {window}", "rate": count / (time.process_time() - begin)})
+    return rows[1:]
+
+
+def composed_desk(k: int) -> None:
+    """One composed picture of a desk with tiles, sampled too."""
+    keys = Keys.seeded(1, "bench-composed", k)
+    compose(sample_maths(keys, "K-dev"), keys)
+
+
+def rendered_toys(k: int) -> None:
+    """One rendered picture of a table of toys, sampled too."""
+    keys = Keys.seeded(1, "bench-toys", k)
+    tabletop(ToyCorpus(0, tabletop).table(0, k), keys)
+
+
+def core_seconds(run: Path) -> float:
+    """What the pretraining in `run` took: seconds of its stages, times the processes that trained."""
+    plan, total = read_json(run / "plan.json", "plan"), 0.0
+    for file in sorted(run.rglob("metrics.jsonl")):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        total += lines[-1]["seconds"] if lines else 0.0
+    return total * plan["ranks"]
+
+
+def publish(run: Path = Path("runs/nano"), folder: Path | None = None, items: int = ITEMS) -> list[Record]:
+    """Examine the checkpoint in `run` and write the records (under results/, or as drafts under `folder`)."""
+    if not (run / "checkpoint" / "manifest.json").exists():
+        raise BadData(f"no finished pretraining in {run}", "its checkpoint", f"mindhand pretrain --run {run}")
+    torch.set_num_threads(1)
+    console = Console()
+    vla = load_vla(run / "checkpoint").eval()
+    sources: list[Any] = [p for package in PACKAGES for p in sorted(Path(package.__path__[0]).rglob("*.py"))]
+    sources += [Path(__file__), *(Path(__file__).parent / f"{name}.py" for name in ("nano", "pretrain"))]
+    records = []
+
+    def write(name: str, rows: list[Row], field: str, kind: str, unit: str, chance: str | None = None) -> None:
+        records.append(
+            write_record(
+                f"nano/{name}",
+                rows=rows,
+                field=field,
+                kind=kind,
+                unit=unit,
+                chance=chance,
+                sources=sources,
+                command="mindhand bench nano",
+                folder=folder,
+            )
+        )
+
+    rows = gate_rows(vla, items, console)
+    for gate in BARS:
+        write(f"gate/{gate}", [r for r in rows if r["gate"] == gate], "right", "rate", "1", "chance")
+    begin, mind = time.monotonic(), VLAMind(vla)
+    with progress(console, "scorecard", len(PARTS), 0, "parts") as advance:
+        for done, part in enumerate(PARTS, 1):
+            rows = take(mind, part, items)
+            write(f"scorecard/{part}", rows, "right", "rate", "1")
+            write(f"scorecard/{part}_likely", rows, "likely", "rate", "1", "chance")
+            advance(done)
+    seconds = time.monotonic() - begin
+    write("scorecard/seconds", [{"key": "scorecard", "seconds": seconds}], "seconds", "mean", "s")
+    size = sum(p.numel() for p in vla.backbone.parameters())
+    write("model/parameters", [{"key": "nano", "parameters": size}], "parameters", "mean", "1")
+    write("pretrain/core_seconds", [{"key": "nano", "seconds": core_seconds(run)}], "seconds", "mean", "core-s")
+    for name, draw in (("composed_desk", composed_desk), ("rendered_toys", rendered_toys)):
+        write(f"images_per_core_second/{name}", pictures_per_second(draw), "rate", "mean", "images/cpu-s")
+    return records
