@@ -153,7 +153,8 @@ class Stem(nn.Module):
 
 def pixels(images: Tensor) -> Tensor:
     """uint8 (B,T,h,w,3) -> float32 (B,T,3,h,w) in [0, 1]; every tower normalises for itself."""
-    return images.permute(0, 1, 4, 2, 3) / 255.0  # six times as fast as through a float copy, and the same bits
+    # Turned only when done: of a turned uint8 tensor a division takes up to thirty times as long, for the same bits.
+    return images.float().div_(255.0).permute(0, 1, 4, 2, 3)
 
 
 def crop(image: Tensor, centre: Tensor, size: int) -> Tensor:

@@ -88,7 +88,7 @@ class MathsPlan:
     align: int = 100  # steps of `mixed`
     mixed: int = 32  # rows, a quarter of them image-text
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
-    tune: int = 1150  # steps of `rows`
+    tune: int = 1000  # steps of `rows`
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
