@@ -11,7 +11,7 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
 from mindhand.recipes.bench_nano import publish
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
-from mindhand.recipes.pretrain import gate_rows, gate_table
+from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 
 PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, producers=0, ranks=1, brief=False)
 
@@ -22,6 +22,8 @@ def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
     rows = gate_rows(vla, 2)
     assert {r["gate"] for r in rows} == set(BARS) and len(rows) == 2 * len(BARS)
     assert gate_table(rows).row_count == len(BARS)
+    page = gallery(vla, tmp_path / "gallery.html", rows).read_text()
+    assert page.count("<figure>") == 8 * len(BARS) and "http" not in page.replace("http-equiv", "")
     named = {r.name for r in publish(tmp_path, tmp_path / "drafts", items=2)}
     assert {"nano/gate/box", "nano/scorecard/mix", "nano/pretrain/core_seconds", "nano/model/parameters"} <= named
     again = load_vla(tmp_path / "checkpoint")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -15,14 +16,16 @@ from rich.table import Table
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import wilson
 from mindhand.core.progress import progress
-from mindhand.data.synthetic.gates import BARS, take_gate
+from mindhand.data.synthetic.gates import BARS, gate_items, take_gate
 from mindhand.data.synthetic.toy_picture import tabletop
+from mindhand.evaluate.gallery import Shown, write_gallery
+from mindhand.evaluate.page import rate
 from mindhand.model.vla import VLA
 
 from .nano import NanoPlan, pretrain_nano
 
 PICTURES_A_MINUTE = 3600  # about what two cores train on
-ITEMS = 200  # of every gate; a release is examined with a thousand
+ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 
 
 def pretrain(run: Path, minutes: float | None, seed: int) -> int:
@@ -37,6 +40,7 @@ def pretrain(run: Path, minutes: float | None, seed: int) -> int:
     rows = gate_rows(vla, ITEMS, console)
     write_atomic(run / "gates.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     console.print(gate_table(rows))
+    console.print(f"gallery: {gallery(vla, run / 'gallery.html', rows)}")
     console.print(f"checkpoint: {run / 'checkpoint'}")
     return 0
 
@@ -51,6 +55,24 @@ def gate_rows(vla: VLA, count: int, console: Console | None = None) -> list[dict
             advance(done)
     vla.train(was)
     return rows
+
+
+def gallery(vla: VLA, file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """A page with some items of every gate, what was answered, and the rates of `rows` above."""
+    shown = []
+    for gate in BARS:
+        items = list(gate_items(gate, SHOWN, tabletop))
+        answers = vla.answer(np.stack([i.image for i in items]), [[i.question] for i in items])
+        shown += [Shown(gate, i.image, i.question, i.answer, s, i.right(s)) for i, (s,) in zip(items, answers)]
+    table = []
+    for gate, bar in BARS.items():
+        got = [r for r in rows if r["gate"] == gate]
+        if got:
+            found = wilson(sum(r["right"] for r in got), len(got))
+            table.append([gate.replace("_", " "), rate(found, got[0]["chance"]), "-" if bar is None else f"{bar:.0%}"])
+    size = sum(p.numel() for p in vla.backbone.parameters()) / 1e6
+    lead = f"A mind of {size:.2f} million parameters, asked about pictures that it has never seen."
+    return write_gallery(file, "What nano says", lead, shown, table)
 
 
 def gate_table(rows: Sequence[dict[str, Any]]) -> Table:
