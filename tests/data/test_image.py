@@ -117,3 +117,16 @@ def _orientation(value: int):
     exif = Image.Exif()
     exif[0x0112] = value
     return exif
+
+
+def test_deep_grey_is_not_made_white(tmp_path):
+    """Pillow's own conversion cuts 16 bits off at 255."""
+    from PIL import Image
+
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    seen = decode(tmp_path / "deep.png", "a ramp")
+    assert np.abs(seen[..., 0].astype(int).ravel() - np.arange(256)).max() <= 1
+    clear = Image.new("RGB", (4, 4), (10, 20, 30))
+    clear.save(tmp_path / "clear.png", transparency=(10, 20, 30))
+    assert (decode(tmp_path / "clear.png", "a picture") == 255).all()

@@ -24,7 +24,7 @@ def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
     assert gate_table(rows).row_count == len(BARS)
     page = gallery(vla, tmp_path / "gallery.html", rows).read_text()
     assert page.count("<figure>") == 8 * len(BARS) and "http" not in page.replace("http-equiv", "")
-    named = {r.name for r in publish(tmp_path, tmp_path / "drafts", items=2)}
+    named = {r.name for r in publish(tmp_path, tmp_path / "drafts", items=2, windows=1)}
     assert {"nano/gate/box", "nano/scorecard/mix", "nano/pretrain/core_seconds", "nano/model/parameters"} <= named
     again = load_vla(tmp_path / "checkpoint")
     assert all(torch.equal(a, b) for a, b in zip(vla.state_dict().values(), again.state_dict().values()))

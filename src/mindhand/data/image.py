@@ -11,11 +11,15 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.spec import Camera
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BLOCK = 8
 
@@ -102,24 +106,52 @@ def encode_png(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def rgb(picture: Image.Image, notes: list[str]) -> np.ndarray:
+    """A picture of any mode of Pillow's as uint8 (h,w,3); adds to `notes` what was lost: 16 bits of grey are divided
+    by 257, deeper grey is stretched from its darkest to its brightest pixel, transparency lies on white, CMYK becomes
+    RGB without a colour profile."""
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        notes.append("its 16 bits of grey were made 8")
+        return _grey((np.asarray(picture).astype(np.uint32) + 128) // 257)
+    if picture.mode in ("I", "F"):
+        deep = np.asarray(picture).astype(np.float64)
+        if not np.isfinite(deep).all():
+            raise ValueError("pixels that are no finite numbers")
+        notes.append("its deep grey was stretched from its darkest to its brightest pixel")
+        return _grey(np.round((deep - deep.min()) * (255 / max(np.ptp(deep), np.finfo(np.float32).tiny))))
+    if picture.has_transparency_data:
+        clear = picture.convert("RGBA")
+        alpha = clear.getchannel("A")
+        if np.asarray(alpha).min() < 255:
+            notes.append("what is transparent in it is shown on white")
+        white = Image.new("RGB", clear.size, "white")
+        white.paste(clear, mask=alpha)
+        return np.array(white)
+    if picture.mode == "CMYK":
+        notes.append("its printing inks (CMYK) were made RGB: its colours are approximate")
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """(h,w) in 0..255 -> uint8 (h,w,3)."""
+    return np.repeat(values.astype(np.uint8)[..., None], 3, 2)
+
+
 def decode(source: bytes | Path, what: str) -> np.ndarray:
     """A PNG, JPEG or other still picture as uint8 RGB (h,w,3). BadData naming `what` where it is damaged or absent.
 
-    Greyscale and palettes become RGB; transparency is laid on white, as a viewer shows it; pictures with an EXIF
-    orientation are turned upright.
+    As a viewer shows it (`rgb`); pictures with an EXIF orientation are turned upright.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            if opened.mode == "RGB" and opened.format == "PNG":
-                return np.array(opened)
-            picture = ImageOps.exif_transpose(opened)
-            if picture.has_transparency_data:
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture.convert("RGBA"))
-            return np.array(picture.convert("RGB"))
+            if opened.mode == "RGB" and opened.format == "PNG" and not opened.has_transparency_data:
+                return np.array(opened)  # what we write ourselves
+            return rgb(ImageOps.exif_transpose(opened), [])
     except FileNotFoundError:
         raise BadData(f"{what}: no file {source}", "the picture", "restore it or remove the sample") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BadData(f"{what} cannot be decoded ({error})", "a whole picture file", "write it again") from error

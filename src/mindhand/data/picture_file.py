@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mindhand.core.errors import BadData
 
-from .image import resize
+from .image import resize, rgb
 
 MOST_PIXELS = 2**26  # the largest telephone's 50 million open; a small file that fills the memory does not
 MOST_BYTES = 2**28
@@ -47,7 +47,7 @@ def open_picture(path: Path | str) -> tuple[np.ndarray, list[str]]:
                 opened.load()  # may change its mode, and turns a TIFF
                 if turned:
                     notes.append("it was turned upright, as its EXIF orientation says")
-                return _rgb(ImageOps.exif_transpose(opened) if turned else opened, notes), notes
+                return rgb(ImageOps.exif_transpose(opened) if turned else opened, notes), notes
     except BadData:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -80,35 +80,6 @@ def _check_file(path: Path) -> None:
 def _too_large(path: Path, found: str) -> BadData:
     most = f"at most {MOST_PIXELS / 1e6:.0f} million pixels in {MOST_BYTES / 2**20:.0f} MiB"
     return BadData(f"{path} is too large: {found}", most, "make it smaller: the model sees few of its pixels anyway")
-
-
-def _rgb(picture: Image.Image, notes: list[str]) -> np.ndarray:
-    """Any mode of Pillow's as uint8 (h,w,3); adds to `notes` what was lost."""
-    if picture.mode.startswith("I;16"):
-        notes.append("its 16 bits of grey were made 8")
-        return _grey((np.asarray(picture).astype(np.uint32) + 128) // 257)
-    if picture.mode in ("I", "F"):
-        deep = np.asarray(picture).astype(np.float64)
-        if not np.isfinite(deep).all():
-            raise ValueError("pixels that are no finite numbers")
-        notes.append("its deep grey was stretched from its darkest to its brightest pixel")
-        return _grey(np.round((deep - deep.min()) * (255 / max(np.ptp(deep), np.finfo(np.float32).tiny))))
-    if picture.has_transparency_data:
-        clear = picture.convert("RGBA")
-        alpha = clear.getchannel("A")
-        if np.asarray(alpha).min() < 255:
-            notes.append("what is transparent in it is shown on white")
-        white = Image.new("RGB", clear.size, "white")
-        white.paste(clear, mask=alpha)
-        return np.array(white)
-    if picture.mode == "CMYK":
-        notes.append("its printing inks (CMYK) were made RGB: its colours are approximate")
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    """(h,w) in 0..255 -> uint8 (h,w,3)."""
-    return np.repeat(values.astype(np.uint8)[..., None], 3, 2)
 
 
 def fitted_size(picture: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:

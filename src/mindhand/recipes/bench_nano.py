@@ -38,7 +38,7 @@ ITEMS = 1000  # of every gate and part
 PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
 
 
-def pictures_per_second(draw: Callable[[int], Any], windows: int = 12, count: int = 200) -> list[Row]:
+def pictures_per_second(draw: Callable[[int], Any], windows: int, count: int = 200) -> list[Row]:
     """Pictures a processor second; one row a window. The first window, which warms up, is left out."""
     rows: list[Row] = []
     for window in range(windows + 1):
@@ -70,7 +70,9 @@ def core_seconds(run: Path) -> float:
     return total * plan["ranks"]
 
 
-def publish(run: Path = Path("runs/nano"), folder: Path | None = None, items: int = ITEMS) -> list[Record]:
+def publish(
+    run: Path = Path("runs/nano"), folder: Path | None = None, items: int = ITEMS, windows: int = 12
+) -> list[Record]:
     """Examine the checkpoint in `run` and write the records (under results/, or as drafts under `folder`)."""
     if not (run / "checkpoint" / "manifest.json").exists():
         raise BadData(f"no finished pretraining in {run}", "its checkpoint", f"mindhand pretrain --run {run}")
@@ -112,5 +114,5 @@ def publish(run: Path = Path("runs/nano"), folder: Path | None = None, items: in
     write("model/parameters", [{"key": "nano", "parameters": size}], "parameters", "mean", "1")
     write("pretrain/core_seconds", [{"key": "nano", "seconds": core_seconds(run)}], "seconds", "mean", "core-s")
     for name, draw in (("composed_desk", composed_desk), ("rendered_toys", rendered_toys)):
-        write(f"images_per_core_second/{name}", pictures_per_second(draw), "rate", "mean", "images/cpu-s")
+        write(f"images_per_core_second/{name}", pictures_per_second(draw, windows), "rate", "mean", "images/cpu-s")
     return records
