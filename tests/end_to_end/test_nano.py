@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.data.synthetic.gates import BARS
+from mindhand.data.synthetic.gates import BARS, take_gate
 from mindhand.data.synthetic.samples import ALL
+from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
-from mindhand.recipes.bench_nano import publish
+from mindhand.recipes import bench_nano
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 
@@ -24,10 +29,19 @@ def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
     assert gate_table(rows).row_count == len(BARS)
     page = gallery(vla, tmp_path / "gallery.html", rows).read_text()
     assert page.count("<figure>") == 8 * len(BARS) and "http" not in page.replace("http-equiv", "")
-    named = {r.name for r in publish(tmp_path, tmp_path / "drafts", items=2, windows=1)}
-    assert {"nano/gate/box", "nano/scorecard/mix", "nano/pretrain/core_seconds", "nano/model/parameters"} <= named
     again = load_vla(tmp_path / "checkpoint")
     assert all(torch.equal(a, b) for a, b in zip(vla.state_dict().values(), again.state_dict().values()))
+
+
+def test_what_it_knows_becomes_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_nano, "BARS", {"box": 0.9})
+    monkeypatch.setattr(bench_nano, "PARTS", {"mix": ("choice",)})
+    monkeypatch.setattr(bench_nano, "gate_rows", lambda vla, count, _: take_gate(vla.answer, "box", count, tabletop))
+    pretrain_nano(tmp_path, replace(PLAN, pictures=4, pages=0))
+    named = {r.name for r in bench_nano.publish(tmp_path, tmp_path / "drafts", items=2, windows=1)}
+    assert {"nano/gate/box", "nano/scorecard/mix", "nano/pretrain/core_seconds", "nano/model/parameters"} <= named
+    with pytest.raises(BadData, match="no finished pretraining"):
+        bench_nano.publish(tmp_path / "nowhere")
 
 
 def test_a_step_is_of_one_table_and_both_come_up():

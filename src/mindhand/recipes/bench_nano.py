@@ -38,7 +38,7 @@ ITEMS = 1000  # of every gate and part
 PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
 
 
-def pictures_per_second(draw: Callable[[int], Any], windows: int, count: int = 200) -> list[Row]:
+def pictures_per_second(draw: Callable[[int], Any], windows: int, count: int) -> list[Row]:
     """Pictures a processor second; one row a window. The first window, which warms up, is left out."""
     rows: list[Row] = []
     for window in range(windows + 1):
@@ -114,5 +114,11 @@ def publish(
     write("model/parameters", [{"key": "nano", "parameters": size}], "parameters", "mean", "1")
     write("pretrain/core_seconds", [{"key": "nano", "seconds": core_seconds(run)}], "seconds", "mean", "core-s")
     for name, draw in (("composed_desk", composed_desk), ("rendered_toys", rendered_toys)):
-        write(f"images_per_core_second/{name}", pictures_per_second(draw, windows), "rate", "mean", "images/cpu-s")
+        write(
+            f"images_per_core_second/{name}",
+            pictures_per_second(draw, windows, min(200, 10 * items)),
+            "rate",
+            "mean",
+            "images/cpu-s",
+        )
     return records
