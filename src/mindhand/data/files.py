@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mindhand.core.errors import BadData
-from mindhand.core.files import replacing
+from mindhand.core.files import replacing, write_atomic
 
 TAIL = 1 << 16
 
@@ -30,6 +31,16 @@ def read_json(path: Path, what: str) -> Any:
         raise BadData(f"{what}: no file {path}", "the file", "check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadData(f"{what}: {path} is not JSON ({error})", "a whole JSON file", "restore or rewrite it") from error
+
+
+def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as JSON lines, atomically."""
+    write_atomic(file, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The inverse of `write_rows`; nothing where there is no file."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def identity(path: Path) -> bytes:

@@ -96,6 +96,12 @@ def prepare(images: np.ndarray, camera: Camera) -> np.ndarray:
     return np.ascontiguousarray(resize(cropped, camera.height, camera.width, camera.interpolation))
 
 
+def squeeze(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (h,w,C) -> uint8 (height,width,C), proportions or not: by area where both sides shrink, else bilinear."""
+    shrinks = image.shape[0] >= height and image.shape[1] >= width
+    return resize(image, height, width, "area" if shrinks else "bilinear")
+
+
 def encode_png(image: np.ndarray) -> bytes:
     """uint8 (h,w,3) as PNG, lossless. Run lengths only (zlib's Z_RLE): on rendered scenes a fifth faster than the
     usual strategy and no larger."""

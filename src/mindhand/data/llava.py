@@ -18,7 +18,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 
 from .files import read_json
-from .image import decode, resize
+from .image import decode, squeeze
 
 MOST_TURNS = 5
 MARK = "<image>"
@@ -117,8 +117,7 @@ class LlavaSet:
         if conversation.image is None:
             return None
         picture = decode(conversation.image, f"{self.path}: picture of '{conversation.name}'")
-        shrinks = picture.shape[0] >= height and picture.shape[1] >= width
-        return resize(picture, height, width, "area" if shrinks else "bilinear")
+        return squeeze(picture, height, width)
 
     def turns(self, index: int, keys: Keys) -> tuple[Turn, ...]:
         """At most five turns of sample `index`, drawn by `keys` (one row)."""

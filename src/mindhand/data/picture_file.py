@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mindhand.core.errors import BadData
 
-from .image import resize, rgb
+from .image import rgb, squeeze
 
 MOST_PIXELS = 2**26  # the largest telephone's 50 million open; a small file that fills the memory does not
 MOST_BYTES = 2**28
@@ -96,9 +96,8 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise BadData(f"a picture of {image.dtype} {image.shape}", "uint8 (height, width, 3)", "open it as RGB")
     high, wide = fitted_size(image.shape[:2], (height, width))
-    how = "area" if image.shape[0] >= high and image.shape[1] >= wide else "bilinear"
     # A colour at a time: of all three together the float64 copy of a large picture is 1.6 GB.
-    small = np.concatenate([resize(image[..., c : c + 1], high, wide, how) for c in range(3)], -1)
+    small = np.concatenate([squeeze(image[..., c : c + 1], high, wide) for c in range(3)], -1)
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     out = np.empty((height, width, 3), np.uint8)
     out[:] = np.floor(border.mean(0) + 0.5).astype(np.uint8)

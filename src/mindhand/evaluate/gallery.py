@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mindhand.core.files import write_atomic
+from mindhand.data.image import encode_png
 
 from .page import Cell, Raw, page, table
 
@@ -30,9 +29,8 @@ class Shown:
 
 
 def _picture(image: np.ndarray, label: str) -> str:
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "PNG", optimize=True)
-    return f'<img alt="{escape(label)}" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    data = base64.b64encode(encode_png(image)).decode()
+    return f'<img alt="{escape(label)}" src="data:image/png;base64,{data}">'
 
 
 def _figure(one: Shown) -> str:

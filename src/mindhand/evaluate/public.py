@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from mindhand.core.errors import BadData
-from mindhand.data.image import decode, resize
+from mindhand.data.image import decode, squeeze
 from mindhand.data.llava import MARK, LlavaSet
 
 from . import rules
@@ -343,12 +343,7 @@ def _sheets(items: Sequence[PublicItem], rows: int) -> Iterator[list[list[Public
 def squeezed(answer_fn: Callable[..., list[list[str]]], height: int, width: int) -> PublicAnswerFn:
     """An answer_fn of pictures (n,height,width,3) for pictures of any size: squeezed to that shape as LlavaSet does,
     by area where both sides shrink, bilinear otherwise."""
-
-    def fit(picture: np.ndarray) -> np.ndarray:
-        shrinks = picture.shape[0] >= height and picture.shape[1] >= width
-        return resize(picture, height, width, "area" if shrinks else "bilinear")
-
-    return lambda pictures, asked: answer_fn(np.stack([fit(picture) for picture in pictures]), asked)
+    return lambda pictures, asked: answer_fn(np.stack([squeeze(picture, height, width) for picture in pictures]), asked)
 
 
 def score_public(

@@ -5,7 +5,6 @@ mindhand pretrain --run runs/nano && mindhand bench nano        from a clean che
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.core.progress import progress
 from mindhand.core.record import Record, write_record
-from mindhand.data.files import read_json
+from mindhand.data.files import read_json, read_rows
 from mindhand.data.synthetic.compose import compose
 from mindhand.data.synthetic.gates import BARS
 from mindhand.data.synthetic.toy_corpus import ToyCorpus
@@ -65,7 +64,7 @@ def core_seconds(run: Path) -> float:
     """What the pretraining in `run` took: seconds of its stages, times the processes that trained."""
     plan, total = read_json(run / "plan.json", "plan"), 0.0
     for file in sorted(run.rglob("metrics.jsonl")):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = read_rows(file)
         total += lines[-1]["seconds"] if lines else 0.0
     return total * plan["ranks"]
 
@@ -79,8 +78,7 @@ def publish(
     torch.set_num_threads(1)
     console = Console()
     vla = load_vla(run / "checkpoint").eval()
-    sources: list[Any] = [p for package in PACKAGES for p in sorted(Path(package.__path__[0]).rglob("*.py"))]
-    sources += [Path(__file__), *(Path(__file__).parent / f"{name}.py" for name in ("nano", "pretrain"))]
+    sources = (*PACKAGES, Path(__file__), "mindhand.recipes.nano", "mindhand.recipes.pretrain")
     records = []
 
     def write(name: str, rows: list[Row], field: str, kind: str, unit: str, chance: str | None = None) -> None:

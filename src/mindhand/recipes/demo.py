@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.files import write_atomic
+from mindhand.data.files import read_rows, write_rows
 from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import summary, write_report
 from mindhand.model.store import load_vla
@@ -100,16 +101,6 @@ def _examine(folder: Path, plan: DemoPlan) -> None:
 def _evaluate(where: Path, protocol: Protocol, films: int) -> None:
     torch.set_num_threads(1)
     rows_of(where / "checkpoint", protocol, where / "evaluation", workers=1, films=films, console=Console(stderr=True))
-
-
-def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as JSON lines, atomically."""
-    write_atomic(file, "".join(json.dumps(r) + "\n" for r in rows))
-
-
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The inverse of `write_rows`; nothing where there is no file."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]

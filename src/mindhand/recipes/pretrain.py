@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from mindhand.core.files import write_atomic
-from mindhand.core.intervals import wilson
+from mindhand.core.intervals import Interval, wilson
 from mindhand.core.progress import progress
+from mindhand.data.files import write_rows
 from mindhand.data.synthetic.gates import BARS, gate_items, take_gate
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.evaluate.gallery import Shown, write_gallery
@@ -38,7 +36,7 @@ def pretrain(run: Path, minutes: float | None, seed: int) -> int:
         plan = replace(plan, pictures=pictures, pages=plan.pages * pictures // plan.pictures)
     vla = pretrain_nano(run, plan, console=console)
     rows = gate_rows(vla, ITEMS, console)
-    write_atomic(run / "gates.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_rows(run / "gates.jsonl", rows)
     console.print(gate_table(rows))
     console.print(f"gallery: {gallery(vla, run / 'gallery.html', rows)}")
     console.print(f"checkpoint: {run / 'checkpoint'}")
@@ -57,19 +55,26 @@ def gate_rows(vla: VLA, count: int, console: Console | None = None) -> list[dict
     return rows
 
 
-def gallery(vla: VLA, file: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """A page with some items of every gate, what was answered, and the rates of `rows` above."""
-    shown = []
+def _by_gate(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[list[dict[str, Any]], Interval]]:
+    """The rows of every gate that has some, and the share right."""
+    out = {}
     for gate in BARS:
-        items = list(gate_items(gate, SHOWN, tabletop))
-        answers = vla.answer(np.stack([i.image for i in items]), [[i.question] for i in items])
-        shown += [Shown(gate, i.image, i.question, i.answer, s, i.right(s)) for i, (s,) in zip(items, answers)]
-    table = []
-    for gate, bar in BARS.items():
-        got = [r for r in rows if r["gate"] == gate]
-        if got:
-            found = wilson(sum(r["right"] for r in got), len(got))
-            table.append([gate.replace("_", " "), rate(found, got[0]["chance"]), "-" if bar is None else f"{bar:.0%}"])
+        if got := [r for r in rows if r["gate"] == gate]:
+            out[gate] = got, wilson(sum(r["right"] for r in got), len(got))
+    return out
+
+
+def gallery(vla: VLA, file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """A page with the first items of every gate, what was answered, and the rates of `rows` above."""
+    shown, table = [], []
+    for gate, (got, found) in _by_gate(rows).items():
+        first = got[:SHOWN]
+        shown += [
+            Shown(gate, item.image, item.question, item.answer, row["said"], row["right"])
+            for item, row in zip(gate_items(gate, len(first), tabletop), first)
+        ]
+        bar = BARS[gate]
+        table.append([gate.replace("_", " "), rate(found, got[0]["chance"]), "-" if bar is None else f"{bar:.0%}"])
     size = sum(p.numel() for p in vla.backbone.parameters()) / 1e6
     lead = f"A mind of {size:.2f} million parameters, asked about pictures that it has never seen."
     return write_gallery(file, "What nano says", lead, shown, table)
@@ -78,9 +83,8 @@ def gallery(vla: VLA, file: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def gate_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Share right by gate with its interval, chance and bar."""
     table = Table("gate", "right", "chance", "bar", "", title="what nano knows")
-    for gate, bar in BARS.items():
-        got = [r for r in rows if r["gate"] == gate]
-        w = wilson(sum(r["right"] for r in got), len(got))
+    for gate, (got, w) in _by_gate(rows).items():
+        bar = BARS[gate]
         passed = "" if bar is None else "passed" if w.value >= bar else "not yet"
         shown = "-" if bar is None else f"{bar:.2f}"
         table.add_row(gate, f"{w.value:.3f} ({w.low:.3f}..{w.high:.3f})", f"{got[0]['chance']:.2f}", shown, passed)

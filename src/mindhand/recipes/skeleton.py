@@ -19,9 +19,8 @@ import mindhand.train
 import mindhand.worlds
 from mindhand.core.errors import BadData
 from mindhand.core.record import Record, write_record
+from mindhand.data.files import read_rows
 from mindhand.evaluate.score import scored
-
-from .demo import read_rows
 
 KEPT = (
     "key",
@@ -53,8 +52,7 @@ def finished(run: Path) -> Path:
 def publish(run: Path = Path("runs/demo"), folder: Path | None = None) -> list[Record]:
     """Write the records of the demo in `run` (under results/, or as drafts under `folder`)."""
     at = finished(run)
-    sources: list[Any] = [p for package in PACKAGES for p in sorted(Path(package.__path__[0]).rglob("*.py"))]
-    sources += sorted(Path(__file__).parent.glob("*.py"))
+    sources = (*PACKAGES, Path(__file__).parent)
     records = []
 
     def write(name: str, rows: list[dict[str, Any]], field: str, **how: Any) -> None:

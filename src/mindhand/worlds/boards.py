@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .draw import Draw
-from .scene import FONTS, INKS, PAPERS
+from .scene import FONTS, PAPERS
 
 NOTICE_WORDS = (
     "open", "closed", "stop", "exit", "quiet", "danger", "wet paint", "keep out", "no smoking", "welcome", "lunch",
@@ -45,7 +45,7 @@ def sample_notice(draw: Draw, fonts: Sequence[str] = ("R", "K")) -> Notice:
     """One or two different lines in a font of these classes."""
     font = draw.pick([f for f in FONTS if f.known in fonts]).name
     paper = draw.pick(list(PAPERS))
-    ink = draw.pick([i for i in PAPERS[paper][1] if i in INKS])
+    ink = draw.pick(PAPERS[paper][1])
     return Notice(tuple(draw.shuffled(NOTICE_WORDS)[: 1 + draw.index(2)]), font, paper, ink)
 
 

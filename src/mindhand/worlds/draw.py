@@ -42,6 +42,15 @@ class Draw:
         """One item, all equally likely."""
         return items[self.index(len(items))]
 
+    def among(self, shares: Sequence[tuple[T, float]]) -> T:
+        """One of (item, share), each as often as its share says; the shares add up to 1."""
+        at = self.uniform()
+        for item, share in shares:
+            if at < share:
+                return item
+            at -= share
+        return shares[-1][0]
+
     def chance(self, probability: float) -> bool:
         """True with that probability."""
         return self.uniform() < probability

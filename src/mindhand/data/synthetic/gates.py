@@ -19,14 +19,14 @@ from mindhand.core.keys import Key, Keys
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.hands import SCAN_UNSEEN
-from mindhand.worlds.scene import FONTS, MathsScene, equations, sample_maths, write_board
+from mindhand.worlds.scene import MathsScene, equations, sample_maths, write_board
 from mindhand.worlds.things import GRID, RELATIONS, sample_toys
 from mindhand.worlds.wide import wide_equations
 
 from .exam import AnswerFn
 from .picture import front
 from .questions import PHRASES, ask, word
-from .toy_corpus import FACTS, PENS, TabletopPicture
+from .toy_corpus import FACTS, PENS, TabletopPicture, pens
 from .toy_questions import PHRASES as TOY_PHRASES
 from .toy_questions import Asker, Tabletop
 
@@ -97,7 +97,7 @@ def _maths(gate: str, draw: Draw, keys: Keys) -> Item:
     scene: MathsScene = sample_maths(keys, "K-dev", answer_tiles=gate == "tile_listing", fonts=fonts)
     if gate == "equation_reading":
         e = draw.pick(wide_equations("K-dev")) if draw.chance(0.5) else scene.equation
-        board = write_board(draw, e.text, [f for f in FONTS if f.known == fonts])
+        board = write_board(draw, e.text, pens(fonts))
         scene = MathsScene(e, "K-dev", scene.tiles, scene.tile_font, board)
     kind = "tiles" if gate == "tile_listing" else "read"
     asked = ask(kind, scene, draw, ())
@@ -106,11 +106,10 @@ def _maths(gate: str, draw: Draw, keys: Keys) -> Item:
 
 
 def _toys(gate: str, draw: Draw, keys: Keys, picture: TabletopPicture) -> Item:
-    plain = [f for f in FONTS if f.known == "R"]
     for attempt in range(1000):
         known, fewest = ("K",) if gate == "naming" else ("R", "K"), 2 if gate == "relation" else 1
         scene = sample_toys(keys.fold(attempt), known, (fewest, 6))
-        table = Tabletop(scene, write_board(draw, draw.pick(equations("K-dev")).text, plain))
+        table = Tabletop(scene, write_board(draw, draw.pick(equations("K-dev")).text, pens("R")))
         sight = picture(table, None)
         qa = Asker(table, sight, draw).ask(TOYS[gate])
         wanted = {"exist_positive": "yes", "exist_negative": "no"}.get(gate)

@@ -23,7 +23,7 @@ from mindhand.worlds.wide import wide_equations, written
 from .questions import PHRASES as DESK_PHRASES
 from .questions import addressed, pool
 from .samples import QA, ImageText, board_class, toy_class
-from .toy_questions import ABOUT_TOYS, CHART, SUM, Asker, Sight, Sum, Tabletop
+from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 
 WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
 THREE = 0.1  # share of the sums that have three numbers
@@ -33,10 +33,7 @@ SHARES = (  # of the questions about toys
     ("beside", 0.05), ("lies", 0.05), ("point", 0.10), ("box", 0.08), ("choice", 0.03), ("caption", 0.04),
     ("turn", 0.03),
 )  # fmt: skip
-WRITTEN = {"sum": SUM, "number": ("number",), "notice": ("notice",), "chart": CHART}
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
-
-
 PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
 
 
@@ -71,7 +68,7 @@ def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board
     if kind == "number":
         return write_board(draw, str(draw.index(10 ** (1 + draw.index(3)))), hands, ("{}",)), None
     of = sample_sum(draw)
-    return write_board(draw, of.text if isinstance(of, Equation) else "+".join(map(str, of)), hands), of
+    return write_board(draw, expression(of), hands), of
 
 
 @dataclass(frozen=True)
@@ -95,21 +92,15 @@ class ToyCorpus:
         """The tabletop of one sample."""
         return self._table(self._keys(step, row))
 
+    def _table(self, keys: Keys) -> Tabletop:
+        draw = Draw(keys.fold("writing"))
+        return Tabletop(sample_toys(keys), *sample_writing(draw, draw.among(WRITINGS), self.fonts))
+
     def page(self, keys: Keys) -> ImageText:
         """A picture to learn toys and handwriting from, nothing asked."""
         table = self._table(keys)
         sight = self.picture(table, keys.fold("picture"))
         return ImageText(sight.image, (), glyphs_of(table, sight))
-
-    def _table(self, keys: Keys) -> Tabletop:
-        draw = Draw(keys.fold("writing"))
-        at, kind = draw.uniform(), WRITINGS[-1][0]
-        for name, share in WRITINGS:
-            if at < share:
-                kind = name
-                break
-            at -= share
-        return Tabletop(sample_toys(keys), *sample_writing(draw, kind, self.fonts))
 
     def sample(self, step: int, row: int) -> ImageText:
         """One sample."""
@@ -122,9 +113,9 @@ class ToyCorpus:
         draw = Draw(keys.fold("questions"))
         asker, out = Asker(table, sight, draw), []
         while len(out) < self.questions - 1:
-            if (qa := asker.ask(_kind(draw))) is not None:
+            if (qa := asker.ask(draw.among(SHARES))) is not None:
                 out.append(qa)
-        kinds = [k for k, possible in _about(table) if possible]
+        kinds = _about(table)
         while len(out) < self.questions:
             if (qa := asker.ask(draw.pick(kinds))) is not None:
                 out.append(qa)
@@ -151,23 +142,13 @@ FACTS = {
 }
 
 
-def _about(table: Tabletop) -> list[tuple[str, bool]]:
-    writing = table.writing
-    return [
-        *((k, table.sum is not None) for k in SUM),
-        ("number", isinstance(writing, Board) and table.sum is None),
-        ("notice", isinstance(writing, Notice)),
-        *((k, isinstance(writing, Chart)) for k in CHART),
-    ]
-
-
-def _kind(draw: Draw) -> str:
-    at = draw.uniform()
-    for kind, share in SHARES:
-        if at < share:
-            return kind
-        at -= share
-    return ABOUT_TOYS[0]
+def _about(table: Tabletop) -> tuple[str, ...]:
+    """The kinds of question that can be asked about what is written."""
+    if isinstance(table.writing, Notice):
+        return ("notice",)
+    if isinstance(table.writing, Chart):
+        return CHART
+    return ("number",) if table.sum is None else SUM
 
 
 def glyphs_of(table: Tabletop, sight: Sight) -> tuple[tuple[int, float, float], ...]:
