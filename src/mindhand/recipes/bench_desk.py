@@ -127,13 +127,23 @@ def steps_per_second(cameras: Sequence[str] | None, windows: int = 16, seconds: 
 def scenes_per_second(windows: int = 16, scenes: int = 200) -> list[Row]:
     """Scenes a processor second of image-text generation: sampled, drawn at 128 pixels with camera and light
     jitter, every glyph located. Expected of a processor whose other thread is busy: 430."""
+    keys = [Keys.seeded(scenes, "bench-scenes", window) for window in range(windows + 1)]
+
+    def draw(k: int) -> None:
+        key = keys[k // scenes][[k % scenes]]
+        render_scene(sample_maths(key, "K-dev"), jitter=key)
+
+    return per_second(draw, windows, scenes)
+
+
+def per_second(draw: Callable[[int], Any], windows: int, count: int) -> list[Row]:
+    """How often a processor second draws; one row a window. The first window, which warms up, is left out."""
     rows: list[Row] = []
     for window in range(windows + 1):
-        keys = Keys.seeded(scenes, "bench-scenes", window)
         begin = time.process_time()
-        for i in range(scenes):
-            render_scene(sample_maths(keys[[i]], "K-dev"), jitter=keys[[i]])
-        rows.append({"key": f"window {window}", "rate": scenes / (time.process_time() - begin)})
+        for k in range(count):
+            draw(window * count + k)
+        rows.append({"key": f"window {window}", "rate": count / (time.process_time() - begin)})
     return rows[1:]
 
 

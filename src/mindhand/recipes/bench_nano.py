@@ -6,9 +6,7 @@ mindhand pretrain --run runs/nano && mindhand bench nano        from a clean che
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -30,22 +28,11 @@ from mindhand.evaluate.scorecard import PARTS, VLAMind, take
 from mindhand.model.store import load_vla
 from mindhand.worlds.scene import sample_maths
 
+from .bench_desk import Row, per_second
 from .pretrain import gate_rows
 
-Row = dict[str, Any]
 ITEMS = 1000  # of every gate and part
 PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
-
-
-def pictures_per_second(draw: Callable[[int], Any], windows: int, count: int) -> list[Row]:
-    """Pictures a processor second; one row a window. The first window, which warms up, is left out."""
-    rows: list[Row] = []
-    for window in range(windows + 1):
-        begin = time.process_time()
-        for k in range(count):
-            draw(window * count + k)
-        rows.append({"key": f"window {window}", "rate": count / (time.process_time() - begin)})
-    return rows[1:]
 
 
 def composed_desk(k: int) -> None:
@@ -114,7 +101,7 @@ def publish(
     for name, draw in (("composed_desk", composed_desk), ("rendered_toys", rendered_toys)):
         write(
             f"images_per_core_second/{name}",
-            pictures_per_second(draw, windows, min(200, 10 * items)),
+            per_second(draw, windows, min(200, 10 * items)),
             "rate",
             "mean",
             "images/cpu-s",

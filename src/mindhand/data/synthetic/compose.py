@@ -150,12 +150,16 @@ class Sheet:
         return Seen(image, tuple(middles[:count]), tuple(middles[count:]), places, covered)
 
 
+def _somewhere(draw: Draw) -> int:
+    return 1 + draw.index(VIEWS) if draw.chance(SHAKEN) else 0
+
+
 def compose(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = None) -> Seen:
     """What `picture.front` shows, composed."""
     number, tools, held = 0, [], hand.tile if hand else None
     if keys is not None:
         draw = Draw(keys.fold("composed"))
-        number = 1 + draw.index(VIEWS) if draw.chance(SHAKEN) else 0
+        number = _somewhere(draw)
         tools = reaches(draw, held is not None)
     at = view(number)
     sheet = Sheet(scene, at)
@@ -178,4 +182,4 @@ def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
         Tile(draw.index(10), x, y, yaw, draw.pick(list(FACES)), draw.pick(TILE_INKS), "other") for x, y, yaw in places
     )
     scene = replace(scene, tiles=tiles)
-    return scene, Sheet(scene, view(1 + draw.index(VIEWS) if draw.chance(SHAKEN) else 0)).seen()
+    return scene, Sheet(scene, view(_somewhere(draw))).seen()

@@ -6,7 +6,6 @@ what differs from picture to picture, board, tiles and arm, is drawn on copies o
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -50,20 +49,11 @@ class View:
         self.number = number
         self.jitter = Keys.seeded(1, "view", number) if number else None
         self._look = look = render.look(self.jitter)
-        w, x, y, z = look.quat
-        self._axes = np.array(  # columns: right, up, backwards
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-            ]
-        )
-        self._focal = SIZE / 2 / math.tan(math.radians(look.fovy) / 2)
         self.eye = look.eye
-        at = (np.arange(SIZE) + 0.5 - SIZE / 2) / self._focal
+        at = (np.arange(SIZE) + 0.5 - SIZE / 2) / look.focal(SIZE)
         u, v = np.meshgrid(at, -at)
         # Through the middle of every pixel, (3, size*size) in the table's frame.
-        self.rays = (self._axes @ np.stack([u.ravel(), v.ravel(), np.full(u.size, -1.0)])).astype(np.float32)
+        self.rays = (look.axes @ np.stack([u.ravel(), v.ravel(), np.full(u.size, -1.0)])).astype(np.float32)
         self.empty = self._shot().reshape(-1, 3)
         self._board()
 
@@ -76,12 +66,9 @@ class View:
         self.board = np.flatnonzero((np.abs(x) < half[0]) & (np.abs(y) < half[1]) & (far > 0))
         x, y = x[self.board], y[self.board]
         self.board_light = min(1.0, float(self.light(BOARD_AXES[:, 2])))
-        corners = np.array([[-1, -1], [1, -1], [-1, 1]]) * half
-        pixels = self.project(np.c_[corners, np.full(3, BOARD_THICK)] @ BOARD_AXES.T + BOARD_POS)
         # How many pixels of the drawing one of the picture covers: the card blurs by the larger number.
-        self.board_blur = max(
-            BOARD[0] / np.linalg.norm(pixels[1] - pixels[0]), BOARD[1] / np.linalg.norm(pixels[2] - pixels[0])
-        )
+        upper, _, right, left = self.project(render.board_corners(np.array([[0.0, 0.0, 1.0, 1.0]])))[0]
+        self.board_blur = max(BOARD[0] / np.linalg.norm(right - left), BOARD[1] / np.linalg.norm(upper - left))
         # Its edges are of the paper's colour too: they are where another paper looks different.
         differ = (self.empty != self._shot(board="slate").reshape(-1, 3)).any(-1)
         differ[self.board] = False
@@ -93,14 +80,12 @@ class View:
     def light(self, normals: np.ndarray) -> np.ndarray:
         """How bright faces with these normals (...,3) are; a colour is multiplied by it and cut off at white."""
         look, ambient = self._look, LIGHT * self._look.bright
-        lamp, head = normals @ -look.lamp, normals @ self._axes[:, 2]
+        lamp, head = normals @ -look.lamp, normals @ look.axes[:, 2]
         return ambient * (1 + np.maximum(lamp, 0)) + HEADLIGHT * np.maximum(head, 0)
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """(...,3) points of the table's frame to (...,2) pixels, u to the right and v down."""
-        seen = (points - self.eye) @ self._axes
-        scaled = seen[..., :2] * (self._focal / -seen[..., 2:])
-        return SIZE / 2 + scaled * (1, -1)
+        return self._look.project(points, SIZE)
 
     def arm(self, tool: Pose, held: Tile | None = None) -> Arm:
         """An arm at this pose, alone or with a tile. Rendered anew: of a store of arms, a mind learns each by heart,

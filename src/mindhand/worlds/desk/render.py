@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import mujoco
 import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
+from mindhand.core.rotation import to_matrix
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, MathsScene, Tile
 
@@ -78,6 +80,21 @@ class Look:
     fovy: float
     lamp: np.ndarray
     bright: float
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(3,3), columns: the camera's right, up and backwards."""
+        return to_matrix(self.quat, "quat_wxyz")
+
+    def focal(self, size: int) -> float:
+        """Pixels, of a picture `size` pixels a side."""
+        return size / 2 / math.tan(math.radians(self.fovy) / 2)
+
+    def project(self, points: np.ndarray, size: int) -> np.ndarray:
+        """(...,3) points of the table's frame to (...,2) pixels of a picture `size` pixels a side, u to the right and v
+        down."""
+        seen = (points - self.eye) @ self.axes
+        return size / 2 + seen[..., :2] * (self.focal(size) / -seen[..., 2:]) * (1, -1)
 
 
 @lru_cache(maxsize=64)

@@ -141,12 +141,6 @@ class _Studio:
             out.append(Loose(mesh, position, rotation, colour, material))
         return out
 
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """(n,3) points to (n,2) pixels."""
-        seen = (points - self.data.cam_xpos[0]) @ self.data.cam_xmat[0].reshape(3, 3)
-        focal = self.size / 2 / np.tan(np.radians(self.model.cam_fovy[0]) / 2)
-        return self.size / 2 + focal * seen[:, :2] / (-seen[:, 2:]) * (1, -1)
-
 
 @lru_cache(maxsize=4)
 def _studio(size: int) -> _Studio:
@@ -159,8 +153,8 @@ def render_toys(scene: ToyScene, board: Board | np.ndarray, *, look: Look | None
     board: what is written behind them, or its picture (`textures.board`, `notices`). look: how the camera and the
     lamp stand; None means as in an episode. What a container holds lies in its middle.
     """
-    studio = _studio(size)
-    studio.stand(look or usual(None))
+    studio, here = _studio(size), look or usual(None)
+    studio.stand(here)
     studio.write(textures.board(board)[0] if isinstance(board, Board) else board)
     loose: list[Loose] = []
     points, starts, middles, begin = [], [], [], 0
@@ -178,13 +172,11 @@ def render_toys(scene: ToyScene, board: Board | np.ndarray, *, look: Look | None
     image = studio.brush.paint(studio.model, studio.data, 0, (size, size), studio.used, loose)
     if not middles:
         return Shown(image, np.empty((0, 4)), np.empty((0, 2)))
-    pixels = studio.project(np.concatenate([*points, middles]))
+    pixels = here.project(np.concatenate([*points, middles]), size)
     low, high = (f.reduceat(pixels[:begin], starts) for f in (np.minimum, np.maximum))
     return Shown(image, np.concatenate([low, high], 1).clip(0, size), pixels[begin:])
 
 
 def board_pixels(boxes: Sequence[Sequence[float]], *, look: Look | None = None, size: int = 128) -> np.ndarray:
     """The middles (n,2), in pixels, of boxes on the board (left, top, right, bottom, as fractions of it)."""
-    studio = _studio(size)
-    studio.stand(look or usual(None))
-    return studio.project(board_corners(np.array(boxes).reshape(-1, 4)).mean(1))
+    return (look or usual(None)).project(board_corners(np.array(boxes).reshape(-1, 4)).mean(1), size)
