@@ -26,6 +26,7 @@ from mindhand.data.synthetic.samples import (
     class_name,
     tile_class,
 )  # fmt: skip
+from mindhand.data.synthetic.toy_corpus import known_sums
 from tests.processes import runs
 
 from .synthetic_picture import dies, patches, refuses
@@ -177,3 +178,14 @@ def test_a_corpus_is_what_a_producer_can_be_sent():
     code = "import sys, mindhand.data.synthetic.producers; print('torch' in sys.modules, 'mujoco' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["False", "False"]  # a producer starts fast
+
+
+def test_boards_beyond_the_robot_s_are_read_over_tiles_and_never_thought_about():
+    corpus = replace(CORPUS, wide=1.0, steps=10, think=0)
+    wide = set(known_sums()[1])
+    for step in range(6):
+        thought = corpus.sort(step) == "thought"
+        for row in range(3):
+            scene = corpus.scene(step, row)
+            assert (scene.equation in wide) != thought and scene.board.text == scene.equation.text
+            assert scene.tiles == replace(corpus, wide=0.0).scene(step, row).tiles

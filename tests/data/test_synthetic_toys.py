@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mindhand.core.keys import Keys
+from mindhand.data.synthetic.collate import WIDE, glyph_cells, trait_cells
 from mindhand.data.synthetic.grounding import looks
+from mindhand.data.synthetic.samples import GLYPHS, HUES, class_name
 from mindhand.data.synthetic.toy_corpus import ToyCorpus, sample_writing
 from mindhand.data.synthetic.toy_questions import ABOUT_TOYS, PHRASES, Asker, Sight, Tabletop
 from mindhand.data.synthetic.vocabulary import train_words
@@ -17,7 +20,7 @@ from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.scene import split_of
-from mindhand.worlds.things import BY_NAME, COLOURS, FIELD, OPPOSITE, RELATIONS, ToyScene, sample_toys
+from mindhand.worlds.things import BY_NAME, COLOURS, FIELD, MATERIALS, OPPOSITE, RELATIONS, ToyScene, sample_toys
 from mindhand.worlds.wide import wide_equations, written, written_three
 
 
@@ -157,6 +160,28 @@ def test_a_sample_has_its_questions_and_is_the_same_again():
         a, b = CORPUS.sample(2, row), CORPUS.sample(2, row)
         assert len(a.questions) == 4 and a.questions == b.questions and a.glyphs == b.glyphs
         assert sum(qa.kind in ABOUT_TOYS for qa in a.questions) == 3
+
+
+def test_many_questions_about_a_table_are_different_ones():
+    for row in range(12):
+        sample, table = replace(CORPUS, questions=12).sample(2, row), CORPUS.table(2, row)
+        assert 10 <= sum(qa.kind in ABOUT_TOYS for qa in sample.questions) <= 11  # a number can be asked once
+        different = {(qa.kind, qa.answer, qa.point) for qa in sample.questions}
+        assert len(different) > (10 if len(table.scene.toys) > 2 else 6)
+
+
+def test_traits_are_those_of_the_toys():
+    grid = (8, 16)
+    for row in range(12):
+        sample, toys = CORPUS.sample(3, row), CORPUS.table(3, row).scene.toys
+        assert [(HUES[t.hue], MATERIALS[t.pattern]) for t in sample.traits] == [(t.colour, t.material) for t in toys]
+        hue, pattern, size = trait_cells(sample, grid)
+        glyphs, _ = glyph_cells(sample, grid)
+        assert ((hue >= 0) == (glyphs >= GLYPHS)).all() and ((pattern >= 0) == (hue >= 0)).all()
+        for at in np.flatnonzero(hue >= 0):
+            here = [t for t in toys if t.thing == class_name(glyphs[at]) and t.colour == HUES[hue[at]]]
+            assert here and MATERIALS[pattern[at]] in {t.material for t in here}
+            assert size[at] * WIDE == pytest.approx((14, 12))
 
 
 def test_answers_look_where_things_are():

@@ -9,14 +9,16 @@ import torch
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
+from mindhand.data.synthetic.collate import collate_text
 from mindhand.data.synthetic.gates import BARS, take_gate
-from mindhand.data.synthetic.samples import ALL
+from mindhand.data.synthetic.samples import ALL, TRAITS
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
 from mindhand.recipes import bench_nano
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
+from mindhand.train.glyph import GlyphLoss
 
 PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, producers=0, ranks=1, brief=False)
 
@@ -53,13 +55,57 @@ def test_a_step_is_of_one_table_and_both_come_up():
     assert 4 < sum(toys) < 22
     for step in (toys.index(True), toys.index(False)):
         pictures, facts = source.batch(vla, step)
-        assert (len(pictures), len(facts)) == (16, 12) or len(pictures) in (4, 8)
+        assert len(pictures) == len(facts) == 4 and facts.questions == corpus.mix.facts
+        assert pictures.questions == len(corpus.sample(step, 0).questions)
         assert int(pictures.targets["glyph"].value.max()) < ALL
         losses = vla.losses(pictures, Keys.seeded(len(pictures), "t"))
-        assert {"text", "glyph", "spot", "look"} <= set(losses)
+        assert {"text", "glyph", "spot", "look", "hue", "pattern", "size"} <= set(losses)
         assert all(torch.isfinite(x).all() for x in losses.values())
 
 
 def test_pages_show_characters_and_toys():
     glyphs = PageSource(0, 8, (8, 16), toys=True).batch(None, 0).targets["glyph"].value
     assert (glyphs[::2] < 26).all() and (glyphs[1::2] >= 26).any()
+
+
+def test_questions_stand_by_length_so_that_little_is_padded():
+    words, corpus = train_words(True), corpus_of(replace(PLAN, rows=8))
+    source = CorpusSource(corpus, words, (8, 16), 0)
+    step = next(k for k in range(20) if corpus.sample(k, 0).questions[0].kind not in ("next", "think"))
+    pictures, _ = source.batch(None, step)
+    ask, say = (pictures.text[n].valid.sum(1).view(8, -1) for n in ("text", "reasoning"))
+    assert ((ask + say).diff(dim=1) >= 0).all()
+    asked = [s.questions for s in corpus.batch(step)]
+    told = [sorted(len(words.encode(qa.question + qa.answer)) for qa in qas) for qas in asked]
+    assert [len(t) for t in told] == [pictures.questions] * 8
+    assert sorted(int(n) for n in (ask + say).flatten()) == sorted(
+        len(words.encode(qa.question)) + len(words.encode(qa.answer)) + 4 for qas in asked for qa in qas
+    )
+
+
+def test_a_trait_is_learned_where_a_toy_is_and_nowhere_else():
+    source, loss = PageSource(0, 8, (8, 16), toys=True), GlyphLoss(16, ALL, traits=TRAITS)
+    batch = source.batch(None, 0)
+    toy = batch.targets["hue"].valid
+    hidden = torch.randn(8, 128, 16, requires_grad=True)
+    found = loss.errors(hidden, batch)
+    assert set(found) == {"glyph", "spot", *TRAITS}
+    for name in TRAITS:
+        (gradient,) = torch.autograd.grad(found[name].mean(), hidden, retain_graph=True)
+        assert ((gradient.abs().sum(-1) > 0) == toy).all()
+    # a head that says what the targets say is not corrected
+    right = torch.zeros(8, 128, sum(loss.sizes.values()))
+    spans = dict(zip(loss.sizes, right.split(list(loss.sizes.values()), -1)))
+    for name in ("hue", "pattern"):
+        spans[name].scatter_(-1, batch.targets[name].value.clamp_min(0).unsqueeze(-1), 50.0)
+    spans["size"].copy_(batch.targets["size"].value)
+    loss.head = torch.nn.Identity()
+    assert all(float(loss.errors(right, batch)[name].max()) < 1e-6 for name in TRAITS)
+
+
+def test_facts_packed_in_a_row_are_learned_as_facts_apart():
+    words, corpus = train_words(True), corpus_of(PLAN)
+    vla = build_reader(PLAN, words)
+    facts = corpus.facts(0, range(12))
+    many, apart = (vla.losses(collate_text(facts, words, q), Keys.seeded(12 // q))["text"] for q in (4, 1))
+    assert (many - apart).abs().max() < 1e-5 and float(many.detach().mean()) > 1

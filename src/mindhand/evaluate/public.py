@@ -20,7 +20,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from os.path import relpath
 from pathlib import Path
 from string import ascii_uppercase
@@ -31,6 +30,7 @@ import numpy as np
 from mindhand.core.errors import BadData
 from mindhand.data.image import decode, squeeze
 from mindhand.data.llava import MARK, LlavaSet
+from mindhand.data.synthetic.exam import answered
 
 from . import rules
 
@@ -332,14 +332,6 @@ def _chance(item: PublicItem, rule: str) -> float:
     return 1 / len(item.options) if item.options else 0.5 if rule in ("pope", "mme") else 0.0
 
 
-def _sheets(items: Sequence[PublicItem], rows: int) -> Iterator[list[list[PublicItem]]]:
-    """Items by picture, `rows` pictures a sheet, the same number of questions about each picture of a sheet."""
-    pictures = [list(part) for _, part in groupby(items, key=lambda item: item.image)]
-    for _, alike in groupby(pictures, key=len):
-        run = list(alike)
-        yield from (run[i : i + rows] for i in range(0, len(run), rows))
-
-
 def squeezed(answer_fn: Callable[..., list[list[str]]], height: int, width: int) -> PublicAnswerFn:
     """An answer_fn of pictures (n,height,width,3) for pictures of any size: squeezed to that shape as LlavaSet does,
     by area where both sides shrink, bilinear otherwise."""
@@ -364,28 +356,22 @@ def score_public(
         except BadData as error:
             raise BadData(f"'{item.key}' by the rule '{rule}': {error.what}", error.expected, error.do) from None
     out = []
-    for sheet in _sheets(items, rows):
-        asked = [[item.asked for item in about] for about in sheet]
-        answers = answer_fn([about[0].decoded() for about in sheet], asked)
-        if [len(a) for a in answers] != [len(a) for a in asked]:
-            raise BadData(
-                f"{sum(map(len, answers))} answers for {len(sheet)} pictures of {len(asked[0])} questions",
-                "one answer a question, in their order",
-                "mend answer_fn",
-            )
-        for item, said in zip([i for about in sheet for i in about], [a for about in answers for a in about]):
-            points = grade(said, item)
-            out.append(
-                {
-                    "key": item.key,
-                    "category": item.category,
-                    "split": item.split,
-                    "group": _group(item, rule),
-                    "question": item.asked,
-                    "expected": list(item.references),
-                    "said": said,
-                    "right" if isinstance(points, bool) else "score": points,
-                    "chance": _chance(item, rule),
-                }
-            )
+    told = answered(
+        answer_fn, items, about=lambda i: i.image, show=lambda i: i.decoded(), ask=lambda i: i.asked, rows=rows
+    )
+    for item, said in told:
+        points = grade(said, item)
+        out.append(
+            {
+                "key": item.key,
+                "category": item.category,
+                "split": item.split,
+                "group": _group(item, rule),
+                "question": item.asked,
+                "expected": list(item.references),
+                "said": said,
+                "right" if isinstance(points, bool) else "score": points,
+                "chance": _chance(item, rule),
+            }
+        )
     return out

@@ -249,7 +249,7 @@ def run(
     cache: list[list[Entry]] = []
     states: dict[int, dict[str, Tensor]] = {}
     queries: dict[int, dict[str, Tensor]] = {}
-    spans: dict[int, tuple[str, int]] = {}  # where a segment begins in its tower
+    atoms: list[list[int]] = []  # neighbours that every softmax takes together
     plan: list[Group] = []
     plan_key: tuple[int, ...] = ()
     keys: list[Run] = []  # alive as long as the plan is, so that no other tensor comes by the ids in its key
@@ -264,26 +264,26 @@ def run(
             keys = [Run(e.name, -1, e.valid) for e in before]
             keys += [Run(s.name, i, v) for i, (s, v) in enumerate(zip(segments, valids))]
             plan, plan_key = make_plan([s.name for s in segments], valids, keys, rule, hide, x[order[0]].dtype), here
-            spans = {}
+            atoms = [a for t in order for a in _atoms(members[t], plan, len(before))]
             for t in order:
-                begin = 0
-                for i in members[t]:
-                    spans[i], begin = (t, begin), begin + sizes[i]
                 own = [valids[i] for i in members[t]]
                 whole_valid[t] = own[0] if len(own) == 1 else torch.cat(own, 1)
         whole = {t: blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t]) for t in order}
 
-        def part(i: int, which: int, whole=whole, spans=spans) -> Tensor:
-            t, begin = spans[i]
-            return whole[t][which].narrow(2, begin, sizes[i])
+        pieces = _split(whole, members, atoms, sizes)
 
-        def several(picked: Sequence[int], which: int, whole=whole, spans=spans, part=part) -> Tensor:
-            """New segments' heads along the sequence: a view where they lie side by side in one tower."""
-            t, begin = spans[picked[0]]
-            inside = [spans[i] for i in picked]
-            if inside == [(t, begin + sum(sizes[j] for j in picked[:n])) for n in range(len(picked))]:
-                return whole[t][which].narrow(2, begin, sum(sizes[i] for i in picked))
-            return torch.cat([part(i, which) for i in picked], 2)
+        def part(i: int, which: int, pieces=pieces) -> Tensor:
+            atom, piece = pieces[which][i]
+            at = sum(sizes[j] for j in atom[: atom.index(i)])
+            return piece if len(atom) == 1 else piece.narrow(2, at, sizes[i])
+
+        def several(picked: list[int], which: int, whole=whole, pieces=pieces) -> Tensor:
+            """New segments' heads along the sequence, uncut where they are all of a tower's."""
+            for t in order:
+                if picked == members[t]:
+                    return whole[t][which]
+            runs = [piece for i in picked for atom, piece in (pieces[which][i],) if i == atom[0]]
+            return runs[0] if len(runs) == 1 else torch.cat(runs, 2)
 
         out: dict[int, Tensor] = {}
         for g in plan:
@@ -348,6 +348,37 @@ def run(
             end = torch.maximum(end, top.amax(1) + 1)
     kept = {**(past.kept if past else {}), **kept}
     return Trunk(towers, hidden, valid, kept, cache, end, states, queries, rule, tower, rows_task)
+
+
+def _atoms(members: Sequence[int], plan: Sequence[Group], before: int) -> list[list[int]]:
+    """A tower's segments, neighbours together where every softmax that takes one of them takes all."""
+
+    def of(i: int) -> list[tuple[bool, bool]]:
+        return [(i in g.queries, i + before in g.keys) for g in plan]
+
+    out: list[list[int]] = []
+    for i in members:
+        if out and of(out[-1][-1]) == of(i):
+            out[-1].append(i)
+        else:
+            out.append([i])
+    return out
+
+
+def _split(
+    whole: Mapping[str, Sequence[Tensor]], members: Mapping[str, list[int]], atoms: list[list[int]], sizes: list[int]
+) -> list[dict[int, tuple[list[int], Tensor]]]:
+    """For queries, keys and values: by segment, the atom that it is of and the atom's heads. One split for all: the
+    gradient of a view is as large as what it is a view of, and of a split it is each piece's own."""
+    out: list[dict[int, tuple[list[int], Tensor]]] = []
+    for which in range(3):
+        found: dict[int, tuple[list[int], Tensor]] = {}
+        for t, own in members.items():
+            mine = [a for a in atoms if a[0] in own]
+            for atom, piece in zip(mine, whole[t][which].split([sum(sizes[i] for i in a) for a in mine], 2)):
+                found.update((i, (atom, piece)) for i in atom)
+        out.append(found)
+    return out
 
 
 def _join(past: list[Entry], new: list[Entry], joined: dict[tuple[int, int], tuple[Tensor, ...]]) -> list[Entry]:

@@ -32,7 +32,7 @@ from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
 from mindhand.data.synthetic.picture import glyphs_of
 from mindhand.data.synthetic.producers import Producers
-from mindhand.data.synthetic.samples import ALL, GLYPHS, ImageText
+from mindhand.data.synthetic.samples import ALL, GLYPHS, QA, TRAITS, ImageText
 from mindhand.data.synthetic.toy_corpus import ToyCorpus
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
@@ -58,6 +58,8 @@ BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings 
     facts=2,
     bare=0.3,
 )
+DENSE = {"glyph": 1.0, "spot": 2.0}  # weights of what the eye is asked in every cell
+DENSE_TRAITS = {"hue": 0.5, "pattern": 0.25, "size": 1.0}
 GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour", "count", "exist")
 
 
@@ -69,7 +71,7 @@ class NanoPlan:
     pictures: int = 36_000
     pages: int = 16_000  # pictures of characters that the eye alone learns to read first
     rows: int = 32  # pictures a step
-    questions: int = 4  # a picture
+    questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
     ranks: int = 2  # processes that train
     brief: bool = True  # ask only what the maths task needs; False: all ten kinds of question
@@ -95,15 +97,23 @@ class CorpusSource:
 
     def batch(self, vla: Any, step: int) -> list[Batch]:
         """The batches of a step; steps out of order restart the producers."""
-        samples = self._samples(step)
+        samples = [self._sorted(s) for s in self._samples(step)]
         pictures = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         look = look_target(pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid)
         out = [replace(pictures, targets={**pictures.targets, "look": look})]
         if count := self.corpus.mix.facts:
             facts = self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks()))
-            out.append(collate_text(facts, self.words))
+            facts = [qa for k in range(0, len(facts), count) for qa in self._by_length(facts[k : k + count])]
+            out.append(collate_text(facts, self.words, count))
         return out
+
+    def _sorted(self, sample: ImageText) -> ImageText:
+        return replace(sample, questions=tuple(self._by_length(sample.questions)))
+
+    def _by_length(self, asked: Sequence[QA]) -> list[QA]:
+        """What is asked of a row in one pass, shortest first: the questions of one place are padded to the longest."""
+        return sorted(asked, key=lambda qa: len(self.words.encode(qa.question)) + len(self.words.encode(qa.answer)))
 
     def _samples(self, step: int) -> list[ImageText]:
         if ranks() > 1:
@@ -156,7 +166,8 @@ def build_reader(plan: NanoPlan, words: Words) -> VLA:
         torch.manual_seed(plan.seed)
         vlm = VLM(vlm_config(plan.size, len(words)), words)
         assert isinstance(vlm.config.vision, StemConfig)
-        glyph = GlyphLoss(vlm.width, GLYPHS if plan.brief else ALL, layer=vlm.config.tower.layers // 2)
+        seen, traits = (GLYPHS, {}) if plan.brief else (ALL, TRAITS)
+        glyph = GlyphLoss(vlm.width, seen, layer=vlm.config.tower.layers // 2, traits=traits)
         return VLA(spec=SPEC, backbone=vlm, objectives=[glyph, looking(vlm)])
 
 
@@ -171,7 +182,7 @@ def corpus_of(plan: NanoPlan) -> Corpus:
     if plan.brief:
         desk = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
         return replace(desk, think=think, mix=BRIEF)
-    return whole(plan.seed, plan.steps, plan.rows, plan.questions, tabletop, think)
+    return whole(plan.seed, plan.steps, plan.rows, tabletop, think)
 
 
 def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
@@ -179,12 +190,13 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     vla = build_reader(plan, words)
     corpus = corpus_of(plan)
     source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers)
+    dense = DENSE if plan.brief else DENSE | DENSE_TRAITS
     stage = Stage(
         "pretrain",
         source,
         plan.steps,
         ("*",),
-        {"text": 1.0, "glyph": 1.0, "spot": 2.0, "look": 0.5},
+        {"text": 1.0, "look": 0.5, **dense},
         Optimiser(adam=("objectives.*",)),
         seed=plan.seed,
     )
@@ -197,7 +209,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
             pages,
             max(plan.pages // plan.rows, 1),
             ("vision.*", "glyph.*"),
-            {"glyph": 1.0, "spot": 2.0},
+            dense,
             Optimiser(adam=("glyph.*",)),
         )
         train_stage(eye, read, folder / read.name, console=console)

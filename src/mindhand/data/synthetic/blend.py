@@ -15,23 +15,23 @@ from .samples import QA, ImageText
 from .toy_corpus import TabletopPicture, ToyCorpus
 
 TOYS = 0.55  # share of the steps
-FACTS = 3  # sums in words beside every picture: they cost a tenth of it
+FACTS = 4  # sums in words beside every picture: they cost a tenth of it
+QUESTIONS = {"desk": 8, "toys": 12}  # a picture; the first four cost as much as the other eight
+WIDE = 0.4  # of the desk's boards that no thought is about
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Steps of `desk` and of `toys`, pure functions of (seed, step); rows and questions are the same in both."""
+    """Steps of `desk` and of `toys`, pure functions of (seed, step); rows are the same in both."""
 
     desk: DeskCorpus
     toys: ToyCorpus
     share: float = TOYS
 
     def __post_init__(self) -> None:
-        ours, theirs = ((c.rows, c.questions, c.seed) for c in (self.desk, self.toys))
+        ours, theirs = ((c.rows, c.seed) for c in (self.desk, self.toys))
         if ours != theirs:
-            raise BadData(
-                f"a blend of corpora with rows, questions and seeds {ours} and {theirs}", "the same", "correct"
-            )
+            raise BadData(f"a blend of corpora with rows and seeds {ours} and {theirs}", "the same", "correct")
 
     @property
     def rows(self) -> int:
@@ -59,11 +59,11 @@ class Blend:
         return self.toys.facts(step, rows)
 
 
-def whole(seed: int, steps: int, rows: int, questions: int, picture: TabletopPicture, think: float) -> Blend:
+def whole(seed: int, steps: int, rows: int, picture: TabletopPicture, think: float) -> Blend:
     """nano's corpus. think: as in `DeskCorpus`."""
-    desk = replace(pretraining(seed, steps, rows, questions), think=think)
+    desk = replace(pretraining(seed, steps, rows, QUESTIONS["desk"]), think=think, wide=WIDE)
     desk = replace(desk, mix=replace(desk.mix, facts=FACTS))
-    return Blend(desk, ToyCorpus(seed, picture, rows, questions))
+    return Blend(desk, ToyCorpus(seed, picture, rows, QUESTIONS["toys"]))
 
 
 Corpus = DeskCorpus | Blend

@@ -15,6 +15,7 @@ from mindhand.model.words import Words
 from .samples import NOTHING, QA, ImageText, Pixel
 
 ROLE = "front"
+WIDE = 32.0  # pixels: the width of a toy, about
 ORDER = (f"image/{ROLE}", "text", "reasoning")
 
 
@@ -29,18 +30,36 @@ def glyph_cells(sample: ImageText, grid: tuple[int, int]) -> tuple[np.ndarray, n
     """int64 (rows*columns,): the class of the glyph whose centre lies in each cell, NOTHING without one; of two,
     the one nearer to the cell's centre. float32 (rows*columns,2): where it is in the cell, right and down, -1/2 .. 1/2
     of the cell's sides."""
-    size = sample.image.shape[:2]
     out = np.full(grid[0] * grid[1], NOTHING, np.int64)
     spot = np.zeros((len(out), 2), np.float32)
-    near: dict[int, float] = {}
-    for glyph, u, v in sample.glyphs:
+    for at, (k, du, dv) in _central([g[1:] for g in sample.glyphs], sample.image.shape[:2], grid).items():
+        out[at], spot[at] = sample.glyphs[k][0], (du, dv)
+    return out, spot
+
+
+def trait_cells(sample: ImageText, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the toy whose middle lies in each cell: int64 (rows*columns,) hue and pattern, -1 without one; float32
+    (rows*columns,2) width and height in shares of `WIDE` pixels."""
+    hue, pattern = (np.full(grid[0] * grid[1], -1, np.int64) for _ in range(2))
+    size = np.zeros((len(hue), 2), np.float32)
+    for at, (k, *_) in _central([t[:2] for t in sample.traits], sample.image.shape[:2], grid).items():
+        t = sample.traits[k]
+        hue[at], pattern[at], size[at] = t.hue, t.pattern, (t.width / WIDE, t.height / WIDE)
+    return hue, pattern, size
+
+
+def _central(
+    points: Sequence[Pixel], size: tuple[int, int], grid: tuple[int, int]
+) -> dict[int, tuple[int, float, float]]:
+    """By cell the index of the point nearest to its middle, and how far right and down of it, in cells."""
+    out: dict[int, tuple[int, float, float]] = {}
+    for k, (u, v) in enumerate(points):
         at = cell((u, v), size, grid)
         du = u * grid[1] / size[1] - at % grid[1] - 0.5
         dv = v * grid[0] / size[0] - at // grid[1] - 0.5
-        distance = du * du + dv * dv
-        if distance < near.get(at, np.inf):
-            near[at], out[at], spot[at] = distance, glyph, (du, dv)
-    return out, spot
+        if at not in out or du * du + dv * dv < out[at][1] ** 2 + out[at][2] ** 2:
+            out[at] = k, du, dv
+    return out
 
 
 def _turns(asked: Sequence[QA], words: Words) -> dict[str, Text]:
@@ -54,8 +73,8 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
     """B samples of Q questions each -> a batch with images {"front": (B,1,h,w,3)} and B*Q rows of text.
 
     "text" holds the questions (nothing supervised), "reasoning" the answers. grid: rows and columns of the vision
-    tower's tokens. Targets: "glyph" (B, rows*columns) class of the glyph centred in each cell, valid everywhere, and
-    "spot" (B, rows*columns, 2) where in the cell, valid where there is one.
+    tower's tokens. Targets: "glyph" (B, rows*columns) class of the glyph centred in each cell, valid everywhere;
+    "spot" (B, rows*columns, 2) where in the cell, valid where there is one; "hue", "pattern" and "size" of a toy.
     """
     counts = {len(s.questions) for s in samples}
     shapes = {s.image.shape for s in samples}
@@ -74,8 +93,10 @@ def collate_image_text(samples: Sequence[ImageText], words: Words, grid: tuple[i
 
 
 def collate_pages(samples: Sequence[ImageText], grid: tuple[int, int]) -> Batch:
-    """Pictures and their glyphs alone, nothing asked; see `collate_image_text`."""
+    """Pictures, their glyphs and traits alone, nothing asked; see `collate_image_text`."""
     glyphs, spots = (torch.from_numpy(np.stack(x)) for x in zip(*(glyph_cells(s, grid) for s in samples)))
+    hues, patterns, sizes = (torch.from_numpy(np.stack(x)) for x in zip(*(trait_cells(s, grid) for s in samples)))
+    toy = hues >= 0
     return Batch(
         order=ORDER[:1],
         images={ROLE: torch.from_numpy(np.stack([s.image for s in samples])).unsqueeze(1)},
@@ -85,16 +106,20 @@ def collate_pages(samples: Sequence[ImageText], grid: tuple[int, int]) -> Batch:
         targets={
             "glyph": Target(glyphs, torch.ones(glyphs.shape, dtype=torch.bool)),
             "spot": Target(spots, glyphs != NOTHING),
+            "hue": Target(hues, toy),
+            "pattern": Target(patterns, toy),
+            "size": Target(sizes, toy),
         },
     )
 
 
-def collate_text(asked: Sequence[QA], words: Words) -> Batch:
-    """Questions in words alone, without any picture."""
+def collate_text(asked: Sequence[QA], words: Words, questions: int = 1) -> Batch:
+    """Questions in words alone, without any picture, `questions` of them a row."""
     return Batch(
         order=ORDER[1:],
         images={},
         present={},
         text=_turns(asked, words),
         task=torch.zeros(len(asked), dtype=torch.int64),
+        questions=questions,
     )

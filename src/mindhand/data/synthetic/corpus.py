@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sample_maths
+from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sample_maths, write_board
 
 from .mix import COTRAIN, PRETRAIN, Mix
 from .moments import Moment, moment
 from .picture import Picture, Seen, composed, glyphs_of
 from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText
+from .toy_corpus import known_sums, pens
 
 COTRAIN_SPLITS = ("R", "C")
 OWN = 0.5  # share of the thoughts about classes R and C that the robot's instruction asks for
@@ -54,6 +55,7 @@ class DeskCorpus:
     questions: int = 4
     picture: Picture = composed
     think: float = math.inf
+    wide: float = 0.0  # share of the pictures asked single questions whose board has a sum that no robot meets
 
     def __post_init__(self) -> None:
         if not self.splits or set(self.splits) - set(KNOWN):
@@ -87,7 +89,11 @@ class DeskCorpus:
             at -= sizes[split]
             split += 1
         bare, fonts = draw.chance(self.mix.bare) and not thought, draw.pick(self.fonts)
-        return sample_maths(keys, self.splits[split], answer_tiles=not bare, fonts=fonts)
+        scene = sample_maths(keys, self.splits[split], answer_tiles=not bare, fonts=fonts)
+        if not thought and draw.chance(self.wide):
+            e = draw.pick(known_sums()[1])
+            scene = replace(scene, equation=e, board=write_board(draw, e.text, pens(fonts)))
+        return scene
 
     def asked(self, step: int, row: int, now: Moment, seen: Seen | None = None) -> tuple[QA, ...]:
         """The questions of one sample, thoughts aside; without the picture `seen` no answer has a point."""

@@ -7,11 +7,11 @@ is asked over a table without any of the answer's digits, so that looking at the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from .samples import QA
 
 EXAM_SPLITS = ("R", "C", "K-dev", "X")  # K-test is examined through its ledger only, once a release
 BARE = (*ABOUT_BOARD, "calc")  # kinds that are asked over a table without the answer's tiles
+T = TypeVar("T")
 REFERENCE = 600  # scenes that the guesser of `chance` has seen, and as many that it is tried on
 
 # Pictures uint8 (n,h,w,3) and Q questions about each -> Q answers for each.
@@ -116,12 +117,38 @@ def grade(kind: str, expected: str, said: str) -> bool:
     return said.strip() == expected
 
 
-def _sheets(items: Sequence[Item], rows: int) -> Iterator[list[list[Item]]]:
-    """Items by scene, `rows` scenes a sheet, the same number of questions on each scene of a sheet."""
-    scenes = [list(g) for _, g in groupby(items, key=lambda item: item.scene)]
-    for _, alike in groupby(scenes, key=len):
-        run = list(alike)
-        yield from (run[i : i + rows] for i in range(0, len(run), rows))
+def answered(
+    answer_fn: Callable[[list[Any], list[list[str]]], Sequence[Sequence[str]]],
+    items: Iterable[T],
+    *,
+    about: Callable[[T], Any],
+    show: Callable[[T], Any],
+    ask: Callable[[T], str],
+    rows: int,
+) -> Iterator[tuple[T, str]]:
+    """Every item with what was said to it, in order. Neighbours that are `about` the same are asked over one picture,
+    `rows` pictures at once, each with as many questions. BadData for fewer or more answers than questions."""
+    sheet: list[list[T]] = []
+
+    def said() -> Iterator[tuple[T, str]]:
+        asked = [[ask(item) for item in same] for same in sheet]
+        answers = answer_fn([show(same[0]) for same in sheet], asked)
+        if [len(a) for a in answers] != [len(a) for a in asked]:
+            raise BadData(
+                f"{sum(map(len, answers))} answers for {len(sheet)} pictures of {len(asked[0])} questions",
+                "one answer a question, in their order",
+                "mend answer_fn",
+            )
+        return ((item, text) for same, texts in zip(sheet, answers) for item, text in zip(same, texts))
+
+    for _, group in groupby(items, key=about):
+        same = list(group)
+        if sheet and (len(sheet) == rows or len(sheet[0]) != len(same)):
+            yield from said()
+            sheet = []
+        sheet.append(same)
+    if sheet:
+        yield from said()
 
 
 def take_exam(
@@ -129,29 +156,24 @@ def take_exam(
 ) -> list[dict[str, Any]]:
     """Ask every item and grade it: one row an item, with the columns of core/record.py ("key"; write the rate of
     "right" with chance="chance"). At most `rows` pictures are shown at once."""
-    out = []
-    for sheet in _sheets(items, rows):
-        images = np.stack([picture(scene[0].scene, None, None).image for scene in sheet])
-        asked = [[item.qa.question for item in scene] for scene in sheet]
-        answers = answer_fn(images, asked)
-        if [len(a) for a in answers] != [len(a) for a in asked]:
-            raise BadData(
-                f"{sum(map(len, answers))} answers for {len(sheet)} pictures of {len(asked[0])} questions",
-                "one answer a question, in their order",
-                "mend answer_fn",
-            )
-        for item, said in zip([i for s in sheet for i in s], [a for s in answers for a in s], strict=True):
-            out.append(
-                {
-                    "key": str(item.key),
-                    "kind": item.kind,
-                    "split": item.split,
-                    "equation": item.scene.equation.text,
-                    "question": item.qa.question,
-                    "expected": item.qa.answer,
-                    "said": said,
-                    "right": grade(item.kind, item.qa.answer, said),
-                    "chance": item.chance,
-                }
-            )
-    return out
+    return [
+        {
+            "key": str(item.key),
+            "kind": item.kind,
+            "split": item.split,
+            "equation": item.scene.equation.text,
+            "question": item.qa.question,
+            "expected": item.qa.answer,
+            "said": said,
+            "right": grade(item.kind, item.qa.answer, said),
+            "chance": item.chance,
+        }
+        for item, said in answered(
+            lambda images, asked: answer_fn(np.stack(images), asked),
+            items,
+            about=lambda item: item.scene,
+            show=lambda item: picture(item.scene, None, None).image,
+            ask=lambda item: item.qa.question,
+            rows=rows,
+        )
+    ]

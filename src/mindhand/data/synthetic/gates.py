@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from mindhand.worlds.scene import MathsScene, equations, sample_maths, write_boa
 from mindhand.worlds.things import GRID, RELATIONS, sample_toys
 from mindhand.worlds.wide import wide_equations
 
-from .exam import AnswerFn
+from .exam import AnswerFn, answered
 from .picture import front
 from .questions import PHRASES, ask, word
 from .toy_corpus import FACTS, PENS, TabletopPicture, pens
@@ -141,14 +140,17 @@ def take_gate(
     answer_fn: AnswerFn, gate: str, count: int, picture: TabletopPicture, *, rows: int = 32, seed: int = 0
 ) -> list[dict[str, Any]]:
     """One row an item, with the columns of core/record.py."""
-    items, out = gate_items(gate, count, picture, seed), []
-    while some := list(islice(items, rows)):
-        said = [a[0] for a in answer_fn(np.stack([i.image for i in some]), [[i.question] for i in some])]
-        out += [
-            {
-                "key": str(i.key), "gate": gate, "question": i.question, "expected": i.answer, "said": s,
-                "right": i.right(s), "chance": CHANCE.get(gate, 0.0),
-            }
-            for i, s in zip(some, said, strict=True)
-        ]  # fmt: skip
-    return out
+    return [
+        {
+            "key": str(i.key), "gate": gate, "question": i.question, "expected": i.answer, "said": said,
+            "right": i.right(said), "chance": CHANCE.get(gate, 0.0),
+        }
+        for i, said in answered(
+            lambda images, asked: answer_fn(np.stack(images), asked),
+            gate_items(gate, count, picture, seed),
+            about=lambda i: i.key,
+            show=lambda i: i.image,
+            ask=lambda i: i.question,
+            rows=rows,
+        )
+    ]  # fmt: skip

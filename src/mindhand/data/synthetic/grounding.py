@@ -32,11 +32,9 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     tokens = [words.decode([i]) for i in words.encode(qa.answer)]
     board = [(u, v) for g, u, v in sample.glyphs if 0 < g <= len(BOARD_CHARS) and BOARD_CHARS[g - 1] not in "=?"]
     row = iter(qa.row)
-    if qa.kind in ("read", "solve"):
-        return _expression(tokens, board)
-    if qa.kind in ("board", "number", "steps"):
+    if qa.kind in ("read", "solve", "board", "number", "steps"):  # over toys the row is what is written
         reading = tokens.index(":") if ":" in tokens else len(tokens)
-        return [*_expression(tokens[:reading], qa.row), *[None] * (len(tokens) - reading)]
+        return [*_expression(tokens[:reading], qa.row or board), *[None] * (len(tokens) - reading)]
     if qa.kind in LISTS:
         return [next(row, None) if any(c.isalpha() for c in t) else None for t in tokens]
     if qa.kind == "tiles":

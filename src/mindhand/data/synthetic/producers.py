@@ -61,7 +61,7 @@ def _work(corpus: Corpus, start: int, stride: int, name: str, shape: tuple[int, 
             except Exception as error:  # the reader will run into it too, and can be told where
                 pipe.send((slot, f"{type(error).__name__}: {error}"))
                 return
-            pipe.send((slot, [(s.questions, s.glyphs) for s in samples]))
+            pipe.send((slot, [(s.questions, s.glyphs, s.traits) for s in samples]))
     except _GONE:
         return
     finally:
@@ -140,7 +140,7 @@ class Producers:
         images = _slot(self._memory[0], slot, self.corpus.rows, self._shape).copy()
         with contextlib.suppress(*_GONE):  # dead since: the next turn of this worker finds out
             pipe.send(slot)
-        return [ImageText(image, questions, glyphs) for image, (questions, glyphs) in zip(images, rest, strict=True)]
+        return [ImageText(image, *told) for image, told in zip(images, rest, strict=True)]
 
     def __enter__(self) -> Producers:
         return self

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mindhand.core.errors import BadData
-from mindhand.worlds.things import BY_NAME
+from mindhand.worlds.things import BY_NAME, COLOURS, MATERIALS
 
 # What the centre of a cell of the front picture shows. A board's 7 and a tile's 7 are different things.
 BOARD_CHARS = "0123456789+-x=?"
@@ -15,6 +16,8 @@ NOTHING = 0
 GLYPHS = 1 + len(BOARD_CHARS) + 10  # nothing, a character of the board, a digit of a tile
 _TOYS = list(BY_NAME)
 ALL = GLYPHS + len(_TOYS)  # and a toy, where toys are met at all
+HUES = tuple(COLOURS)
+TRAITS = {"hue": len(HUES), "pattern": len(MATERIALS), "size": 2}  # of a toy, by how many numbers a head says each
 
 Pixel = tuple[float, float]  # (u to the right, v down), in pixels from the picture's top left corner
 
@@ -62,13 +65,27 @@ class QA:
     parts: tuple[QA, ...] = ()
 
 
+class Trait(NamedTuple):
+    """How something looks whose middle is at (u, v): indices into `HUES` and `MATERIALS`, width and height in
+    pixels."""
+
+    u: float
+    v: float
+    hue: int
+    pattern: int
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, eq=False)
 class ImageText:
-    """One picture uint8 (h,w,3), its questions, and its glyphs: (class, u, v) of every character seen in it."""
+    """One picture uint8 (h,w,3), its questions, its glyphs: (class, u, v) of every character or toy seen in it, and
+    the traits of its toys."""
 
     image: np.ndarray
     questions: tuple[QA, ...]
     glyphs: tuple[tuple[int, float, float], ...] = ()
+    traits: tuple[Trait, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:

@@ -17,21 +17,24 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.hands import HANDS
 from mindhand.worlds.scene import FONTS, KNOWN, Board, Font, write_board
-from mindhand.worlds.things import sample_toys
+from mindhand.worlds.things import MATERIALS, sample_toys
 from mindhand.worlds.wide import wide_equations, written
 
 from .questions import PHRASES as DESK_PHRASES
 from .questions import addressed, pool
-from .samples import QA, ImageText, board_class, toy_class
+from .samples import HUES, QA, ImageText, Trait, board_class, toy_class
 from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 
 WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
 THREE = 0.1  # share of the sums that have three numbers
+TRIES = 4  # for each question of a sample to be another one than those before
+WRITTEN = 6  # one question of so many is about what is written
+FORMS = (("calc", 0.45), ("calc in full", 0.25), ("calc in steps", 0.30))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
 SHARES = (  # of the questions about toys
-    ("name", 0.14), ("hue", 0.09), ("pattern", 0.05), ("amount", 0.12), ("there", 0.10), ("relation", 0.12),
-    ("beside", 0.05), ("lies", 0.05), ("point", 0.10), ("box", 0.08), ("choice", 0.03), ("caption", 0.04),
-    ("turn", 0.03),
+    ("name", 0.13), ("hue", 0.12), ("pattern", 0.04), ("amount", 0.11), ("there", 0.12), ("relation", 0.12),
+    ("beside", 0.03), ("lies", 0.04), ("point", 0.11), ("box", 0.11), ("choice", 0.02), ("caption", 0.03),
+    ("turn", 0.02),
 )  # fmt: skip
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
 PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
@@ -73,7 +76,7 @@ def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board
 
 @dataclass(frozen=True)
 class ToyCorpus:
-    """Samples without end: `rows` pictures a step with `questions` each, all but one of them about toys."""
+    """Samples without end: `rows` pictures a step with `questions` each, most of them about toys."""
 
     seed: int
     picture: TabletopPicture
@@ -100,24 +103,29 @@ class ToyCorpus:
         """A picture to learn toys and handwriting from, nothing asked."""
         table = self._table(keys)
         sight = self.picture(table, keys.fold("picture"))
-        return ImageText(sight.image, (), glyphs_of(table, sight))
+        return ImageText(sight.image, (), glyphs_of(table, sight), traits_of(table, sight))
 
     def sample(self, step: int, row: int) -> ImageText:
         """One sample."""
         keys, table = self._keys(step, row), self.table(step, row)
         sight = self.picture(table, keys.fold("picture"))
-        return ImageText(sight.image, self.asked(keys, table, sight), glyphs_of(table, sight))
+        return ImageText(sight.image, self.asked(keys, table, sight), glyphs_of(table, sight), traits_of(table, sight))
 
     def asked(self, keys: Keys, table: Tabletop, sight: Sight) -> tuple[QA, ...]:
-        """The questions of one sample: the last about what is written, the others about toys."""
+        """The questions of one sample: the first about toys, the others about what is written. None twice, in other
+        words or not, while there are others."""
         draw = Draw(keys.fold("questions"))
-        asker, out = Asker(table, sight, draw), []
-        while len(out) < self.questions - 1:
-            if (qa := asker.ask(draw.among(SHARES))) is not None:
+        asker, kinds, out = Asker(table, sight, draw), _about(table), []
+        written, known = max(1, self.questions // WRITTEN), set()
+        for _ in range(TRIES * self.questions):
+            if len(out) == self.questions:
+                break
+            qa = asker.ask(draw.among(SHARES) if len(out) < self.questions - written else draw.pick(kinds))
+            if qa is not None and (what := (qa.kind, qa.answer, qa.point)) not in known:
+                known.add(what)
                 out.append(qa)
-        kinds = _about(table)
-        while len(out) < self.questions:
-            if (qa := asker.ask(draw.pick(kinds))) is not None:
+        while len(out) < self.questions:  # one toy alone on a table
+            if (qa := asker.ask(draw.among(SHARES))) is not None:
                 out.append(qa)
         return tuple(addressed(qa, draw) for qa in out)
 
@@ -127,8 +135,7 @@ class ToyCorpus:
         for row in rows:
             draw = Draw(Keys.seeded(1, "toy facts", self.seed, step, row))
             near, far = known_sums()
-            e, form = draw.pick(far if draw.chance(WIDE) else near), draw.uniform()
-            kind = "calc" if form < 0.4 else "calc in full" if form < 0.6 else "calc in steps"
+            e, kind = draw.pick(far if draw.chance(WIDE) else near), draw.among(FORMS)
             answer = {"calc": str(e.answer), "calc in full": f"{e.text}={e.answer}", "calc in steps": written(e)}[kind]
             question = draw.pick(FACTS[kind]).format(e.text)
             out.append(addressed(QA("calc", question, answer), draw))
@@ -156,3 +163,11 @@ def glyphs_of(table: Tabletop, sight: Sight) -> tuple[tuple[int, float, float], 
     text = table.writing.text if isinstance(table.writing, Board) else ""
     board = [(board_class(c), *p) for c, p in zip(text, sight.written)]
     return (*board, *((toy_class(t.thing), *p) for t, p in zip(table.scene.toys, sight.toys, strict=True)))
+
+
+def traits_of(table: Tabletop, sight: Sight) -> tuple[Trait, ...]:
+    """How every toy looks."""
+    out = []
+    for t, p, (left, top, right, bottom) in zip(table.scene.toys, sight.toys, sight.boxes, strict=True):
+        out.append(Trait(*p, HUES.index(t.colour), MATERIALS.index(t.material), right - left, bottom - top))
+    return tuple(out)

@@ -15,9 +15,11 @@ from mindhand.worlds.scene import Board
 from mindhand.worlds.things import COLOURS, GRID, MATERIALS, OPPOSITE, RELATIONS, ToyScene, things
 from mindhand.worlds.wide import written, written_three
 
+from .questions import PHRASES as DESK_PHRASES
 from .samples import QA, Pixel
 
 Sum = Equation | tuple[int, int, int]  # of three numbers only a sum is asked
+READ = ("read", "solve", "answer")  # the desk's questions about a sum, asked here in the same words
 # "{}" are the slots. The first phrasing of a kind is canonical; no phrasing belongs to two kinds.
 PHRASES: dict[str, tuple[str, ...]] = {
     "name": ("what is the {}?", "name the {}", "which toy is the {}?", "say what the {} is"),
@@ -42,12 +44,13 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "highest": ("which bar is the highest?", "name the highest bar", "what colour has the highest bar?"),
     "lowest": ("which bar is the lowest?", "name the lowest bar", "what colour has the lowest bar?"),
     "higher": ("is the {} bar higher than the {} bar?", "is {} higher than {}?"),
+    **{kind: DESK_PHRASES[kind] for kind in READ},
 }  # fmt: skip
 ABOUT_TOYS = ("name", "hue", "pattern", "amount", "there", "relation", "beside", "lies", "point", "box", "choice",
               "caption", "turn")  # fmt: skip
-SUM = ("board", "result", "steps")
+SUM = ("board", "result", "steps", *READ)
 CHART = ("bars", "highest", "lowest", "higher")
-LISTS = ("caption", "notice", "bars", "box")  # answers whose every word has a place of its own (`QA.row`)
+LISTS = ("caption", "notice", "bars")  # answers whose every word has a place of its own (`QA.row`)
 LETTERS = "abc"
 LISTED = 4  # toys of a caption, at most
 
@@ -211,9 +214,7 @@ class Asker:
         """ "box the ball" -> its left, top, right and bottom: "<x3><y18><x6><y23>"."""
         at = self.draw.index(len(self.scene.toys))
         left, top, right, bottom = self.look.boxes[at]
-        corners = (left, top), (right, bottom)
-        row = [corners[0], corners[0], corners[1], corners[1]]
-        return self._qa("box", [_said(self.scene, at)], coordinates(*corners), None, row)
+        return self._qa("box", [_said(self.scene, at)], coordinates((left, top), (right, bottom)), at)
 
     def choice(self) -> QA | None:
         """ "what is the red toy? a cup, b ball, c car" -> "b"."""
@@ -253,16 +254,23 @@ class Asker:
             return None
         return self._qa("number", [], board.text, None, self.look.written)
 
-    def board(self) -> QA | None:
+    def _board(self, kind: str) -> QA | None:
         """What is written there, read aloud."""
         if self.table.sum is None:
             return None
-        return self._qa("board", [], expression(self.table.sum), None, self.look.written)
+        return self._qa(kind, [], expression(self.table.sum), None, self.look.written)
 
-    def result(self) -> QA | None:
+    def _result(self, kind: str) -> QA | None:
         """The answer alone, of two numbers."""
         of = self.table.sum
-        return self._qa("result", [], str(of.answer)) if isinstance(of, Equation) else None
+        return self._qa(kind, [], str(of.answer)) if isinstance(of, Equation) else None
+
+    def solve(self) -> QA | None:
+        """Read aloud, and the answer, of two numbers."""
+        of = self.table.sum
+        if not isinstance(of, Equation):
+            return None
+        return self._qa("solve", [], f"{of.text}={of.answer}", None, self.look.written)
 
     def steps(self) -> QA | None:
         """The sum worked out in steps; their reading comes first."""
@@ -301,9 +309,12 @@ class Asker:
         return self._qa("higher", [a, b], "yes" if m > n else "no")
 
 
-_MAKERS: dict[str, Callable[[Asker], QA | None]] = {
-    kind: getattr(Asker, kind) for kind in PHRASES if kind not in ("highest", "lowest")
-} | {
+_SHARED: dict[str, Callable[[Asker], QA | None]] = {
     "highest": lambda a: a._most("highest", max),
     "lowest": lambda a: a._most("lowest", min),
+    "board": lambda a: a._board("board"),
+    "read": lambda a: a._board("read"),
+    "result": lambda a: a._result("result"),
+    "answer": lambda a: a._result("answer"),
 }
+_MAKERS = {kind: _SHARED.get(kind) or getattr(Asker, kind) for kind in PHRASES}
