@@ -22,7 +22,7 @@ from mindhand.worlds.wide import wide_equations, written
 
 from .questions import PHRASES as DESK_PHRASES
 from .questions import addressed, pool
-from .samples import HUES, QA, ImageText, Trait, board_class, toy_class
+from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
 from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 
 WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
@@ -112,21 +112,24 @@ class ToyCorpus:
         return ImageText(sight.image, self.asked(keys, table, sight), glyphs_of(table, sight), traits_of(table, sight))
 
     def asked(self, keys: Keys, table: Tabletop, sight: Sight) -> tuple[QA, ...]:
-        """The questions of one sample: the first about toys, the others about what is written. None twice, in other
+        """The questions of one sample: the first about what is written, the others about toys. None twice, in other
         words or not, while there are others."""
         draw = Draw(keys.fold("questions"))
-        asker, kinds, out = Asker(table, sight, draw), _about(table), []
-        written, known = max(1, self.questions // WRITTEN), set()
-        for _ in range(TRIES * self.questions):
-            if len(out) == self.questions:
-                break
-            qa = asker.ask(draw.among(SHARES) if len(out) < self.questions - written else draw.pick(kinds))
-            if qa is not None and (what := (qa.kind, qa.answer, qa.point)) not in known:
-                known.add(what)
-                out.append(qa)
+        asker, kinds = Asker(table, sight, draw), _about(table)
+        out: list[QA] = []
+        known: set[tuple[str, str, Pixel | None]] = set()
+
+        def ask(until: int, kind: Callable[[], str], twice: bool = False) -> None:
+            for _ in range(TRIES * self.questions):
+                if len(out) < until and (qa := asker.ask(kind())) is not None:
+                    what = qa.kind, qa.answer, qa.point
+                    out.extend([qa] if twice or what not in known else [])
+                    known.add(what)
+
+        ask(max(1, self.questions // WRITTEN), lambda: draw.pick(kinds))
+        ask(self.questions, lambda: draw.among(SHARES))
         while len(out) < self.questions:  # one toy alone on a table
-            if (qa := asker.ask(draw.among(SHARES))) is not None:
-                out.append(qa)
+            ask(self.questions, lambda: draw.among(SHARES), twice=True)
         return tuple(addressed(qa, draw) for qa in out)
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
