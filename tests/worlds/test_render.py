@@ -7,6 +7,7 @@ import pytest
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
+from mindhand.worlds.desk import canvas
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.textures import board, glyph, label
 from mindhand.worlds.desk.world import DeskWorld, area_resize
@@ -158,3 +159,25 @@ def test_area_resize_is_the_mean_of_blocks_with_halves_up():
     for height, width in ((6, 4), (4, 8), (3, 2), (12, 8)):
         mean = x.astype(float).reshape(height, 12 // height, width, 8 // width, 3).mean((1, 3))
         assert np.array_equal(area_resize(x, height, width), np.floor(mean + 0.5 + 1e-9).astype(np.uint8))
+
+
+def test_what_a_camera_does_not_see_is_not_drawn_and_not_missed(monkeypatch):
+    """Nothing is lost to the test for edges, wherever the arm is and in wide pictures too; something is saved."""
+    saved = []
+
+    def pictures() -> list[bytes]:
+        out = []
+        with DeskWorld(1) as world:
+            world.reset([Key("cull", "maths_matching/R", 0)], [0])
+            for _ in range(60):
+                world.step(world.expert([0]), [0])
+                out += [x.tobytes() for x in world.observe([0]).images.values()]
+            stage = world._stages[0]
+            out += [stage.paint(world._canvas, role, (64, 128)).tobytes() for role in ("front", "wrist")]
+            for camera in stage.ids.cameras.values():
+                saved.append(len(canvas.outside(stage.model, stage.data, camera, 1.0, stage._brush._radius)))
+        return out
+
+    some = pictures()
+    monkeypatch.setattr(canvas, "outside", lambda *_: np.zeros(0, int))
+    assert pictures() == some and min(saved[:2]) > 0

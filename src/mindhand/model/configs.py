@@ -1,4 +1,5 @@
-"""Named sizes: `test` (seconds), `nano` (a CPU's minutes), `qwen2-vl-2b` with ScaleDP (the paper's)."""
+"""Named sizes: `test` (seconds), `nano` (a CPU's minutes), `small` (its hours), `qwen2-vl-2b` with ScaleDP (the
+paper's)."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
     if name == "nano":
         tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=384, theta=1e4, sections=(4, 6, 6))
         return VLMConfig(tower, vocabulary, StemConfig(), whole_pictures=True)
+    if name == "small":
+        tower = TowerConfig(256, 9, heads=8, groups=8, head_size=32, ffn=768, theta=1e4, sections=(4, 6, 6))
+        stem = StemConfig(channels=(48, 96, 144, 256), out=256)
+        return VLMConfig(tower, vocabulary, stem, whole_pictures=True)
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
         return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 8, 16), out=32))
-    raise ValueError(f"no config '{name}': expected test, nano or qwen2-vl-2b")
+    raise ValueError(f"no config '{name}': expected test, nano, small or qwen2-vl-2b")
 
 
 def expert_config(name: str, *, action: int, horizon: int, state: int, trunk: int) -> ExpertConfig:

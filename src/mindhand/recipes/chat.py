@@ -21,6 +21,7 @@ from mindhand.core.spec import Camera
 from mindhand.data.files import read_json
 from mindhand.data.picture_file import fit, fitted_size, open_picture
 from mindhand.data.synthetic.questions import PHRASES
+from mindhand.model.shipped import shipped
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
 from mindhand.model.words import SPECIAL, Words
@@ -110,7 +111,8 @@ def trained_on(checkpoint: Path) -> str:
     for file in (checkpoint / "plan.json", checkpoint.parent / "plan.json"):
         try:
             plan = read_json(file, "plan")
-            return f"{plan['pictures']:,} pictures of the desk with {plan['questions']} questions each"
+            shown = "the desk" if plan["brief"] else "the desk and of toys, notices and charts"
+            return f"{plan['pictures']:,} pictures of {shown}"
         except (BadData, OSError, KeyError, TypeError, ValueError):
             continue
     return ""
@@ -128,14 +130,8 @@ def about(vla: VLA, checkpoint: Path, digit: int) -> list[str]:
     ]
 
 
-def load_mind(checkpoint: Path | None) -> VLA:
+def load_mind(checkpoint: Path) -> VLA:
     """The model of a checkpoint; Refusal where there is none, or one that sees nothing."""
-    if checkpoint is None:
-        raise Refusal(
-            "no checkpoint to ask: this version ships no weights",
-            "the checkpoint folder of a VLM or a policy",
-            "mindhand chat runs/nano/checkpoint; to make one: mindhand pretrain --run runs/nano",
-        )
     if (checkpoint / "checkpoint").is_dir():
         raise Refusal(
             f"{checkpoint} is the folder of a run", "the checkpoint in it", f"give {checkpoint / 'checkpoint'}"
@@ -151,8 +147,8 @@ def chat(checkpoint: Path | None, image: Path | None, ask: str | None) -> int:
     refused may be put again at a terminal; where questions come from a pipe it ends the command."""
     tell = Console(stderr=True, highlight=False, soft_wrap=True)
     given = None if image is None else open_picture(image)  # before the weights: what cannot be shown is told at once
+    checkpoint = checkpoint or shipped()
     vla = load_mind(checkpoint)
-    assert checkpoint is not None
     question = None if ask is None else worded(ask, vla.backbone.words)
     if given is None:
         number = time.time_ns() // 1000 % 1_000_000  # another desk each time

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from mindhand.core.batch import Batch
-from mindhand.core.errors import Refusal
+from mindhand.core.errors import BadData, Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
 from mindhand.data.files import write_json
@@ -60,6 +60,7 @@ BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings 
 )
 DENSE = {"glyph": 1.0, "spot": 2.0}  # weights of what the eye is asked in every cell
 DENSE_TRAITS = {"hue": 0.5, "pattern": 0.25, "size": 1.0}
+PARTS = ("dense", "pointer", "words", "muon")  # what a pretraining may be tried without
 GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour", "count", "exist")
 
 
@@ -67,7 +68,7 @@ GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour",
 class NanoPlan:
     """How nano is pretrained. `pictures` is the dial: 12 thousand read, 36 thousand also calculate."""
 
-    size: str = "nano"  # of the model: test, nano
+    size: str = "nano"  # of the model: test, nano, small
     pictures: int = 36_000
     pages: int = 16_000  # pictures of characters that the eye alone learns to read first
     rows: int = 32  # pictures a step
@@ -76,7 +77,12 @@ class NanoPlan:
     ranks: int = 2  # processes that train
     brief: bool = True  # ask only what the maths task needs; False: all ten kinds of question
     think: float = 0.4  # from this share of the training on, some answers are in the words of a robot's thoughts
+    without: tuple[str, ...] = ()  # for ablations, of `PARTS`
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if odd := sorted(set(self.without) - set(PARTS)):
+            raise BadData(f"a pretraining without {odd}", f"some of {PARTS}", "correct the plan")
 
     @property
     def steps(self) -> int:
@@ -91,8 +97,11 @@ class CorpusSource:
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
 
-    def __init__(self, corpus: Corpus, words: Words, grid: tuple[int, int], producers: int = 1):
+    def __init__(
+        self, corpus: Corpus, words: Words, grid: tuple[int, int], producers: int = 1, facts: int | None = None
+    ):
         self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
+        self.facts = corpus.mix.facts if facts is None else facts
         self.ahead: Producers | None = None
 
     def batch(self, vla: Any, step: int) -> list[Batch]:
@@ -102,7 +111,7 @@ class CorpusSource:
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         look = look_target(pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid)
         out = [replace(pictures, targets={**pictures.targets, "look": look})]
-        if count := self.corpus.mix.facts:
+        if count := self.facts:
             facts = self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks()))
             facts = [qa for k in range(0, len(facts), count) for qa in self._by_length(facts[k : k + count])]
             out.append(collate_text(facts, self.words, count))
@@ -189,19 +198,24 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     words = train_words(not plan.brief)
     vla = build_reader(plan, words)
     corpus = corpus_of(plan)
-    source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers)
-    dense = DENSE if plan.brief else DENSE | DENSE_TRAITS
+    facts = 0 if "words" in plan.without else corpus.mix.facts
+    source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers, facts)
+    dense = {} if "dense" in plan.without else DENSE if plan.brief else DENSE | DENSE_TRAITS
+
+    def optimiser(adam: str) -> Optimiser:
+        return Optimiser(adam=(adam,), muon=0.0 if "muon" in plan.without else Optimiser.muon)
+
     stage = Stage(
         "pretrain",
         source,
         plan.steps,
         ("*",),
-        {"text": 1.0, "look": 0.5, **dense},
-        Optimiser(adam=("objectives.*",)),
+        {"text": 1.0, **({} if "pointer" in plan.without else {"look": 0.5}), **dense},
+        optimiser("objectives.*"),
         seed=plan.seed,
     )
     console = Console() if loud else None  # made here: one does not travel to another process
-    if plan.pages:
+    if plan.pages and dense:
         eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
         pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone), not plan.brief)
         read = Stage(
@@ -210,7 +224,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
             max(plan.pages // plan.rows, 1),
             ("vision.*", "glyph.*"),
             dense,
-            Optimiser(adam=("glyph.*",)),
+            optimiser("glyph.*"),
         )
         train_stage(eye, read, folder / read.name, console=console)
     try:
@@ -218,7 +232,8 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     finally:
         source.close()
     if rank() == 0:
-        save_vla(VLA(spec=SPEC, backbone=vla.backbone), folder / "checkpoint")
+        # Rounded here and not when it is shipped, so that what is examined is what is shipped.
+        save_vla(VLA(spec=SPEC, backbone=vla.backbone.bfloat16()), folder / "checkpoint")
 
 
 def pretrain_nano(

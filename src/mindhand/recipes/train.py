@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.errors import Refusal
+from mindhand.model.shipped import shipped
 
 from .maths import BLIND, OURS, SILENT, MathsPlan
 from .maths import train as train_maths
@@ -17,20 +18,14 @@ RECIPES = {"chatvla2": OURS, "chatvla2-silent": SILENT, "chatvla2-blind": BLIND}
 
 
 def train(recipe: str, data: Path, base: Path | None, run: Path, minutes: float | None, seed: int) -> int:
-    """Train `recipe` on the demonstrations in `data`, starting from the VLM checkpoint `base`; resumes in `run`.
-    minutes scales the stages: the plan's own length is about six."""
+    """Train `recipe` on the demonstrations in `data`, starting from the VLM checkpoint `base` (by default nano as it is
+    shipped); resumes in `run`. minutes scales the stages: the plan's own length is about six."""
     if recipe not in RECIPES:
         raise Refusal(f"no recipe '{recipe}'", f"one of {sorted(RECIPES)}", "mindhand train chatvla2 --help")
-    if base is None:
-        raise Refusal(
-            "no VLM to start from: this version ships no weights",
-            "--base, a checkpoint of `mindhand pretrain`",
-            "mindhand pretrain --run runs/nano, then --base runs/nano/checkpoint",
-        )
     torch.set_num_threads(1)
     plan, by = replace(MathsPlan(), seed=seed), (minutes or 6.0) / 6.0
     plan = replace(plan, **{n: max(1, round(getattr(plan, n) * by)) for n in ("warmup", "align", "tune")})
     console = Console()
-    checkpoint = train_maths(base, data, run / "frames", run, plan, RECIPES[recipe], console=console)
+    checkpoint = train_maths(base or shipped(), data, run / "frames", run, plan, RECIPES[recipe], console=console)
     console.print(f"checkpoint: {checkpoint}")
     return 0

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import math
 import os
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import mujoco
@@ -32,6 +35,13 @@ def _context(size: int) -> Any:
     return mujoco.GLContext(size, size)
 
 
+def _current() -> int | None:
+    """Which EGL context is current in this thread; None where none is, or no EGL is used."""
+    egl = sys.modules.get("OpenGL.EGL")
+    now = egl.eglGetCurrentContext() if egl is not None else None
+    return now.address if now else None
+
+
 def _no_drawing(error: Exception) -> Refusal:
     return Refusal(
         f"no offscreen rendering here ({type(error).__name__}: {error})",
@@ -51,6 +61,23 @@ class Loose(NamedTuple):
     material: int
 
 
+@lru_cache(maxsize=64)
+def _edges(fovy: float, aspect: float) -> np.ndarray:
+    """(3,5): outward normals of the planes through a camera's eye and the edges of its picture, and of the one behind
+    it, in its own frame. It looks along -z."""
+    high = math.tan(math.radians(fovy) / 2)
+    wide = high * aspect
+    planes = np.array([(1, 0, wide), (-1, 0, wide), (0, 1, high), (0, -1, high), (0, 0, 1)], float)
+    return (planes / np.linalg.norm(planes, axis=1, keepdims=True)).T
+
+
+def outside(model: mujoco.MjModel, data: mujoco.MjData, camera: int, aspect: float, radius: np.ndarray) -> np.ndarray:
+    """Geoms (indices) of which nothing is in the picture of a camera, `aspect` times as wide as high: their bounding
+    spheres of `radius` (infinite for planes) lie behind it or beyond an edge."""
+    normals = data.cam_xmat[camera].reshape(3, 3) @ _edges(float(model.cam_fovy[camera]), aspect)
+    return ((data.geom_xpos - data.cam_xpos[camera]) @ normals > radius).any(1).nonzero()[0]
+
+
 class Canvas:
     """A context of `size` x `size` pixels; use it from the thread that made it."""
 
@@ -58,6 +85,7 @@ class Canvas:
         try:
             self._gl = _context(size)
             self._gl.make_current()
+            self._address = _current()
         except Exception as error:
             raise _no_drawing(error) from error
         self._brushes: weakref.WeakSet[Brush] = weakref.WeakSet()
@@ -70,13 +98,18 @@ class Canvas:
 
     def brush(self, model: mujoco.MjModel) -> Brush:
         """A brush for models of this structure."""
-        self._gl.make_current()
+        self.activate()
         try:
-            brush = Brush(model, self._gl)
+            brush = Brush(model, self)
         except mujoco.FatalError as error:
             raise _no_drawing(error) from error
         self._brushes.add(brush)
         return brush
+
+    def activate(self) -> None:
+        """Make this context the thread's. To do so again, where it is already, would wait for the driver."""
+        if self._address is None or _current() != self._address:
+            self._gl.make_current()
 
     def close(self) -> None:
         """Free everything drawn with; done at exit for what is still open, before the driver goes away."""
@@ -91,8 +124,8 @@ class Canvas:
 class Brush:
     """Draws one model; made by `Canvas.brush`."""
 
-    def __init__(self, model: mujoco.MjModel, gl: Any):
-        self._gl = gl
+    def __init__(self, model: mujoco.MjModel, canvas: Canvas):
+        self._canvas = canvas
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self._scene = mujoco.MjvScene(model, maxgeom=MOST)
         for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
@@ -104,6 +137,7 @@ class Brush:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._loaded: dict[int, np.ndarray] = {}
+        self._radius = np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)[:, None]
 
     def paint(
         self,
@@ -117,16 +151,20 @@ class Brush:
         """A picture uint8 (height, width, 3). `textures`: the pictures in use by texture index, which
         `model.tex_data` holds too; one that is the same object as last time is not uploaded again. `loose`: meshes
         to draw besides."""
-        self._gl.make_current()
+        self._canvas.activate()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
         for index, content in textures.items():
             if self._loaded.get(index) is not content:
                 mujoco.mjr_uploadTexture(model, self.context, index)
                 self._loaded[index] = content
         self._camera.fixedcamid = camera
+        unseen = outside(model, data, camera, shape[1] / shape[0], self._radius)
+        was = model.geom_group[unseen]
+        model.geom_group[unseen] = UNSEEN  # the driver works on every geom, wherever it is
         mujoco.mjv_updateScene(
             model, data, self._option, self._perturb, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        model.geom_group[unseen] = was
         for one in loose:
             self._add(one)
         rect = mujoco.MjrRect(0, 0, shape[1], shape[0])

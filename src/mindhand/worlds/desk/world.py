@@ -37,11 +37,15 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     fy, fx = picture.shape[0] // height, picture.shape[1] // width
     if (fy, fx) == (1, 1):
         return picture
-    total = np.full((height, width, 3), fy * fx // 2, np.uint32)
-    for i in range(fy):
-        for j in range(fx):
-            total += picture[i::fy, j::fx]  # five times faster than a sum over the blocks' axes
-    return (total // (fy * fx)).astype(np.uint8)
+    many = fy * fx
+    wide = np.uint16 if 255 * many + many // 2 < 2**16 else np.uint32
+    rows = picture[::fy].astype(wide)  # whole rows first: they lie together
+    for i in range(1, fy):
+        rows += picture[i::fy]
+    total = rows[:, ::fx] + wide(many // 2)
+    for j in range(1, fx):
+        total += rows[:, j::fx]
+    return (total // wide(many)).astype(np.uint8)
 
 
 class _Row:

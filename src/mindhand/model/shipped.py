@@ -1,0 +1,21 @@
+"""The weights that come with the package: nano, a small VLM (`weights/nano/README.md` is its card)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mindhand.core.errors import Refusal
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def shipped(name: str = "nano") -> Path:
+    """The checkpoint folder of a model that is shipped. Refusal where this copy of the package has none."""
+    folder = WEIGHTS / name / "checkpoint"
+    if not (folder / "manifest.json").is_file():
+        raise Refusal(
+            f"no weights of '{name}' in this copy of mindhand ({folder})",
+            "a checkpoint of your own, or a release that ships them",
+            "to make one: mindhand pretrain --run runs/nano, then give runs/nano/checkpoint",
+        )
+    return folder
