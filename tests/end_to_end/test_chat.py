@@ -15,6 +15,7 @@ from mindhand.core.keys import Keys
 from mindhand.data.picture_file import fit
 from mindhand.data.synthetic.corpus import pretraining
 from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes.chat import LIMIT, LONGEST, desk, told, worded
@@ -135,20 +136,23 @@ def test_without_a_picture_a_desk_is_drawn_and_told(run, checkpoint):
 
 def test_what_it_was_taught_is_told_where_the_plan_lies_beside_it(run, checkpoint, board):
     plan = checkpoint.parent / "plan.json"
-    plan.write_text(json.dumps({"pictures": 36000, "questions": 4}))
-    assert "36,000 pictures of the desk with 4 questions each" in run(checkpoint, "--image", board, "--ask", ASK)[2]
-    for other in ("[]", "{}", "no json", json.dumps({"pictures": "many", "questions": 1})):
+    for brief, shown in ((True, "pictures of the desk"), (False, "the desk and of toys, notices and charts")):
+        plan.write_text(json.dumps({"pictures": 36000, "brief": brief}))
+        said = run(checkpoint, "--image", board, "--ask", ASK)[2]
+        assert "36,000 pictures" in said and shown in said
+    for other in ("[]", "{}", "no json", json.dumps({"pictures": "many", "brief": True})):
         plan.write_text(other)
         code, out, err = run(checkpoint, "--image", board, "--ask", ASK)
         assert code == 0 and out and "taught with" not in err
     plan.unlink()
 
 
-def test_pictures_and_checkpoints_that_cannot_be_used(run, checkpoint, board, tmp_path):
+def test_pictures_and_checkpoints_that_cannot_be_used(run, checkpoint, board, tmp_path, monkeypatch):
     assert "no such file" in refused(run(checkpoint, "--image", tmp_path / "none.png", "--ask", ASK))
     assert "is a folder" in refused(run(checkpoint, "--image", tmp_path, "--ask", ASK))
     (tmp_path / "bad.png").write_bytes(board.read_bytes()[:300])
     assert "cannot be read" in refused(run(checkpoint, "--image", tmp_path / "bad.png", "--ask", ASK))
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "no weights")
     assert "mindhand pretrain" in refused(run("--image", board, "--ask", ASK))
     assert "no such folder" in refused(run(tmp_path / "gone", "--image", board, "--ask", ASK))
     said = refused(run(checkpoint.parent, "--image", board, "--ask", ASK))
