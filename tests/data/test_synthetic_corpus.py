@@ -187,5 +187,5 @@ def test_boards_beyond_the_robot_s_are_read_over_tiles_and_never_thought_about()
         thought = corpus.sort(step) == "thought"
         for row in range(3):
             scene = corpus.scene(step, row)
-            assert (scene.equation in wide) != thought and scene.board.text == scene.equation.text
+            assert (scene.equation in wide) != thought and scene.board.text.rstrip("=?") == scene.equation.text
             assert scene.tiles == replace(corpus, wide=0.0).scene(step, row).tiles

@@ -30,7 +30,7 @@ def test_an_oracle_passes_and_a_mute_does_not(gate):
 def test_existence_is_asked_both_ways():
     assert {i.answer for i in gate_items("exist_positive", 10, tabletop)} == {"yes"}
     assert {i.answer for i in gate_items("exist_negative", 10, tabletop)} == {"no"}
-    assert all(int(i.answer) <= 5 for i in gate_items("count", 30, tabletop))
+    assert all(int(i.answer[-1]) <= 5 for i in gate_items("count", 30, tabletop))
     assert set(TOYS) < set(BARS)
 
 

@@ -100,8 +100,10 @@ def test_count_is_of_all_tiles_or_of_one_face():
     answers = Counter()
     for scene, a in asked("count"):
         faces = [t.face for t in scene.tiles]
-        assert a.answer == str(faces.count(a.slot.strip()) if a.slot else len(faces))
-        answers[bool(a.slot), a.answer] += 1
+        many = faces.count(a.slot.strip()) if a.slot else len(faces)
+        assert a.answer == q.counted(many) and len(a.row) == many
+        assert all(faces[k] == a.slot.strip() for k in a.row if a.slot)
+        answers[bool(a.slot), a.answer[-1]] += 1
     assert {n for whole, n in answers if not whole} == {"3", "4", "5", "6"}
     assert {"0", "1", "2"} <= {n for whole, n in answers if whole}
 

@@ -12,6 +12,7 @@ import pytest
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.collate import WIDE, glyph_cells, trait_cells
 from mindhand.data.synthetic.grounding import looks
+from mindhand.data.synthetic.questions import counted
 from mindhand.data.synthetic.samples import GLYPHS, HUES, class_name
 from mindhand.data.synthetic.toy_corpus import ToyCorpus, sample_writing
 from mindhand.data.synthetic.toy_questions import ABOUT_TOYS, PHRASES, Asker, Sight, Tabletop
@@ -112,7 +113,8 @@ def test_every_kind_is_asked_and_answered_in_its_form(kind):
                 set(options.values())
             ) == 3
         if kind == "amount":
-            n = int(qa.answer)
+            n = int(qa.answer[-1])
+            assert qa.answer == counted(n) and len(qa.row) == n and list(qa.row) == sorted(qa.row)
             words = qa.question.replace("?", "").split()
             counts = [sum(t.thing in words for t in toys), sum(t.colour in words for t in toys), len(toys)]
             assert n in counts

@@ -122,11 +122,13 @@ def test_an_image_text_row_changes_no_robot_loss():
     assert float(both["text"].mean()) == pytest.approx(float((per_token * tokens).sum() / tokens.sum()), rel=1e-5)
 
 
-def test_questions_share_one_picture():
-    """Four questions packed on a picture: the same losses as four copies of the picture."""
+@pytest.mark.parametrize("more", range(4))
+def test_questions_share_one_picture(more):
+    """Four questions packed on a picture: the same losses as four copies of the picture, however many tokens it takes
+    to fill the pass up."""
     vla = build(expert=None, codec=None, streams=())
     w = vla.backbone.words
-    ask, say = ["what?", "pick", "tiles 1 7 4.", "take"], ["7", "3+4=7.", "left", "no"]
+    ask, say = ["what?", "pick", "tiles 1 7 4.", "take" + " take" * more], ["7", "3+4=7.", "left", "no"]
     image = batch().images["front"][:1]
     on = torch.ones(1, dtype=torch.bool)
     text = {"text": w.questions(ask), "reasoning": w.answers(say)}

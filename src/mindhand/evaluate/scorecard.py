@@ -155,7 +155,7 @@ def items(part: str, count: int, seed: int = 0) -> Iterator[Item]:
             wrong = ["no" if answer == "yes" else "yes"]
         elif answer in ("a", "b", "c"):
             wrong = [c for c in "abc" if c != answer]
-        elif any(c.isdigit() for c in answer):
+        elif any(c.isdigit() for c in answer) and part != "count":
             wrong = _near(answer, draw)
         else:
             wrong = draw.shuffled([a for a in _answers(part)[kind] if a != answer])[: OPTIONS - 1]

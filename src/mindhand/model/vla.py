@@ -44,7 +44,7 @@ from mindhand.core.spec import Spec
 
 from .codec import StateScale
 from .expert import two_means
-from .steady import steady
+from .steady import FILL, filled, steady
 from .streams import behind, check_streams, joined, run_streams, start_streams
 from .trunk import Trunk
 from .vision import pixels
@@ -175,6 +175,9 @@ class VLA(nn.Module):
                     label = name if many == 1 else f"{name}@{q}"
                     segments.append(self.backbone.text(label, ids, valid, start, task=batch.task[q::many]))
                     start = start + valid.sum(1)
+        if many > 1:  # so many lengths that each sum of them would be a new size (`steady`)
+            segments.append(filled(segments))
+            rule = ((FILL, "*", "none"), ("*", FILL, "none"), *rule)
         return self.backbone(segments, rule=rule, want=want)
 
     def context(self, batch: Batch, want: Sequence[int] = ()) -> Context:

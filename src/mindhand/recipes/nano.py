@@ -113,8 +113,9 @@ class CorpusSource:
         out = [replace(pictures, targets={**pictures.targets, "look": look})]
         if count := self.facts:
             facts = self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks()))
-            facts = [qa for k in range(0, len(facts), count) for qa in self._by_length(facts[k : k + count])]
-            out.append(collate_text(facts, self.words, count))
+            facts, many = self._by_length(facts), len(facts) // count
+            dealt = [facts[place * many + row] for row in range(many) for place in range(count)]
+            out.append(collate_text(dealt, self.words, count))
         return out
 
     def _sorted(self, sample: ImageText) -> ImageText:
@@ -141,8 +142,8 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class PageSource:
-    """Source: pages of characters, nothing asked; a rank takes its share of the rows. toys: half of them show toys
-    instead, and handwriting."""
+    """Source: pages of characters, nothing asked; a rank takes its share of the rows. toys: two in three of them show
+    toys instead, and handwriting."""
 
     seed: int
     rows: int
@@ -154,7 +155,7 @@ class PageSource:
         samples = []
         for row in range(rank(), self.rows, ranks()):
             keys = Keys.seeded(1, "pages", self.seed, step, row)
-            if self.toys and (row // ranks()) % 2:
+            if self.toys and (row // ranks()) % 3:
                 samples.append(ToyCorpus(self.seed, tabletop).page(keys))
                 continue
             scene, seen = page(keys, PRETRAIN_FONTS)

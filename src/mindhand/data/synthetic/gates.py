@@ -24,7 +24,7 @@ from mindhand.worlds.wide import wide_equations
 
 from .exam import AnswerFn, answered
 from .picture import front
-from .questions import PHRASES, ask, word
+from .questions import PHRASES, ask, counted, word
 from .toy_corpus import FACTS, PENS, TabletopPicture, pens
 from .toy_questions import PHRASES as TOY_PHRASES
 from .toy_questions import Asker, Tabletop
@@ -112,7 +112,7 @@ def _toys(gate: str, draw: Draw, keys: Keys, picture: TabletopPicture) -> Item:
         sight = picture(table, None)
         qa = Asker(table, sight, draw).ask(TOYS[gate])
         wanted = {"exist_positive": "yes", "exist_negative": "no"}.get(gate)
-        if qa is None or (wanted and qa.answer != wanted) or (gate == "count" and int(qa.answer) > MOST):
+        if qa is None or (wanted and qa.answer != wanted) or (gate == "count" and qa.answer == counted(MOST + 1)):
             continue
         return qa.question, qa.answer, sight.image
     raise BadData(f"no item for the gate '{gate}'", "one in a thousand scenes", "look at the sampler")

@@ -1,7 +1,7 @@
 """Where a mind should look while it says each token of an answer: the supervised pointer's targets.
 
-Saying "3+4=7" reads the board character by character, "tiles 714" goes from tile to tile, "left back" speaks of
-one tile throughout. Results of sums are nowhere to be seen, and have no target.
+Saying "3+4=7" reads the board character by character, "tiles 714" goes from tile to tile, as counting does; "left back"
+speaks of one tile throughout. Results of sums are nowhere to be seen, and have no target.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         return [*_expression(tokens[:reading], qa.row or board), *[None] * (len(tokens) - reading)]
     if qa.kind in LISTS:
         return [next(row, None) if any(c.isalpha() for c in t) else None for t in tokens]
-    if qa.kind == "tiles":
+    if qa.kind in ("tiles", "count", "amount"):
         return [next(row, None) if t.isdigit() else None for t in tokens]
     if qa.kind in (THINK, "next"):
         first, do = tokens.index("."), deed(tokens)

@@ -65,6 +65,9 @@ PRETRAIN = Mix(
         ("read", 0.35), ("where", 0.15), ("tiles", 0.15), ("calc", 0.15),
         ("which", 0.05), ("colour", 0.05), ("count", 0.05), ("exist", 0.05),
     ),
-    full=_EVEN,
+    full=(
+        ("read", 0.10), ("where", 0.12), ("solve", 0.12), ("tiles", 0.16), ("calc", 0.05),
+        ("which", 0.10), ("answer", 0.10), ("colour", 0.10), ("count", 0.08), ("exist", 0.07),
+    ),
 )  # fmt: skip
 COTRAIN = Mix(early=_EVEN, full=_EVEN, until=0.0)

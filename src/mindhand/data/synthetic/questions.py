@@ -74,6 +74,11 @@ class Asked:
     place: int | None = None
 
 
+def counted(many: int) -> str:
+    """A count, said aloud: "1 2 3". One look at each thing is learned long before a sum over all of them is."""
+    return " ".join(str(n) for n in range(1, many + 1)) or "0"
+
+
 def _leftmost(scene: MathsScene, digit: int) -> int:
     return min((t.x, i) for i, t in enumerate(scene.tiles) if t.digit == digit)[1]
 
@@ -154,10 +159,11 @@ def _next(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 def _count(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
     if draw.chance(0.5):
-        return Asked("count", "", str(len(scene.tiles)))
+        return Asked("count", "", counted(len(scene.tiles)), row=_row(scene))
     here = [t.face for t in scene.tiles]
     face = draw.pick(here if draw.chance(0.75) else list(FACES))
-    return Asked("count", f"{face} ", str(here.count(face)))
+    row = tuple(k for k in _row(scene) if here[k] == face)
+    return Asked("count", f"{face} ", counted(len(row)), row=row)
 
 
 def _exist(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:

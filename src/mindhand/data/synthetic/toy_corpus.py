@@ -28,8 +28,9 @@ from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
 THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
+ADDRESSED = 0.25  # share of the questions
 WRITTEN = 6  # one question of so many is about what is written
-FORMS = (("calc", 0.45), ("calc in full", 0.25), ("calc in steps", 0.30))  # of sums in words alone
+FORMS = (("calc", 0.55), ("calc in full", 0.25), ("calc in steps", 0.20))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
 SHARES = (  # of the questions about toys
     ("name", 0.13), ("hue", 0.12), ("pattern", 0.04), ("amount", 0.11), ("there", 0.12), ("relation", 0.12),
@@ -130,7 +131,7 @@ class ToyCorpus:
         ask(self.questions, lambda: draw.among(SHARES))
         while len(out) < self.questions:  # one toy alone on a table
             ask(self.questions, lambda: draw.among(SHARES), twice=True)
-        return tuple(addressed(qa, draw) for qa in out)
+        return tuple(_addressed(qa, draw) for qa in out)
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
         """Sums in words alone, without a picture: three in five of them beyond the robot's, half of those in steps."""
@@ -141,8 +142,13 @@ class ToyCorpus:
             e, kind = draw.pick(far if draw.chance(WIDE) else near), draw.among(FORMS)
             answer = {"calc": str(e.answer), "calc in full": f"{e.text}={e.answer}", "calc in steps": written(e)}[kind]
             question = draw.pick(FACTS[kind]).format(e.text)
-            out.append(addressed(QA("calc", question, answer), draw))
+            out.append(_addressed(QA("calc", question, answer), draw))
         return out
+
+
+def _addressed(qa: QA, draw: Draw) -> QA:
+    """Most questions as they are: an address costs as much as half a question."""
+    return addressed(qa, draw) if draw.chance(ADDRESSED) else qa
 
 
 FACTS = {

@@ -16,6 +16,7 @@ from mindhand.worlds.things import COLOURS, GRID, MATERIALS, OPPOSITE, RELATIONS
 from mindhand.worlds.wide import written, written_three
 
 from .questions import PHRASES as DESK_PHRASES
+from .questions import counted
 from .samples import QA, Pixel
 
 Sum = Equation | tuple[int, int, int]  # of three numbers only a sum is asked
@@ -138,17 +139,23 @@ class Asker:
         return self._qa("pattern", [_said(self.scene, at)], self.scene.toys[at].material, at)
 
     def amount(self) -> QA | None:
-        """ "how many balls are on the table?" -> "2"; of a colour; of all."""
+        """ "how many ball toys are on the table?" -> "1 2", from left to right; of a colour; of all."""
         toys, way = self.scene.toys, self.draw.uniform()
+        said, alike = "toys", list(range(len(toys)))
         if way < 0.6:
             here = [t.thing for t in toys]
             many = [n for n in here if here.count(n) > 1]
             name = self.draw.pick(many if many and self.draw.chance(0.6) else here)
-            return self._qa("amount", [f"{name} toys"], str(here.count(name)))
-        if way < 0.85:
+            said, alike = f"{name} toys", [k for k, n in enumerate(here) if n == name]
+        elif way < 0.85:
             colour = self.draw.pick([t.colour for t in toys])
-            return self._qa("amount", [f"{colour} toys"], str(sum(t.colour == colour for t in toys)))
-        return self._qa("amount", ["toys"], str(len(toys)))
+            said, alike = f"{colour} toys", [k for k, t in enumerate(toys) if t.colour == colour]
+        row = [self.look.toys[k] for k in self._from_left(alike)]
+        return self._qa("amount", [said], counted(len(row)), None, row)
+
+    def _from_left(self, some: Sequence[int]) -> list[int]:
+        """Toys from left to right, what lies in another behind it."""
+        return sorted(some, key=lambda k: (self.scene.toys[k].x, self.scene.toys[k].held_by is not None))
 
     def there(self) -> QA | None:
         """ "is there a ball on the table?", "... a red ball ...": as often yes as no."""
@@ -234,7 +241,7 @@ class Asker:
         toys = self.scene.toys
         if len(toys) > LISTED:
             return None
-        order = sorted(range(len(toys)), key=lambda k: (toys[k].x, toys[k].held_by is not None))
+        order = self._from_left(range(len(toys)))
         row = [self.look.toys[k] for k in order for _ in range(2)]
         return self._qa("caption", [], ", ".join(f"{toys[k].colour} {toys[k].thing}" for k in order), None, row)
 
