@@ -197,7 +197,7 @@ def test_the_curriculum_reads_first():
     assert dict(corpus.mix.shares(25 / 100))["read"] == 0.10
     for kind in ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour"):
         assert dict(PRETRAIN.full)[kind] >= 0.10
-    assert dict(COTRAIN.shares(0.0)) == dict(PRETRAIN.full)
+    assert all(share >= 0.05 for _, share in COTRAIN.shares(0.0))
 
 
 def test_a_mix_that_does_not_add_up_is_refused():

@@ -64,8 +64,8 @@ def test_a_step_is_of_one_table_and_both_come_up():
 
 
 def test_pages_show_characters_and_toys():
-    glyphs = PageSource(0, 8, (8, 16), toys=True).batch(None, 0).targets["glyph"].value
-    assert (glyphs[::2] < 26).all() and (glyphs[1::2] >= 26).any()
+    glyphs = PageSource(0, 9, (8, 16), toys=True).batch(None, 0).targets["glyph"].value
+    assert (glyphs[::3] < 26).all() and (glyphs[1::3] >= 26).any() and (glyphs[2::3] >= 26).any()
 
 
 def test_questions_stand_by_length_so_that_little_is_padded():
