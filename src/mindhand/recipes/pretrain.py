@@ -23,6 +23,7 @@ from mindhand.model.vla import VLA
 from .nano import NanoPlan, pretrain_nano
 
 PICTURES_A_MINUTE = 3600  # about what two cores train on
+WHOLE = replace(NanoPlan(), brief=False, pictures=60_000, pages=96_000)  # a CPU-hour
 ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 
 
@@ -30,7 +31,7 @@ def pretrain(run: Path, minutes: float | None, seed: int) -> int:
     """Pretrain in `run` (resuming) and take the gates. minutes: the length of the training, not a deadline."""
     torch.set_num_threads(1)
     console = Console()
-    plan = replace(NanoPlan(), brief=False, pictures=100_000, pages=24_000, seed=seed)
+    plan = replace(WHOLE, seed=seed)
     if minutes is not None:
         pictures = max(plan.rows, round(minutes * PICTURES_A_MINUTE))
         plan = replace(plan, pictures=pictures, pages=plan.pages * pictures // plan.pictures)

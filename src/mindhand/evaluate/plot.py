@@ -1,0 +1,107 @@
+"""Line charts as SVG files: a few panels side by side, no script, no font of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from mindhand.core.errors import BadData
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 460, 340, 54, 34, 14, 46  # of a panel, in pixels, and its margins
+INKS = ("#0b5cad", "#a4262c", "#0a6b3d", "#8a5a00", "#6b3fa0", "#1c2024")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (x, y) of one name, joined by a line if there are several; `labels` stand beside them."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart. x is drawn in decades, and so larger than 0."""
+
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    low: float | None = None  # of y; the smallest value without
+    high: float | None = None
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in a span."""
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 6)
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten in a span."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [t for p in powers for t in (10.0**p, 2 * 10.0**p, 5 * 10.0**p) if low <= t <= high]
+
+
+def _short(x: float) -> str:
+    """20000 as "20k"."""
+    return f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"
+
+
+def _panel(panel: Panel) -> str:
+    points = [p for s in panel.series for p in s.points]
+    if not points or min(x for x, _ in points) <= 0 or not all(math.isfinite(c) for p in points for c in p):
+        raise BadData(f"the panel '{panel.title}' with {len(points)} points", "finite ones, x above 0", "give such")
+    x0, x1 = min(x for x, _ in points) / 1.3, max(x for x, _ in points) * 1.6
+    low = min(y for _, y in points) if panel.low is None else panel.low
+    high = max(y for _, y in points) if panel.high is None else panel.high
+    high = max(high, low + 1e-6)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        right = (math.log(x) - math.log(x0)) / (math.log(x1) - math.log(x0))
+        up = (y - low) / (high - low)
+        return LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    def text(x: float, y: float, said: str, anchor: str = "middle", more: str = "") -> str:
+        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(said)}</text>'
+
+    out = [text(LEFT, TOP - 14, panel.title, "start", ' font-weight="bold"')]
+    for tick in _ticks(low, high):
+        _, y = at(x0, tick)
+        out.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#d9dee3"/>')
+        out.append(text(LEFT - 6, y + 4, f"{tick:.3g}", "end"))
+    for tick in _decades(x0, x1):
+        x, _ = at(tick, low)
+        out.append(text(x, HEIGHT - BOTTOM + 16, _short(tick)))
+    out.append(text((LEFT + WIDTH) / 2, HEIGHT - 8, panel.x))
+    out.append(text(0, 0, panel.y, more=f' transform="translate(13 {HEIGHT / 2}) rotate(-90)"'))
+    for k, series in enumerate(panel.series):
+        ink, drawn = INKS[k % len(INKS)], [at(*p) for p in series.points]
+        if len(drawn) > 1:
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
+            out.append(f'<polyline points="{line}" fill="none" stroke="{ink}" stroke-width="2"/>')
+        for (x, y), label in zip(drawn, (*series.labels, *[""] * len(drawn))):
+            out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{ink}"/>')
+            if label:
+                out.append(text(x + 6, y + 12, label, "start", f' fill="{ink}"'))
+        out.append(text(LEFT + 8, TOP + 12 + 15 * k, series.name, "start", f' fill="{ink}"'))
+    return "\n".join(out)
+
+
+def write_plot(file: Path, panels: Sequence[Panel]) -> Path:
+    """The panels side by side in one SVG. BadData for a panel without points, or with x at or below 0."""
+    drawn = [f'<g transform="translate({k * WIDTH} 0)">\n{_panel(p)}\n</g>' for k, p in enumerate(panels)]
+    body = "\n".join(drawn)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(panels)} {HEIGHT}" '
+        f'font-family="system-ui,sans-serif" font-size="12" fill="#1c2024">\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n{body}\n</svg>\n'
+    )
+    return file
