@@ -1,13 +1,15 @@
 """The command line: twelve verbs. This file parses and reports; the work is a plain function under recipes/ or data/.
 
 An engine is imported when its verb is called, and gets the verb's fields as keyword arguments. It returns None or
-an exit code. Codes: 0 done, 1 done and something is wrong (doctor), 2 refused, 130 stopped by Ctrl-C.
+an exit code. Codes: 0 done, 1 done and something is wrong (doctor), 2 refused, 130 stopped by Ctrl-C, 141 nobody reads.
 A new verb or option needs a line in docs/decisions.md and in the test that freezes them.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -296,6 +298,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     large_pages()
     try:
         code = engine(verb)(**{f.name: getattr(verb, f.name) for f in fields(verb)})
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has had enough: `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would try to write the rest
+        return 128 + signal.SIGPIPE
     except Refusal as refusal:
         print(f"mindhand: {refusal}", file=sys.stderr)
         return 2

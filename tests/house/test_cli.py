@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -125,3 +126,12 @@ def test_recording_an_unknown_task_is_refused():
     code, _, err = run("data", "record", "juggling")
     assert code == 2
     assert "no demonstrations of 'juggling'" in err
+
+
+def test_a_reader_who_leaves_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    script = "import sys; from mindhand.cli import main; sys.exit(main(['bench', '--list']))"
+    done = subprocess.run([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.stderr == "" and done.returncode in (1, 141)  # rich has its own way of leaving
