@@ -8,11 +8,11 @@ import pytest
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.collate import glyph_cells
 from mindhand.data.synthetic.compose import page
-from mindhand.data.synthetic.corpus import cotraining, pretraining
+from mindhand.data.synthetic.corpus import cotraining, page_scene, pretraining
 from mindhand.data.synthetic.picture import Hand, composed, front, glyphs_of, hidden
 from mindhand.data.synthetic.producers import Producers
 from mindhand.worlds.desk.render import render_scene
-from mindhand.worlds.scene import INKS, sample_maths
+from mindhand.worlds.scene import FONTS, INKS, sample_maths
 
 CORPUS = pretraining(4, steps=40, rows=10)
 BATCH = CORPUS.batch(30)
@@ -32,12 +32,13 @@ def test_there_is_ink_where_the_marks_are():
 def test_a_page_is_full_and_its_digits_are_even():
     """Every digit is seen as often as any other: in scenes of the task a 9 is four times rarer than a 1."""
     keys = [Keys.seeded(1, "page", i) for i in range(60)]
-    pages = [page(k, ("R", "K")) for k in keys]
+    scenes = [page_scene(k) for k in keys]
+    pages = [(scene, page(scene, k)) for scene, k in zip(scenes, keys)]
     counts = np.bincount([t.digit for scene, _ in pages for t in scene.tiles], minlength=10)
     assert counts.sum() == 6 * len(pages) and counts.min() > 18 and counts.max() < 60
     assert len({scene.tile_font for scene, _ in pages}) > 4
-    again, seen = page(keys[3], ("R", "K"))
-    assert again == pages[3][0] and np.array_equal(seen.image, pages[3][1].image)
+    assert page_scene(keys[3]) == scenes[3] and np.array_equal(page(scenes[3], keys[3]).image, pages[3][1].image)
+    assert {page_scene(k, ("K",)).tile_font for k in keys} <= {f.name for f in FONTS if f.known == "K"}
     for scene, seen in pages[:10]:
         for glyph, u, v in glyphs_of(scene, seen):
             near = seen.image[int(v) - 4 : int(v) + 5, int(u) - 4 : int(u) + 5].astype(int)

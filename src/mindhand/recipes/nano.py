@@ -7,6 +7,7 @@ second one renders): reading above 95 %, solving above 85 % of K-dev items.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,14 +27,15 @@ from mindhand.data.files import write_json
 from mindhand.data.synthetic.blend import Corpus, whole
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
 from mindhand.data.synthetic.compose import page
-from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, pretraining
+from mindhand.data.synthetic.corpus import PRETRAIN_FONTS, page_scene, pretraining
 from mindhand.data.synthetic.exam import exam, take_exam
+from mindhand.data.synthetic.flat import flat_desk, flat_table
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
-from mindhand.data.synthetic.picture import glyphs_of
+from mindhand.data.synthetic.picture import Picture, composed, glyphs_of
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import ALL, GLYPHS, QA, TRAITS, ImageText
-from mindhand.data.synthetic.toy_corpus import ToyCorpus
+from mindhand.data.synthetic.toy_corpus import TabletopPicture, ToyCorpus
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
@@ -65,6 +67,24 @@ GATES = ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour",
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Who draws a pretraining's pictures, and in which classes of fonts they are written."""
+
+    desk: Picture = composed
+    table: TabletopPicture = tabletop
+    fonts: tuple[str, ...] = PRETRAIN_FONTS
+    think: bool = True  # whether there is a hand to think about
+
+
+SEEN = {"desk": Shown(), "flat": Shown(flat_desk, flat_table, think=False), "other fonts": Shown(fonts=("K",))}
+
+
+def toys_of(seen: str, seed: int, rows: int = 32, questions: int = 4) -> ToyCorpus:
+    """The corpus of toys of a way of seeing."""
+    return ToyCorpus(seed, SEEN[seen].table, rows, questions, (*SEEN[seen].fonts, "H"))
+
+
+@dataclass(frozen=True)
 class NanoPlan:
     """How nano is pretrained. `pictures` is the dial: 12 thousand read, 36 thousand also calculate."""
 
@@ -77,12 +97,19 @@ class NanoPlan:
     ranks: int = 2  # processes that train
     brief: bool = True  # ask only what the maths task needs; False: all ten kinds of question
     think: float = 0.4  # from this share of the training on, some answers are in the words of a robot's thoughts
+    seen: str = "desk"  # of `SEEN`: the desk, flat pictures only, or the desk without the fonts of robots
     without: tuple[str, ...] = ()  # for ablations, of `PARTS`
     seed: int = 0
 
     def __post_init__(self) -> None:
         if odd := sorted(set(self.without) - set(PARTS)):
             raise BadData(f"a pretraining without {odd}", f"some of {PARTS}", "correct the plan")
+        if self.seen not in SEEN or (self.brief and self.seen != "desk"):
+            raise BadData(
+                f"pictures '{self.seen}' for a {'brief' if self.brief else 'whole'} pretraining",
+                f"one of {tuple(SEEN)}, and the desk for a brief one",
+                "correct the plan",
+            )
 
     @property
     def steps(self) -> int:
@@ -149,6 +176,7 @@ class PageSource:
     rows: int
     grid: tuple[int, int]
     toys: bool = False
+    seen: str = "desk"
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The pages of a step, a pure function of it."""
@@ -156,10 +184,11 @@ class PageSource:
         for row in range(rank(), self.rows, ranks()):
             keys = Keys.seeded(1, "pages", self.seed, step, row)
             if self.toys and (row // ranks()) % 3:
-                samples.append(ToyCorpus(self.seed, tabletop).page(keys))
+                samples.append(toys_of(self.seen, self.seed).page(keys))
                 continue
-            scene, seen = page(keys, PRETRAIN_FONTS)
-            samples.append(ImageText(seen.image, (), glyphs_of(scene, seen)))
+            scene = page_scene(keys, SEEN[self.seen].fonts)
+            shown = flat_desk(scene, keys) if self.seen == "flat" else page(scene, keys)
+            samples.append(ImageText(shown.image, (), glyphs_of(scene, shown)))
         return collate_pages(samples, self.grid)
 
 
@@ -192,7 +221,9 @@ def corpus_of(plan: NanoPlan) -> Corpus:
     if plan.brief:
         desk = pretraining(plan.seed, plan.steps, plan.rows, plan.questions)
         return replace(desk, think=think, mix=BRIEF)
-    return whole(plan.seed, plan.steps, plan.rows, tabletop, think)
+    shown = SEEN[plan.seen]
+    desk = replace(pretraining(plan.seed, plan.steps, plan.rows, picture=shown.desk), fonts=shown.fonts)
+    return whole(replace(desk, think=think if shown.think else math.inf), toys_of(plan.seen, plan.seed, plan.rows))
 
 
 def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
@@ -218,7 +249,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     console = Console() if loud else None  # made here: one does not travel to another process
     if plan.pages and dense:
         eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
-        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone), not plan.brief)
+        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone), not plan.brief, plan.seen)
         read = Stage(
             "characters",
             pages,

@@ -9,10 +9,10 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
 
-from .corpus import DeskCorpus, pretraining
+from .corpus import DeskCorpus
 from .mix import Mix
 from .samples import QA, ImageText
-from .toy_corpus import TabletopPicture, ToyCorpus
+from .toy_corpus import ToyCorpus
 
 TOYS = 0.55  # share of the steps
 FACTS = 4  # sums in words beside every picture: they cost a tenth of it
@@ -59,11 +59,10 @@ class Blend:
         return self.toys.facts(step, rows)
 
 
-def whole(seed: int, steps: int, rows: int, picture: TabletopPicture, think: float) -> Blend:
-    """nano's corpus. think: as in `DeskCorpus`."""
-    desk = replace(pretraining(seed, steps, rows, QUESTIONS["desk"]), think=think, wide=WIDE)
-    desk = replace(desk, mix=replace(desk.mix, facts=FACTS))
-    return Blend(desk, ToyCorpus(seed, picture, rows, QUESTIONS["toys"]))
+def whole(desk: DeskCorpus, toys: ToyCorpus) -> Blend:
+    """nano's corpus, made of these two: as many questions a picture, sums to 99 and facts as it has."""
+    desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS))
+    return Blend(desk, replace(toys, questions=QUESTIONS["toys"]))
 
 
 Corpus = DeskCorpus | Blend

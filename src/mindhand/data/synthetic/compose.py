@@ -8,7 +8,6 @@ only `view.VIEWS` places of the camera, and that an arm is in front of every til
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,22 +17,14 @@ from mindhand.worlds.desk import textures
 from mindhand.worlds.desk.build import LABEL_HALF, LABEL_TOP, PLATE
 from mindhand.worlds.desk.render import glyph_corners, tile_poses
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.sampling import layout
 from mindhand.worlds.scene import (
-    APART,
-    AREA,
     FACES,
     INKS,
-    KNOWN,
     PAPERS,
     PLACES,
     TILE,
-    TILE_INKS,
-    TILES,
-    YAW,
     MathsScene,
     Tile,
-    sample_maths,
 )
 
 from .picture import HIDDEN, SHAKEN, Hand, Seen, reaches
@@ -172,14 +163,6 @@ def compose(scene: MathsScene, keys: Keys | None = None, hand: Hand | None = Non
     return sheet.seen()
 
 
-def page(keys: Keys, fonts: Sequence[str]) -> tuple[MathsScene, Seen]:
-    """A picture to learn characters from: a full table of digits, all equally often, and a board of any equation that
-    pretraining holds; camera and lamp moved in half of them, no arm. A scene in name only: the tiles answer nothing."""
-    draw = Draw(keys.fold("page"))
-    scene = sample_maths(keys, draw.pick(KNOWN), fonts=draw.pick(fonts))
-    places = layout(draw, TILES[1], AREA, APART, YAW)
-    tiles = tuple(
-        Tile(draw.index(10), x, y, yaw, draw.pick(list(FACES)), draw.pick(TILE_INKS), "other") for x, y, yaw in places
-    )
-    scene = replace(scene, tiles=tiles)
-    return scene, Sheet(scene, view(_somewhere(draw))).seen()
+def page(scene: MathsScene, keys: Keys) -> Seen:
+    """A picture to learn characters from: camera and lamp moved in half of them, no arm."""
+    return Sheet(scene, view(_somewhere(Draw(keys.fold("page view"))))).seen()

@@ -15,7 +15,22 @@ from typing import Literal
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import INSTRUCTIONS, KNOWN, MathsScene, equations, sample_maths, write_board
+from mindhand.worlds.sampling import layout
+from mindhand.worlds.scene import (
+    APART,
+    AREA,
+    FACES,
+    INSTRUCTIONS,
+    KNOWN,
+    TILE_INKS,
+    TILES,
+    YAW,
+    MathsScene,
+    Tile,
+    equations,
+    sample_maths,
+    write_board,
+)
 
 from .mix import COTRAIN, PRETRAIN, Mix
 from .moments import Moment, moment
@@ -153,3 +168,16 @@ def pretraining(seed: int, steps: int, rows: int = 32, questions: int = 4, pictu
 def cotraining(seed: int, steps: int, rows: int = 32, questions: int = 4, picture: Picture = composed) -> DeskCorpus:
     """The corpus that is mixed with robot data: classes R and C and the robot's fonts only, on boards and in words."""
     return DeskCorpus(seed, COTRAIN_SPLITS, COTRAIN_FONTS, COTRAIN, steps, rows, questions, picture)
+
+
+def page_scene(keys: Keys, fonts: tuple[str, ...] = PRETRAIN_FONTS) -> MathsScene:
+    """A scene to learn characters from: a full table of digits, all equally often, and a board of any equation that
+    pretraining holds. One in name only: the tiles answer nothing."""
+    draw = Draw(keys.fold("page"))
+    scene = sample_maths(keys, draw.pick(KNOWN), fonts=draw.pick(fonts))
+    faces = list(FACES)
+    tiles = tuple(
+        Tile(draw.index(10), x, y, yaw, draw.pick(faces), draw.pick(TILE_INKS), "other")
+        for x, y, yaw in layout(draw, TILES[1], AREA, APART, YAW)
+    )
+    return replace(scene, tiles=tiles)

@@ -65,7 +65,7 @@ def sample_sum(draw: Draw) -> Sum:
 def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board | Notice | Chart, Sum | None]:
     """What is on a board of this kind, and the sum that it is, if it is one."""
     if kind == "notice":
-        return sample_notice(draw), None
+        return sample_notice(draw, fonts), None
     if kind == "chart":
         return sample_chart(draw), None
     hands = pens(draw.pick(fonts))
