@@ -15,7 +15,7 @@ from mindhand.data.synthetic.grounding import looks
 from mindhand.data.synthetic.questions import counted
 from mindhand.data.synthetic.samples import GLYPHS, HUES, class_name
 from mindhand.data.synthetic.toy_corpus import ToyCorpus, sample_writing
-from mindhand.data.synthetic.toy_questions import ABOUT_TOYS, PHRASES, Asker, Sight, Tabletop
+from mindhand.data.synthetic.toy_questions import ABOUT_TOYS, PHRASES, RIM, Asker, Sight, Tabletop, pointed
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
@@ -205,3 +205,15 @@ def test_writings_are_drawn_of_every_kind():
         writing, of = sample_writing(Draw(Keys.seeded(1, kind)), kind, ("R", "K"))
         assert (of is not None) == (kind == "sum")
         assert isinstance(writing, Notice) == (kind == "notice") and isinstance(writing, Chart) == (kind == "chart")
+
+
+def test_what_holds_another_is_pointed_at_beside_it():
+    held = [s for s in SCENES if any(t.held_by is not None for t in s.toys)]
+    assert len(held) > 30
+    for scene in held:
+        middles = [(40.0 + 9 * k, 60.0) for k in range(len(scene.toys))]
+        boxes = [(u - 20, 50.0, u + 20, 72.0) for u, _ in middles]
+        for k, (toy, was, at) in enumerate(zip(scene.toys, middles, pointed(scene, middles, boxes))):
+            holds = any(t.held_by == k for t in scene.toys)
+            assert toy.kind.holds or not holds
+            assert at == ((was[0] - 20 + RIM * 40, 61.0) if holds else was)

@@ -19,7 +19,7 @@ from mindhand.worlds.things import COLOURS, MATERIALS, Toy
 
 from .picture import SHAKEN, Hand, Seen
 from .samples import Pixel
-from .toy_questions import Sight, Tabletop
+from .toy_questions import Sight, Tabletop, pointed
 
 SIZE, FINE = 128, 2  # pixels a side, and drawn so many times as large
 SCALE, TILT = 350.0, math.radians(52)  # pixels a metre; the angle to the table that it is seen from
@@ -178,4 +178,5 @@ def flat_table(table: Tabletop, keys: Keys | None = None) -> Sight:
     for k in sorted(range(len(toys)), key=lambda k: (-places[k][1], places[k][2])):  # far ones first
         boxes[k] = _stand(sheet, toys[k], np.array(places[k]))
     middles = sheet.at(np.array([(x, y, z + t.kind.height / 2) for (x, y, z), t in zip(places, toys)]))
-    return Sight(sheet.done(), _pixels(middles), tuple(boxes[k] for k in range(len(toys))), written)
+    around = tuple(boxes[k] for k in range(len(toys)))
+    return Sight(sheet.done(), pointed(table.scene, _pixels(middles), around), around, written)

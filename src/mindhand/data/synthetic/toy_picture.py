@@ -7,7 +7,7 @@ from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 
 from .picture import SHAKEN
-from .toy_questions import Sight, Tabletop
+from .toy_questions import Sight, Tabletop, pointed
 
 
 def tabletop(table: Tabletop, keys: Keys | None = None) -> Sight:
@@ -24,7 +24,8 @@ def tabletop(table: Tabletop, keys: Keys | None = None) -> Sight:
         board, boxes = textures.board(content)
     shown = show.render_toys(table.scene, board, look=look)
     written = show.board_pixels(boxes, look=look)
-    return Sight(shown.image, _pairs(shown.middles), tuple(map(tuple, shown.boxes.tolist())), _pairs(written))
+    around = tuple(map(tuple, shown.boxes.tolist()))
+    return Sight(shown.image, pointed(table.scene, _pairs(shown.middles), around), around, _pairs(written))
 
 
 def _pairs(points) -> tuple[tuple[float, float], ...]:

@@ -53,6 +53,7 @@ SUM = ("board", "result", "steps", *READ)
 CHART = ("bars", "highest", "lowest", "higher")
 LISTS = ("caption", "notice", "bars")  # answers whose every word has a place of its own (`QA.row`)
 LETTERS = "abc"
+RIM = 0.12  # of a container's width, from its left: where it is pointed at when something is in it
 LISTED = 4  # toys of a caption, at most
 
 
@@ -67,13 +68,23 @@ class Tabletop:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """A picture uint8 (h,w,3) of a tabletop, and where things are in it, in pixels: middle and box (left, top, right,
-    bottom) of every toy; the middles of what is written, by character, word or bar."""
+    """A picture uint8 (h,w,3) of a tabletop, and where things are in it, in pixels: of every toy where one points at it
+    (`pointed`) and its box (left, top, right, bottom); the middles of what is written, by character, word or bar."""
 
     image: np.ndarray
     toys: tuple[Pixel, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
     written: tuple[Pixel, ...]
+
+
+def pointed(scene: ToyScene, middles: Sequence[Pixel], boxes: Sequence[Sequence[float]]) -> tuple[Pixel, ...]:
+    """Where one points at every toy: at its middle; at what holds another beside that, on the left of its rim. Both
+    would be at one place otherwise, and a cell of the picture can be one thing's only."""
+    out = list(middles)
+    for held_by in {t.held_by for t in scene.toys if t.held_by is not None}:
+        left, top, right, bottom = boxes[held_by]
+        out[held_by] = left + RIM * (right - left), (top + bottom) / 2
+    return tuple(out)
 
 
 def expression(of: Sum) -> str:
