@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -87,3 +88,17 @@ def test_shrinking_halves_and_mixes():
     assert np.allclose(read(a, taps(x.ravel(), y.ravel(), a.shape)), a.ravel(), atol=1e-6)
     beyond = taps(np.array([-3.0, 99.0]), np.array([-3.0, 99.0]), a.shape)
     assert np.allclose(read(a, beyond), [a[0, 0], a[-1, -1]])
+
+
+def test_a_ray_along_a_tile_s_face_is_no_accident():
+    """Rays that run exactly along an axis of a tile, over its middle and beside it, are drawn as their neighbours."""
+    scene = SCENES[0]
+    tile = replace(scene.tiles[0], yaw=0.0)
+    alone, at = replace(scene, tiles=(tile,)), copy.copy(view(0))
+    u, v = (int(c) for c in at.project(np.array([(tile.x, tile.y, 0.02)]))[0])
+    at.rays = at.rays.copy()
+    at.rays[0, [v * 128 + u, v * 128 + u + 20]] = 0.0
+    with np.errstate(all="raise"):
+        drawn = Sheet(alone, at).seen().image
+    mean, share = differs(drawn, Sheet(alone, view(0)).seen().image)
+    assert mean < 0.05 and share < 0.001

@@ -74,6 +74,7 @@ def _lay(
     # In each tile's own frame: x and y turned back, z up.
     ways = np.stack([c[:, None] * rays[0] + s[:, None] * rays[1], c[:, None] * rays[1] - s[:, None] * rays[0], rays[2]])
     start = np.stack([c * start[:, 0] + s * start[:, 1], c * start[:, 1] - s * start[:, 0], start[:, 2]])
+    ways[ways == 0] = 1e-9  # along a face: as good as never through it
     reach, middle = _HALF / np.abs(ways), -start[:, :, None] / ways
     enter, leave = middle - reach, middle + reach  # of each axis's two faces
     side = np.sign(start)  # of each axis, the face that looks towards the eye
