@@ -1,9 +1,11 @@
 """Words and generation."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Turn
 from mindhand.model.words import ASK, END, SAY, Words, text_of
@@ -23,6 +25,15 @@ def test_digits_are_single_tokens():
     assert W.encode("7")[0] in W.encode("17")
     assert [W.id(w) for w in (ASK, SAY, END)] == [W.ask, W.say, W.end]
     assert Words.from_bytes(W.to_bytes()).encode("take 7 left") == W.encode("take 7 left")
+
+
+def test_characters_without_a_token_are_refused_not_dropped():
+    w = words()
+    assert w.encode("é7") == w.encode("7")  # what a tokenizer does by itself
+    assert w.unknown("7é7\ud800é") == ["é", "\ud800"] and not w.unknown("what is 3+4?")
+    with pytest.raises(BadData, match="'é'"):
+        w.questions(["take 7", "prends le 7, s'il te plaît: é"])
+    assert w.questions(["take 7", ""]).valid.any(1).all()
 
 
 def test_answers_supervise_everything_but_the_cue():

@@ -20,6 +20,7 @@ class Words:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
+        self._has: dict[str, bool] = {}  # by character, whether there is a token for it
         missing = [w for w in SPECIAL if tokenizer.token_to_id(w) is None]
         if missing:
             raise BadData(f"the tokenizer lacks {missing}", f"the special words {SPECIAL}", "add_words them first")
@@ -79,8 +80,21 @@ class Words:
                 target[b, : len(row)] = torch.tensor(supervised[b], dtype=torch.bool)
         return Text(ids, valid, target)
 
+    def unknown(self, text: str) -> list[str]:
+        """The characters of a text that the tokenizer has no token for, each once: it would drop them in silence."""
+        for c in set(text) - self._has.keys():
+            # A lone surrogate is a byte that was no text; the tokenizer cannot even be asked about it.
+            self._has[c] = not "\ud800" <= c <= "\udfff" and bool(self.encode(c))
+        return [c for c in dict.fromkeys(text) if not self._has[c]]
+
     def questions(self, texts: Sequence[str]) -> Text:
-        """The user's turns: cue, text, end; nothing supervised."""
+        """The user's turns: cue, text, end; nothing supervised. BadData for characters that have no token."""
+        if lost := self.unknown("".join(texts)):
+            raise BadData(
+                f"the characters {lost} in a question or an instruction",
+                "characters of the model's tokenizer (nano's has printable ASCII)",
+                "write it without them",
+            )
         return self.pack([[self.ask, *self.encode(t), self.end] for t in texts])
 
     def answers(self, texts: Sequence[str], cue: str = SAY) -> Text:

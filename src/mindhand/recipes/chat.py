@@ -56,9 +56,7 @@ def worded(text: str, words: Words) -> tuple[str, list[str]]:
     example = f'ask in other words, for example "{PHRASES["read"][0]}"'
     if not plain:
         raise Refusal("an empty question", "a question in words", example)
-    # A lone surrogate is a byte that was no text; the tokenizer cannot even be asked about it.
-    lacks = [c for c in dict.fromkeys(plain) if "\ud800" <= c <= "\udfff" or not words.encode(c)]
-    if lacks:
+    if lacks := words.unknown(plain):
         named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in lacks[:NAMED]) + (", ..." if lacks[NAMED:] else "")
         raise Refusal(
             f"the question holds characters that the model has no token for: {named}",
