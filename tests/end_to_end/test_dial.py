@@ -12,7 +12,7 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.recipes import dial
 from mindhand.recipes.nano import PARTS, CorpusSource, NanoPlan, build_reader, corpus_of, pretrain_nano
 
-PLAN = NanoPlan(size="test", pictures=8, pages=4, rows=4, producers=0, ranks=1, brief=False)
+PLAN = NanoPlan(size="test", pictures=8, pages=4, rows=4, sheets=4, producers=0, ranks=1, brief=False)
 
 
 def test_a_cell_is_trained_once_and_published(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_read
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 from mindhand.train.glyph import GlyphLoss
 
-PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, producers=0, ranks=1, brief=False)
+PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, sheets=4, producers=0, ranks=1, brief=False)
 
 
 def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
@@ -109,3 +109,13 @@ def test_facts_packed_in_a_row_are_learned_as_facts_apart():
     facts = corpus.facts(0, range(12))
     many, apart = (vla.losses(collate_text(facts, words, q), Keys.seeded(12 // q))["text"] for q in (4, 1))
     assert (many - apart).abs().max() < 1e-5 and float(many.detach().mean()) > 1
+
+
+@pytest.mark.parametrize("eye", [0.0, 1.0])
+def test_the_eye_learns_at_its_own_rate_once_questions_are_asked(tmp_path, eye):
+    plan = replace(PLAN, pictures=4, pages=0, eye=eye)
+    before = build_reader(plan, train_words(True)).backbone.bfloat16().state_dict()
+    after = pretrain_nano(tmp_path, plan).backbone.state_dict()
+    same = {n.split(".")[0] for n in after if torch.equal(after[n], before[n].float())}
+    changed = {n.split(".")[0] for n in after if not torch.equal(after[n], before[n].float())}
+    assert "towers" in changed and ("vision" in changed) == (eye > 0) and ("vision" in same) >= (eye == 0)

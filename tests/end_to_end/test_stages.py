@@ -39,7 +39,7 @@ PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    pretrain_nano(home / "nano", NanoPlan(pictures=16, pages=8, rows=4, producers=0, ranks=1), console=QUIET)
+    pretrain_nano(home / "nano", NanoPlan(pictures=16, pages=8, rows=4, sheets=4, producers=0, ranks=1), console=QUIET)
     record(home / "demos", PLAN.episodes, workers=1, console=QUIET)
     return home
 

@@ -92,6 +92,8 @@ class NanoPlan:
     pictures: int = 36_000
     pages: int = 16_000  # pictures of characters that the eye alone learns to read first
     rows: int = 32  # pictures a step
+    sheets: int = 32  # pages a step
+    eye: float = 1.0  # the eye's share of the learning rate once questions are asked: it has learned before
     questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
     ranks: int = 2  # processes that train
@@ -235,7 +237,8 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     dense = {} if "dense" in plan.without else DENSE if plan.brief else DENSE | DENSE_TRAITS
 
     def optimiser(adam: str) -> Optimiser:
-        return Optimiser(adam=(adam,), muon=0.0 if "muon" in plan.without else Optimiser.muon)
+        slow = (("backbone.vision.*", plan.eye),)
+        return Optimiser(adam=(adam,), slow=slow, muon=0.0 if "muon" in plan.without else Optimiser.muon)
 
     stage = Stage(
         "pretrain",
@@ -249,11 +252,11 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     console = Console() if loud else None  # made here: one does not travel to another process
     if plan.pages and dense:
         eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
-        pages = PageSource(plan.seed, plan.rows, token_grid(vla.backbone), not plan.brief, plan.seen)
+        pages = PageSource(plan.seed, plan.sheets, token_grid(vla.backbone), not plan.brief, plan.seen)
         read = Stage(
             "characters",
             pages,
-            max(plan.pages // plan.rows, 1),
+            max(plan.pages // plan.sheets, 1),
             ("vision.*", "glyph.*"),
             dense,
             optimiser("glyph.*"),
