@@ -93,6 +93,7 @@ class NanoPlan:
     pages: int = 16_000  # pictures of characters that the eye alone learns to read first
     rows: int = 32  # pictures a step
     sheets: int = 32  # pages a step
+    rate: float = 0.02  # Muon's, once questions are asked; AdamW's is a tenth of it
     eye: float = 1.0  # the eye's share of the learning rate once questions are asked: it has learned before
     questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
@@ -236,9 +237,9 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers, facts)
     dense = {} if "dense" in plan.without else DENSE if plan.brief else DENSE | DENSE_TRAITS
 
-    def optimiser(adam: str) -> Optimiser:
-        slow = (("backbone.vision.*", plan.eye),)
-        return Optimiser(adam=(adam,), slow=slow, muon=0.0 if "muon" in plan.without else Optimiser.muon)
+    def optimiser(adam: str, rate: float, eye: float = 1.0) -> Optimiser:
+        muon = 0.0 if "muon" in plan.without else rate
+        return Optimiser(lr=rate / 10, muon=muon, adam=(adam,), slow=(("backbone.vision.*", eye),))
 
     stage = Stage(
         "pretrain",
@@ -246,7 +247,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         plan.steps,
         ("*",),
         {"text": 1.0, **({} if "pointer" in plan.without else {"look": 0.5}), **dense},
-        optimiser("objectives.*"),
+        optimiser("objectives.*", plan.rate, plan.eye),
         seed=plan.seed,
     )
     console = Console() if loud else None  # made here: one does not travel to another process
@@ -259,7 +260,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
             max(plan.pages // plan.sheets, 1),
             ("vision.*", "glyph.*"),
             dense,
-            optimiser("glyph.*"),
+            optimiser("glyph.*", Optimiser.muon),
         )
         train_stage(eye, read, folder / read.name, console=console)
     try:
