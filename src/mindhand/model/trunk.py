@@ -249,7 +249,7 @@ def run(
     cache: list[list[Entry]] = []
     states: dict[int, dict[str, Tensor]] = {}
     queries: dict[int, dict[str, Tensor]] = {}
-    atoms: list[list[int]] = []  # neighbours that every softmax takes together
+    atoms: dict[str, list[list[int]]] = {}  # a tower's neighbours that every softmax takes together
     plan: list[Group] = []
     plan_key: tuple[int, ...] = ()
     keys: list[Run] = []  # alive as long as the plan is, so that no other tensor comes by the ids in its key
@@ -264,13 +264,12 @@ def run(
             keys = [Run(e.name, -1, e.valid) for e in before]
             keys += [Run(s.name, i, v) for i, (s, v) in enumerate(zip(segments, valids))]
             plan, plan_key = make_plan([s.name for s in segments], valids, keys, rule, hide, x[order[0]].dtype), here
-            atoms = [a for t in order for a in _atoms(members[t], plan, len(before))]
+            atoms = {t: _atoms(members[t], plan, len(before)) for t in order}
             for t in order:
                 own = [valids[i] for i in members[t]]
                 whole_valid[t] = own[0] if len(own) == 1 else torch.cat(own, 1)
         whole = {t: blocks[t].attn.heads(blocks[t].norm1(x[t]), *rope[t]) for t in order}
-
-        pieces = _split(whole, members, atoms, sizes)
+        pieces = _split(whole, atoms, sizes)
 
         def part(i: int, which: int, pieces=pieces) -> Tensor:
             atom, piece = pieces[which][i]
@@ -366,16 +365,15 @@ def _atoms(members: Sequence[int], plan: Sequence[Group], before: int) -> list[l
 
 
 def _split(
-    whole: Mapping[str, Sequence[Tensor]], members: Mapping[str, list[int]], atoms: list[list[int]], sizes: list[int]
+    whole: Mapping[str, Sequence[Tensor]], atoms: Mapping[str, list[list[int]]], sizes: Sequence[int]
 ) -> list[dict[int, tuple[list[int], Tensor]]]:
     """For queries, keys and values: by segment, the atom that it is of and the atom's heads. One split for all: the
     gradient of a view is as large as what it is a view of, and of a split it is each piece's own."""
     out: list[dict[int, tuple[list[int], Tensor]]] = []
     for which in range(3):
         found: dict[int, tuple[list[int], Tensor]] = {}
-        for t, own in members.items():
-            mine = [a for a in atoms if a[0] in own]
-            for atom, piece in zip(mine, whole[t][which].split([sum(sizes[i] for i in a) for a in mine], 2)):
+        for t, own in atoms.items():
+            for atom, piece in zip(own, whole[t][which].split([sum(sizes[i] for i in a) for a in own], 2)):
                 found.update((i, (atom, piece)) for i in atom)
         out.append(found)
     return out

@@ -16,17 +16,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-import mindhand.data.synthetic
-import mindhand.model
-import mindhand.train
-import mindhand.worlds
 from mindhand.core.errors import Refusal
 from mindhand.core.record import Record, read_records, write_record
 from mindhand.data.files import read_rows, write_rows
 from mindhand.data.synthetic.gates import BARS
 from mindhand.evaluate.plot import Panel, Series, write_plot
 
-from .bench_nano import core_seconds
+from .bench_nano import PACKAGES, core_seconds
 from .nano import PARTS, NanoPlan, pretrain_nano
 from .pretrain import WHOLE, gate_rows
 
@@ -34,7 +30,6 @@ HOME, PLOT = Path("runs/dial"), Path("docs/dial.svg")
 ITEMS = 200  # of every gate
 SIZES = {"test": (4_000, 12_000, 36_000), "nano": (4_000, 12_000, 36_000), "small": (4_000, 12_000)}
 ABLATED = 12_000  # pictures of a pretraining without one of its parts
-PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
 
 
 def _plan(size: str, pictures: int, without: tuple[str, ...] = ()) -> NanoPlan:

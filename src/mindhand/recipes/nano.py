@@ -32,7 +32,7 @@ from mindhand.data.synthetic.exam import exam, take_exam
 from mindhand.data.synthetic.flat import flat_desk, flat_table
 from mindhand.data.synthetic.grounding import look_target, looks
 from mindhand.data.synthetic.mix import Mix
-from mindhand.data.synthetic.picture import Picture, composed, glyphs_of
+from mindhand.data.synthetic.picture import Picture, Seen, composed, glyphs_of
 from mindhand.data.synthetic.producers import Producers
 from mindhand.data.synthetic.samples import ALL, GLYPHS, QA, TRAITS, ImageText
 from mindhand.data.synthetic.toy_corpus import TabletopPicture, ToyCorpus
@@ -51,6 +51,7 @@ from mindhand.train.ranks import launch, rank, ranks
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
+from mindhand.worlds.scene import MathsScene
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
@@ -71,12 +72,17 @@ class Shown:
     """Who draws a pretraining's pictures, and in which classes of fonts they are written."""
 
     desk: Picture = composed
+    page: Callable[[MathsScene, Keys], Seen] = page  # a full table of digits, for the eye alone
     table: TabletopPicture = tabletop
     fonts: tuple[str, ...] = PRETRAIN_FONTS
     think: bool = True  # whether there is a hand to think about
 
 
-SEEN = {"desk": Shown(), "flat": Shown(flat_desk, flat_table, think=False), "other fonts": Shown(fonts=("K",))}
+SEEN = {
+    "desk": Shown(),
+    "flat": Shown(flat_desk, flat_desk, flat_table, think=False),
+    "other fonts": Shown(fonts=("K",)),
+}
 
 
 def toys_of(seen: str, seed: int, rows: int = 32, questions: int = 4) -> ToyCorpus:
@@ -189,8 +195,9 @@ class PageSource:
             if self.toys and (row // ranks()) % 3:
                 samples.append(toys_of(self.seen, self.seed).page(keys))
                 continue
-            scene = page_scene(keys, SEEN[self.seen].fonts)
-            shown = flat_desk(scene, keys) if self.seen == "flat" else page(scene, keys)
+            how = SEEN[self.seen]
+            scene = page_scene(keys, how.fonts)
+            shown = how.page(scene, keys)
             samples.append(ImageText(shown.image, (), glyphs_of(scene, shown)))
         return collate_pages(samples, self.grid)
 

@@ -95,6 +95,14 @@ class ToyScene:
 
     toys: tuple[Toy, ...]
 
+    def place(self, k: int) -> tuple[float, float, float]:
+        """Where toy k stands (m): what a container holds is in its middle, as high as it holds it."""
+        toy = self.toys[k]
+        if toy.held_by is None:
+            return toy.x, toy.y, 0.0
+        holder = self.toys[toy.held_by]
+        return holder.x, holder.y, holder.kind.holds
+
     def relation(self, a: int, b: int) -> tuple[str, ...]:
         """Every way in which toy a lies to toy b: one beside the other counts from `CLEAR` on, and only where that
         direction outweighs the other one."""

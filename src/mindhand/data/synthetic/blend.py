@@ -15,8 +15,8 @@ from .samples import QA, ImageText
 from .toy_corpus import ToyCorpus
 
 TOYS = 0.55  # share of the steps
-FACTS = 4  # sums in words beside every picture: they cost a tenth of it
-QUESTIONS = {"desk": 8, "toys": 12}  # a picture; the first four cost as much as the other eight
+FACTS = 4  # sums in words beside every picture: a fifth of a step
+QUESTIONS = {"desk": 8, "toys": 12}  # a picture
 WIDE = 0.4  # of the desk's boards that no thought is about
 
 

@@ -4,7 +4,7 @@ no simulator. A mind that saw only these knows what is asked and not how the des
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import PLACES, TILE, MathsScene, Tile
 from mindhand.worlds.things import COLOURS, MATERIALS, Toy
@@ -164,16 +163,12 @@ def _stand(sheet: Sheet, toy: Toy, at: np.ndarray) -> tuple[float, float, float,
 
 def flat_table(table: Tabletop, keys: Keys | None = None) -> Sight:
     """A table of toys, 128x128; a `TabletopPicture`."""
-    from mindhand.worlds.desk import notices, textures
+    from mindhand.worlds.desk.notices import writing
 
-    content = table.writing
-    draw: Callable = {Notice: notices.notice, Chart: notices.chart}.get(type(content), textures.board)
     sheet = Sheet(keys)
-    written = sheet.write(*draw(content))
-    toys, places = table.scene.toys, []
-    for toy in toys:
-        holder = None if toy.held_by is None else toys[toy.held_by]
-        places.append((toy.x, toy.y, 0.0) if holder is None else (holder.x, holder.y, holder.kind.holds))
+    written = sheet.write(*writing(table.writing))
+    toys = table.scene.toys
+    places = [table.scene.place(k) for k in range(len(toys))]
     boxes: dict[int, tuple[float, float, float, float]] = {}
     for k in sorted(range(len(toys)), key=lambda k: (-places[k][1], places[k][2])):  # far ones first
         boxes[k] = _stand(sheet, toys[k], np.array(places[k]))

@@ -134,7 +134,7 @@ class ToyCorpus:
         return tuple(_addressed(qa, draw) for qa in out)
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:
-        """Sums in words alone, without a picture: three in five of them beyond the robot's, half of those in steps."""
+        """Sums in words alone, without a picture (`WIDE`, `FORMS`)."""
         out = []
         for row in rows:
             draw = Draw(Keys.seeded(1, "toy facts", self.seed, step, row))

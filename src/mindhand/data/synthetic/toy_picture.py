@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mindhand.core.keys import Keys
-from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 
 from .picture import SHAKEN
@@ -12,16 +11,10 @@ from .toy_questions import Sight, Tabletop, pointed
 
 def tabletop(table: Tabletop, keys: Keys | None = None) -> Sight:
     """128x128, from the front camera. With keys, camera and lamp are moved in half of the pictures."""
-    from mindhand.worlds.desk import notices, render, show, textures  # a simulator: see `picture.composed`
+    from mindhand.worlds.desk import notices, render, show  # a simulator: see `picture.composed`
 
     look = render.look(keys if keys is not None and Draw(keys.fold("tabletop")).chance(SHAKEN) else None)
-    content = table.writing
-    if isinstance(content, Notice):
-        board, boxes = notices.notice(content)
-    elif isinstance(content, Chart):
-        board, boxes = notices.chart(content)
-    else:
-        board, boxes = textures.board(content)
+    board, boxes = notices.writing(table.writing)
     shown = show.render_toys(table.scene, board, look=look)
     written = show.board_pixels(boxes, look=look)
     around = tuple(map(tuple, shown.boxes.tolist()))

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mindhand.worlds.boards import BARS, HEIGHTS, Chart, Notice
-from mindhand.worlds.scene import INKS, PAPERS
+from mindhand.worlds.scene import INKS, PAPERS, Board
 
 from .build import BOARD
-from .textures import FILES
+from .textures import FILES, board
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the board
 _MARGIN = 7  # pixels at every side
@@ -64,3 +64,10 @@ def chart(content: Chart) -> tuple[np.ndarray, tuple[Box, ...]]:
         boxes.append(tuple(e / BOARD[i % 2] for i, e in enumerate(edges)))
     draw.line((_MARGIN, floor, BOARD[0] - _MARGIN, floor), fill=INKS["black"], width=2)
     return np.asarray(picture), tuple(boxes)
+
+
+def writing(content: Board | Notice | Chart) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """Whatever is on a board: its picture, and the boxes of its characters, words or bars."""
+    if isinstance(content, Notice):
+        return notice(content)
+    return chart(content) if isinstance(content, Chart) else board(content)

@@ -158,9 +158,8 @@ def render_toys(scene: ToyScene, board: Board | np.ndarray, *, look: Look | None
     studio.write(textures.board(board)[0] if isinstance(board, Board) else board)
     loose: list[Loose] = []
     points, starts, middles, begin = [], [], [], 0
-    for toy in scene.toys:
-        holder = None if toy.held_by is None else scene.toys[toy.held_by]
-        x, y, z = (toy.x, toy.y, 0.0) if holder is None else (holder.x, holder.y, holder.kind.holds)
+    for k, toy in enumerate(scene.toys):
+        x, y, z = scene.place(k)
         c, s = np.cos(toy.yaw), np.sin(toy.yaw)
         at, turn = np.array([x, y, z]), np.array([(c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)])
         loose += studio.loose(toy, at, turn)
