@@ -206,11 +206,15 @@ def check_fonts() -> Iterator[Finding]:
 
 
 def check_machine() -> Iterator[Finding]:
-    """Cores, memory, disk."""
+    """Cores and what they compute in, memory, disk."""
+    import torch
+
+    from mindhand.core.precision import half
     from mindhand.core.provenance import hardware
 
     found = hardware()
-    yield Finding("ok", "processor", f"{found['cores']} cores, {found['cpu']}")
+    kind = "bfloat16" if half(torch.device("cpu")) else "float32, at half the speed of CPUs that know bfloat16"
+    yield Finding("ok", "processor", f"{found['cores']} cores, {found['cpu']}; trains in {kind}")
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     mark: Mark = "ok" if free >= DISK_GIB else "warn"
     yield Finding(mark, "disk", f"{free:.0f} GiB free here", f"runs need {DISK_GIB:.0f} GiB: free some or use --run")

@@ -28,6 +28,7 @@ from rich.console import Console
 from mindhand.core.batch import Batch
 from mindhand.core.files import replacing
 from mindhand.core.keys import Key, Keys
+from mindhand.core.precision import half
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import write_json
 from mindhand.data.lerobot_read import LeRobotReader
@@ -231,7 +232,7 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
     anew = np.ones(len(index), bool)
     anew[1:] = (query[1:] != query[:-1]) | (texts[1:] != texts[:-1]) | (episode[1:] != episode[:-1])
     for at in np.array_split(index[anew], max(1, int(anew.sum()) // 128)):
-        with torch.autocast(vla.device.type, torch.bfloat16):
+        with torch.autocast(vla.device.type, torch.bfloat16, enabled=half(vla.device)):
             batch = robot.batch(at, Keys.seeded(len(at), "remember"))
             inputs = vla.inputs(batch)
             kept = remember(vla.trunk(batch, inputs))

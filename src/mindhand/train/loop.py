@@ -25,6 +25,7 @@ from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError, Refusal
 from mindhand.core.folder import exists
 from mindhand.core.keys import Keys
+from mindhand.core.precision import half
 from mindhand.core.progress import progress
 
 from .ranks import average, rank, ranks
@@ -106,7 +107,8 @@ def train_stage(
             means: dict[str, list[torch.Tensor]] = {}
             for number, batch in enumerate([found] if isinstance(found, Batch) else found):
                 keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step, *[number] * (number > 0))
-                with torch.autocast(batch.task.device.type, torch.bfloat16, enabled=stage.bf16):
+                device = batch.task.device
+                with torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16 and half(device)):
                     rows = {n: r.mean() for n, r in vla.losses(batch, keys).items()}
                 _backward(rows, stage, step)
                 for name, mean in rows.items():

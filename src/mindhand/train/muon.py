@@ -14,15 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from mindhand.core.precision import half
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Newton-Schulz, of Muon's author
 
 
 def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
-    """U V^T of the singular value decomposition of each matrix (B,m,n), approximately, in bfloat16."""
+    """U V^T of the singular value decomposition of each matrix (B,m,n), approximately; in bfloat16 where the
+    machine computes in it."""
     a, b, c = COEFFICIENTS
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
-    x = (x.mT if tall else x).bfloat16().contiguous()
+    x = (x.mT if tall else x).to(torch.bfloat16 if half(g.device) else g.dtype).contiguous()
     for _ in range(steps):
         s = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)

@@ -69,7 +69,7 @@ class Stage:
     weights: Mapping[str, float]
     optimiser: Optimiser = Optimiser()
     seed: int = 0
-    bf16: bool = True
+    bf16: bool = True  # where the machine computes in it
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def trainable(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
