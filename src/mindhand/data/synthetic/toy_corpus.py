@@ -17,7 +17,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.hands import HANDS
 from mindhand.worlds.scene import FONTS, KNOWN, Board, Font, write_board
-from mindhand.worlds.things import MATERIALS, sample_toys
+from mindhand.worlds.things import MATERIALS, ToyScene, sample_toys
 from mindhand.worlds.wide import wide_equations, written
 
 from .questions import PHRASES as DESK_PHRASES
@@ -29,6 +29,7 @@ WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
 THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
 ADDRESSED = 0.25  # share of the questions
+CROWD = (4, 9)  # toys of a page for the eye alone: each is one more thing to name, at hardly any cost
 WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.55), ("calc in full", 0.25), ("calc in steps", 0.20))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
@@ -97,12 +98,15 @@ class ToyCorpus:
         return self._table(self._keys(step, row))
 
     def _table(self, keys: Keys) -> Tabletop:
+        return self._tabletop(keys, sample_toys(keys))
+
+    def _tabletop(self, keys: Keys, toys: ToyScene) -> Tabletop:
         draw = Draw(keys.fold("writing"))
-        return Tabletop(sample_toys(keys), *sample_writing(draw, draw.among(WRITINGS), self.fonts))
+        return Tabletop(toys, *sample_writing(draw, draw.among(WRITINGS), self.fonts))
 
     def page(self, keys: Keys) -> ImageText:
-        """A picture to learn toys and handwriting from, nothing asked."""
-        table = self._table(keys)
+        """A picture to learn toys and handwriting from, nothing asked: as many toys as fit well."""
+        table = self._tabletop(keys, sample_toys(keys, count=CROWD))
         sight = self.picture(table, keys.fold("picture"))
         return ImageText(sight.image, (), glyphs_of(table, sight), traits_of(table, sight))
 
