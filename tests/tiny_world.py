@@ -87,6 +87,10 @@ class TinyWorld:
             keys=tuple(row["key"] for row in found),
         )
 
+    def wordings(self, row: int) -> dict[str, str]:
+        names, goal = self._row(row)["names"], self._row(row)["goal"]
+        return {"swapped": f"touch {names[goal - 1]}", "paraphrased": f"reach {names[goal]}"}
+
     def _picture(self, row: dict[str, Any]) -> np.ndarray:
         self.rendered += 1
         out = np.full((SIZE, SIZE, 3), 40, np.uint8)

@@ -1,8 +1,9 @@
 """nano: the small VLM, pretrained on pictures of the desk with no robot in the data.
 
-One question in four is reading; the rest stand on it. Decisive in a prototype: a dense glyph target, read-then-
-solve answers, Muon, four questions a picture. Expected of 36 thousand pictures (about 8 minutes of one core, a
-second one renders): reading above 95 %, solving above 85 % of K-dev items.
+First the eye alone learns what stands where (`PageSource`), then the whole is asked. Two corpora: the brief one asks
+what a robot at the board must know (four questions a picture; `mindhand demo`), the whole one is nano's own (eight a
+picture of the desk, twelve a picture of toys; `recipes/pretrain.py`). Decisive: dense targets in every cell, a
+supervised pointer, answers that read before they solve, several questions a picture, Muon (`recipes/dial.py`).
 """
 
 from __future__ import annotations

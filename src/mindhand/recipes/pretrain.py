@@ -22,7 +22,7 @@ from mindhand.model.vla import VLA
 
 from .nano import NanoPlan, pretrain_nano
 
-PICTURES_A_MINUTE = 3600  # about what two cores train on
+PICTURES_A_MINUTE = 1700  # about what two cores train on, the pages before them included
 WHOLE = replace(NanoPlan(), brief=False, pictures=60_000, pages=96_000, rows=8, rate=0.005)  # a CPU-hour
 ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 

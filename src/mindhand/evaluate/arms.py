@@ -1,0 +1,86 @@
+"""Arms of an evaluation: the same episodes, and one thing that the policy is told or shown is another.
+
+    blank         no instruction
+    swapped       the instruction of something else that could be done here
+    paraphrased   the same in other words
+    dark          black pictures
+
+The world goes on asking for what it asked for: a policy that heeds its instruction fails the first two, one that
+understands it passes the third, and one that looks fails the last. What changes nothing is refused, so that no arm can
+be clean in secret. The recording camera sees what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mindhand.core.errors import BadData
+from mindhand.core.intervals import Interval, bootstrap
+from mindhand.core.nouns import Observation
+from mindhand.core.seams import World
+
+LANGUAGE = ("blank", "swapped", "paraphrased")
+ARMS = (*LANGUAGE, "dark")
+
+
+class Changed:
+    """A World whose policy is told or shown something else; everything but what a policy observes is the world's own.
+
+    A world that is asked for the language arms has `wordings(row)`: {"swapped": ..., "paraphrased": ...}, functions of
+    the row's key.
+    """
+
+    def __init__(self, world: World, arm: str):
+        if arm not in ARMS:
+            raise BadData(f"arm '{arm}'", f"one of {ARMS}", "choose")
+        self._world, self._arm = world, arm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+    def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation:
+        """As the world, changed where a policy asks: it names no cameras, recorders and filters do."""
+        obs = self._world.observe(rows, cameras)
+        if cameras is not None:
+            return obs
+        if self._arm == "dark":
+            return replace(obs, images={role: np.zeros_like(x) for role, x in obs.images.items()})
+        return obs.with_text(
+            "instruction", [self._told(r, said) for r, said in zip(rows, obs.text["instruction"], strict=True)]
+        )
+
+    def _told(self, row: int, said: str) -> str:
+        told = "" if self._arm == "blank" else self._world.wordings(row)[self._arm]  # type: ignore[attr-defined]
+        if told == said:
+            raise BadData(f"the arm '{self._arm}' says '{said}', as without it", "other words", "mend the wordings")
+        return told
+
+
+@dataclass(frozen=True)
+class ChangedWorlds:
+    """A maker of changed worlds, for worker processes."""
+
+    world: Callable[[int], World]
+    arm: str
+
+    def __call__(self, rows: int) -> Changed:
+        """A changed world of so many rows."""
+        return Changed(self.world(rows), self.arm)
+
+
+def sensitivity(
+    clean: Sequence[Mapping[str, Any]], changed: Sequence[Sequence[Mapping[str, Any]]], measure: str = "success"
+) -> Interval:
+    """How much less is done with blank and swapped instructions, in points of a rate: the mean over these arms of
+    clean - changed, on the same episodes. 0: language is not heeded; the clean rate: nothing is done without it.
+
+    BadData where the episodes are not the same ones in the same order.
+    """
+    keys = [r["key"] for r in clean]
+    if not changed or any([r["key"] for r in rows] != keys for rows in changed):
+        raise BadData("arms of other episodes", "the clean arm's, in its order", "run the same protocol")
+    return bootstrap([float(r[measure]) - np.mean([c[measure] for c in arms]) for r, *arms in zip(clean, *changed)])
