@@ -128,10 +128,14 @@ class Eval:
     """Run a policy through a protocol: success, choice, reasoning, what was forgotten, with intervals and films.
 
     Example: mindhand eval runs/policy/checkpoint --split R K-dev
+    All stages: mindhand eval runs/policy --base runs/nano/checkpoint --language
+    Two of them: mindhand eval --compare runs/eval-a runs/eval-b
     """
 
     engine: ClassVar[str] = "mindhand.recipes.evaluate:evaluate"
-    checkpoint: Checkpoint
+    checkpoint: Annotated[
+        Positional[Path | None], arg(help="of a policy, or the folder of its training", metavar="DIR")
+    ] = None
     protocol: Annotated[str, arg(help="name of a protocol")] = "maths-matching"
     split: Annotated[tuple[Literal["R", "C", "K-dev", "K-test", "X"], ...], arg(help="which knowledge")] = (
         "R",
@@ -140,6 +144,11 @@ class Eval:
     )
     episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
+    blind: Annotated[bool, arg(help="also with black pictures")] = False
+    base: Annotated[
+        Path | None, arg(help="the VLM it began with: also what each stage does and still knows", metavar="DIR")
+    ] = None
+    compare: Annotated[tuple[Path, ...], arg(help="two evaluations instead, or folders of them", metavar="DIR")] = ()
     workers: Annotated[int, arg(help="processes; the result is the same for any number")] = 2
     run: Run = Path("runs/eval")
 

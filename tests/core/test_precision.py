@@ -30,7 +30,7 @@ def test_what_a_machine_computes_in_is_what_its_updates_are_made_in(monkeypatch)
     g = torch.randn(1, 8, 20, generator=torch.Generator().manual_seed(0))
     found = []
     for able in (False, True):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", dict(amx_bf16=able).copy, raising=False)
         found.append(orthogonal(g))
     rounded = [bool((x == x.bfloat16()).all()) for x in found]
     assert rounded == [False, True] and torch.allclose(*found, atol=0.1)

@@ -13,6 +13,7 @@ import pytest
 
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.record import write_record
+from mindhand.evaluate import run as running
 from mindhand.evaluate.journal import Journal
 from mindhand.evaluate.protocol import keys
 from mindhand.evaluate.run import evaluate, film_of, key_of, latencies
@@ -175,3 +176,16 @@ def test_latencies_and_records_come_from_the_rows(whole, tmp_path):
         sources=["mindhand.evaluate.run"], folder=tmp_path,
     )  # fmt: skip
     assert record.value == sum(r["success"] for r in rows) / len(rows)
+
+
+def test_a_run_does_not_go_on_with_other_code(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", tmp_path / "log", world={"at": 13, "how": "stop"})
+    monkeypatch.setattr(running, "code", lambda: "0123456789ab")
+    with pytest.raises(BadData, match="begun with other code"):
+        run(tmp_path / "run", tmp_path / "log")
+    monkeypatch.undo()
+    rows = run(tmp_path / "run", tmp_path / "log")
+    assert len(rows) == len(WANTED)
+    monkeypatch.setattr(running, "code", lambda: "0123456789ab")
+    assert run(tmp_path / "run", tmp_path / "log") == rows, "what is complete is only read"

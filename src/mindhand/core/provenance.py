@@ -16,7 +16,7 @@ from types import ModuleType
 from .errors import BadData
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MEASURED_WITH = ("mindhand", "torch", "numpy", "mujoco", "transformers")
+MEASURED_WITH = ("mindhand", "torch", "numpy", "mujoco", "tokenizers", "pillow", "transformers")
 
 
 def checkout(path: Path | str) -> Path | None:
@@ -78,6 +78,12 @@ def source_name(path: Path) -> str:
 def source_hash(path: Path) -> str:
     """12 hexadecimal digits of a source file, the same whatever its line ends."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:12]
+
+
+def code_hash(sources: Sequence[str | Path | ModuleType]) -> str:
+    """12 hexadecimal digits that change with any line, and any name, of the files behind these sources."""
+    told = "".join(f"{source_name(path)} {source_hash(path)}\n" for path in source_files(sources))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

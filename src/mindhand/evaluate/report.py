@@ -16,6 +16,7 @@ from typing import Any
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval, bootstrap, wilson
 
+from .ledger import opening_of
 from .page import Cell, Raw, mean, moving_picture, page, rate, table, thoughts
 from .protocol import Protocol
 from .run import latencies
@@ -174,6 +175,8 @@ def _facts(about: Mapping[str, Any], folder: Path) -> str:
         ["machine", ", ".join(f"{k} {v}" for k, v in about["hardware"].items())],
         ["time", f"{about['seconds']:.0f} s"],
     ]  # fmt: skip
+    if look := opening_of(folder):
+        rows.append(["K-test", look.text])
     return table("What the numbers belong to", ["", ""], rows)
 
 

@@ -1,6 +1,6 @@
 """An evaluation: protocol x policy x world -> rows, on several processes, through any number of interruptions.
 
-    folder/run.json      protocol, policy, versions, hardware: what the rows belong to
+    folder/run.json      protocol, policy, code, versions, hardware: what the rows belong to
     folder/rows.jsonl    one line an episode, in the protocol's order once complete; nothing a clock says
     folder/timing.jsonl  seconds of each query, by episode
     folder/films/        the filmed episodes
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,14 +167,24 @@ def _shared_out(job: Job, jobs: Sequence[Sequence[Key]], take: Callable[..., Non
             one.join()
 
 
+DECIDING = ("mindhand.core", "mindhand.kit", "mindhand.methods", "mindhand.model", "mindhand.worlds", "mindhand.serve",
+            "mindhand.evaluate.arms", "mindhand.evaluate.protocol", "mindhand.evaluate.run")  # fmt: skip
+
+
+@cache
+def code() -> str:
+    """A hash of the sources that an episode's outcome follows from; reports, recipes and training are none of them."""
+    return provenance.code_hash(DECIDING)
+
+
 def _open(folder: Path, protocol: Protocol, policy: str) -> dict[str, Any]:
     """run.json: made, or found to belong to the same protocol and policy."""
     file = folder / "run.json"
     mine = {"protocol": protocol.to_json(), "policy": policy}
     if not file.exists():
         root = provenance.checkout(__file__)
-        about = {**mine, "commit": provenance.commit(root) if root else "unknown", "versions": provenance.versions(),
-                 "hardware": provenance.hardware(), "seconds": 0.0}  # fmt: skip
+        about = {**mine, "commit": provenance.commit(root) if root else "unknown", "code": code(),
+                 "versions": provenance.versions(), "hardware": provenance.hardware(), "seconds": 0.0}  # fmt: skip
         write_atomic(file, json.dumps(about, indent=1) + "\n")
         return about
     about = json.loads(file.read_text())
@@ -212,6 +223,12 @@ def evaluate(
     job = Job(protocol, policy, world, filters, film, folder)
     with Journal(folder / "timing.jsonl") as timing, Journal(folder / "rows.jsonl") as journal:
         missing = [k for k in wanted if str(k) not in journal.rows]
+        if missing and journal.rows and about.get("code") != code():
+            raise BadData(
+                f"{folder} was begun with other code ({about.get('code')}, now {code()})",
+                "all episodes of an evaluation by the same code",
+                "use another run folder, or remove this one",
+            )
         # One job a worker, none smaller than a batch: a row is free only at the end of a job, and asked in vain.
         count = min(workers, -(-len(missing) // protocol.rows))
         jobs = [missing[i::count] for i in range(count)]

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from mindhand.core.errors import Refusal
 
-from . import bench_desk, bench_nano, skeleton
+from . import bench_desk, bench_evaluate, bench_nano, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "desk": ("the desk: expert, negative controls, steps a second (15 minutes)", bench_desk.main),
+    "evaluate": ("comparisons that may stop at any pair: errors and pairs (seconds)", bench_evaluate.publish),
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }

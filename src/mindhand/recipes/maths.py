@@ -262,14 +262,16 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     vla = build(nano, plan, arm)
     robot = frames(demos, cache, plan, vla, arm, console)
+    first = stages(vla, robot, plan, arm) if mind is None else []
     about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
-    write_json(folder / "plan.json", about)
+    write_json(folder / "plan.json", {**about, "stages": [stage.name for stage in first]})
     fit(vla, robot)
     if mind is not None:
         copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
-    for stage in stages(vla, robot, plan, arm) if mind is None else ():
+    for stage in first:
         train_stage(vla, stage, folder / stage.name, console=console)
+        save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(SPEC))
     tune = fine_tuning(vla, robot, plan, arm, folder)
     train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
