@@ -145,6 +145,9 @@ class Eval:
     episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False
+    perturb: Annotated[
+        tuple[str, ...], arg(help="also so: an axis (camera), at a level (camera3), several (camera3+light2), all")
+    ] = ()
     base: Annotated[
         Path | None, arg(help="the VLM it began with: also what each stage does and still knows", metavar="DIR")
     ] = None

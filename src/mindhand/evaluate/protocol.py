@@ -17,11 +17,16 @@ from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
 
 
+CLEAN = "clean"
+
+
 @dataclass(frozen=True)
 class Protocol:
     """tasks: as the world names them. episodes: of each task. steps: control steps after which time is up. replan:
     actions carried out before the policy is asked again. rows: the fixed batch the policy is asked for. images:
-    what the policy sees, exactly. seed: of all keys. success: the rule, in words, for the report."""
+    what the policy sees, exactly. seed: of all keys. success: the rule, in words, for the report. arm: what is told or
+    shown otherwise ("blank", "camera3+light2"; `evaluate.arms`, `worlds.perturb`); it is not in the keys, so that every
+    arm has the scenes of the clean one."""
 
     name: str
     version: int
@@ -33,6 +38,7 @@ class Protocol:
     images: tuple[Camera, ...]
     success: str
     seed: int = 0
+    arm: str = CLEAN
 
     def __post_init__(self) -> None:
         if min(self.version, self.episodes, self.steps, self.replan, self.rows) < 1 or not self.tasks:
@@ -69,8 +75,9 @@ class Protocol:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and dictionaries."""
-        return json.loads(json.dumps(asdict(self)))
+        """Plain lists and dictionaries; no arm where it is clean."""
+        out = json.loads(json.dumps(asdict(self)))
+        return out if self.arm != CLEAN else {k: v for k, v in out.items() if k != "arm"}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Protocol:

@@ -165,6 +165,7 @@ def _facts(about: Mapping[str, Any], folder: Path) -> str:
     rows: list[list[Cell]] = [
         ["policy", about["policy"]],
         ["protocol", f"{p.id} ({p.fingerprint()}): {p.episodes} episodes for each of {len(p.tasks)} tasks"],
+        ["arm", p.arm],
         ["success means", p.success],
         ["acting", f"{p.replan} steps a query, {p.steps} at most, {p.rows} rows a batch; sees {cameras}"],
         ["one query of the batch", Raw(

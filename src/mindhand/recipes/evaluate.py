@@ -4,25 +4,27 @@ evaluations."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from mindhand.core.checkpoint import load_checkpoint
-from mindhand.core.errors import Refusal
+from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval, wilson
 from mindhand.core.seams import World
-from mindhand.evaluate.arms import LANGUAGE, ChangedWorlds, sensitivity
+from mindhand.evaluate.arms import ARMS, LANGUAGE, ChangedWorlds, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.page import Cell, page, rate, table
-from mindhand.evaluate.protocol import Protocol, named
+from mindhand.evaluate.protocol import CLEAN, Protocol, named
 from mindhand.evaluate.report import label_of, summary, write_report
 from mindhand.evaluate.run import evaluate as run_protocol
 from mindhand.evaluate.run import film_of
@@ -30,6 +32,7 @@ from mindhand.evaluate.score import scored
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
 from mindhand.worlds.desk.world import SPEC, DeskWorld
+from mindhand.worlds.perturb import AXES, LEVELS, Perturbation
 from mindhand.worlds.scene import read_reasoning
 
 from .stages import StageRows, kept_table, mind_rows, stages_of
@@ -51,11 +54,10 @@ def rows_of(
     *,
     workers: int = 2,
     films: int = 3,
-    world: Callable[[int], World] = DeskWorld,
     console: Console | None = None,
 ) -> Rows:
-    """Scored rows of a checkpoint under a protocol; what `folder` already holds is not run again. A look at K-test is
-    entered in the ledger first."""
+    """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
+    look at K-test is entered in the ledger first."""
     name = load_checkpoint(checkpoint, SPEC).fingerprint
     look = open_ktest(protocol, name, folder)
     if look is not None and console is not None:
@@ -63,7 +65,7 @@ def rows_of(
     rows = run_protocol(
         protocol,
         partial(load_policy, checkpoint),
-        world,
+        worlds(protocol.arm),
         folder,
         name=name,
         workers=workers,
@@ -71,6 +73,26 @@ def rows_of(
         console=console,
     )
     return scored(rows)
+
+
+def worlds(arm: str) -> Callable[[int], World]:
+    """A maker of desks for an arm of a protocol: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both."""
+    words = [] if arm == CLEAN else arm.split("+")
+    told = [w for w in words if w in ARMS]
+    perturb = Perturbation.parse("+".join(w for w in words if w not in ARMS) or CLEAN)
+    if len(told) > 1:
+        raise BadData(f"arm '{arm}'", f"at most one of {ARMS}", "evaluate one after the other")
+    desk = partial(DeskWorld, perturb=perturb) if perturb else DeskWorld
+    return ChangedWorlds(desk, told[0]) if told else desk
+
+
+def perturbations(asked: Sequence[str]) -> list[str]:
+    """What is asked for, spelled out: "camera" is camera1 to camera5, "all" every axis at every level."""
+    out: list[str] = []
+    for word in asked:
+        axes = AXES if word == "all" else (word,) if word in AXES else ()
+        out += [f"{axis}{level}" for axis in axes for level in LEVELS[1:]] or [str(Perturbation.parse(word))]
+    return list(dict.fromkeys(out))
 
 
 def summary_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
@@ -104,6 +126,15 @@ def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     return "Told or shown something else", ["arm", "success", "choice"], body
 
 
+def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
+    """Success and choice under every perturbation, and their means over all that were tried, each as heavy."""
+    body: list[list[Cell]] = [["clean", *(_rate(clean, m) for m in ("success", "choice"))]]
+    body += [[name, *(_rate(rows, m) for m in ("success", "choice"))] for name, rows in changed.items()]
+    means = [np.mean([np.mean([r[m] for r in rows]) for rows in changed.values()]) for m in ("success", "choice")]
+    body.append(["mean of these", *(f"{100 * x:.1f} %" for x in means)])
+    return "Perturbed (the same scenes; levels 1 to 5)", ["", "success", "choice"], body
+
+
 def _rate(rows: Rows, measure: str) -> Cell:
     chance = [r[f"{measure}_chance"] for r in rows if f"{measure}_chance" in r]
     return rate(wilson(sum(bool(r[measure]) for r in rows), len(rows)), sum(chance) / len(rows) if chance else None)
@@ -133,6 +164,7 @@ def evaluate(
     episodes: int | None,
     language: bool,
     blind: bool,
+    perturb: Sequence[str],
     base: Path | None,
     compare: Sequence[Path],
     workers: int,
@@ -152,16 +184,20 @@ def evaluate(
     p = p.only(*(f"{family}/{s}" for s in split), episodes=episodes)
     rows = rows_of(last, p, run, workers=workers, console=console)
     console.print(summary_table(rows, f"{p.id}, {last}"))
-    beside: list[Beside] = []
-    if names := [*(LANGUAGE if language else ()), *(("dark",) if blind else ())]:
-        changed = {}
+
+    def arms(names: Sequence[str]) -> dict[str, Rows]:
+        out = {}
         for name in names:
-            world = ChangedWorlds(DeskWorld, name)
             console.print(f"arm: {name}")
-            changed[name] = rows_of(
-                last, p, run / "arms" / name, workers=workers, films=0, world=world, console=console
-            )
-        beside.append(arms_table(rows, changed))
+            where = run / "arms" / name
+            out[name] = rows_of(last, replace(p, arm=name), where, workers=workers, films=0, console=console)
+        return out
+
+    beside: list[Beside] = []
+    if language or blind:
+        beside.append(arms_table(rows, arms([*(LANGUAGE if language else ()), *(("dark",) if blind else ())])))
+    if perturb:
+        beside.append(perturbed_table(rows, arms(perturbations(perturb))))
     if base is not None:
         beside.append(by_stage(checkpoint, base, p, run, workers=workers, items=ITEMS, console=console))
     report = write_report(run, rows, rate_hz=SPEC.rate, title=f"{p.id}: {checkpoint}", beside=beside)

@@ -14,7 +14,7 @@ from mindhand.worlds.scene import FACES, PLACES, TILE, MathsScene
 from . import textures
 from .arm import FINGER_RANGE
 from .build import ARM, ARM_POS, CAMERAS, MAX_TILES, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, make_model
-from .canvas import UNSEEN, Brush, Canvas
+from .canvas import UNSEEN, Brush, Canvas, Loose
 from .kinematics import JOINTS, tool_yaw
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -85,12 +85,13 @@ class Stage:
 
     base = np.array(ARM_POS)
 
-    def __init__(self, size: int = 128):
-        self.model = make_model(size)
+    def __init__(self, size: int = 128, model: mujoco.MjModel | None = None):
+        self.model = make_model(size) if model is None else model
         self.data = mujoco.MjData(self.model)
         self.ids = Ids.of(self.model)
         self.scene: MathsScene | None = None
         self.count = 0
+        self.loose: Sequence[Loose] = ()  # what is drawn besides
         self._textures: dict[int, np.ndarray] = {}
         self._brush: Brush | None = None
 
@@ -197,7 +198,8 @@ class Stage:
         """What camera "front" or "wrist" sees, uint8 (height, width, 3)."""
         if self._brush is None:
             self._brush = canvas.brush(self.model)
-        return self._brush.paint(self.model, self.data, self.ids.cameras[camera], shape, self._textures)
+        index = self.ids.cameras[camera]
+        return self._brush.paint(self.model, self.data, index, shape, self._textures, self.loose)
 
     def project(self, points: np.ndarray, camera: str, shape: tuple[int, int]) -> np.ndarray:
         """(N,3) points to (N,2) pixels (u right, v down, the top left corner of the picture is 0, 0) of a picture

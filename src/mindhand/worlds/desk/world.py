@@ -4,7 +4,8 @@ Action (10): absolute TCP pose in "arm_base" (metres; rot6d, the tool's first tw
 world does the inverse kinematics. State (10): the same numbers, measured. "arm_base" is the table's frame moved to
 the arm's base (-0.41, 0, 0), not turned; `geometry` and `project` speak the table's frame.
 
-An episode is a pure function of its Key and the actions: bit-identical in any row, process or order.
+An episode is a pure function of its Key, its `Perturbation` and the actions: bit-identical in any row, process or
+order.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.draw import Draw
+from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_scene
+from mindhand.worlds.perturb_noise import Sensor
 from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_task
+from mindhand.worlds.wordings import wordings
 
+from .altered import AlteredStage, needed, start_joints
 from .build import PLATE
 from .canvas import Canvas
 from .expert import Expert, half_turn
@@ -51,8 +56,9 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 class _Row:
     """One episode in progress."""
 
-    def __init__(self, key: Key, scene: MathsScene):
-        self.key, self.scene = key, scene
+    def __init__(self, key: Key, scene: MathsScene, perturb: Perturbation):
+        self.key, self.scene, self.perturb = key, scene, perturb
+        self.sensor = Sensor.of(key, perturb.noise) if perturb.noise else None
         self.judge, self.expert = Judge(scene), Expert(Keys.of([key]))
         self.steps = 0
         self.joints = np.zeros(6)  # the last command, before any disturbance: the seed of the next
@@ -65,12 +71,17 @@ class DeskWorld:
 
     Tasks are those of `scene.sample_task`: "maths_matching/R", "maths_matching/K-dev/2", ...
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
+
+    perturb: of every episode that `reset` begins; may be assigned between two of them. A restored row keeps its own.
     """
 
     spec = SPEC
 
-    def __init__(self, rows: int = 1):
-        self._stages = [Stage() for _ in range(rows)]
+    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN):
+        self.perturb = perturb
+        self._clean = [Stage() for _ in range(rows)]
+        self._altered: list[AlteredStage | None] = [None] * rows  # made when first needed
+        self._stages: list[Stage] = list(self._clean)
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
 
@@ -85,13 +96,16 @@ class DeskWorld:
             raise BadData(f"{len(keys)} keys for {len(rows)} rows", "one key a row", "pass equally many of both")
         for key, r in zip(keys, rows):
             scene = sample_task(key)
-            row = self._rows[r] = _Row(key, scene)
+            if self.perturb:
+                scene = perturbed_scene(scene, key, self.perturb)
+            row = _Row(key, scene, self.perturb)
             draw = Draw(Keys.of([key]).fold("start"))
             start = np.array(HOME) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
             pose = start - Stage.base, tool_down(draw.normal(0.05, 0.1))
             row.joints = inverse(*pose, np.zeros(6)).joints
-            stage = self._stages[r]
-            stage.dress(scene)
+            if self.perturb.start:
+                row.joints = start_joints(row.joints, key, self.perturb.start)
+            stage = self._begin(r, row)
             stage.set(row.joints, row.gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
 
     def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
@@ -158,6 +172,7 @@ class DeskWorld:
                 "scene_hash": scene_hash(), "key": key, "steps": row.steps, "gripper": row.gripper,
                 "joints": row.joints.tolist(), "noise": None if row.noise is None else row.noise.tolist(),
                 "scene": row.scene.to_json(), "judge": row.judge.data(), "expert": row.expert.data(),
+                **({"perturb": row.perturb.to_json()} if row.perturb else {}),
             }  # fmt: skip
             text = json.dumps(header).encode()
             out.append(_MAGIC + struct.pack("<I", len(text)) + text + stage.get_state().tobytes())
@@ -180,15 +195,14 @@ class DeskWorld:
                 raise BadData("a snapshot that is damaged or of another scene declaration",
                               f"one written by this version of the desk (scene {scene_hash()})",
                               "take the snapshot again")  # fmt: skip
-            row = _Row(Key(**header["key"]), MathsScene.from_json(header["scene"]))
+            perturb = Perturbation.from_json(header.get("perturb", {}))
+            row = _Row(Key(**header["key"]), MathsScene.from_json(header["scene"]), perturb)
             row.steps, row.gripper = header["steps"], header["gripper"]
             row.joints = np.array(header["joints"])
             row.noise = None if header["noise"] is None else np.array(header["noise"])
             row.judge.load(header["judge"])
             row.expert.load(header["expert"])
-            self._rows[r] = row
-            stage.dress(row.scene)
-            stage.set_state(state)
+            self._begin(r, row).set_state(state)
 
     def expert(self, rows: Sequence[int]) -> np.ndarray:
         """The scripted expert's next action (R,10), from whatever state the row is in."""
@@ -230,6 +244,10 @@ class DeskWorld:
         judge = self._row(row).judge
         return reasoning_text(self.scene(row), judge.placed, judge.taken, judge.carrying(self._stages[row]))
 
+    def wordings(self, row: int) -> dict[str, str]:
+        """What else could be said: see `worlds.wordings`."""
+        return wordings(self._row(row).key, self._row(row).scene.instruction)
+
     def target(self, row: int) -> tuple[int, np.ndarray] | None:
         """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw), the yaw within a quarter turn of 0
         since half a turn changes nothing; None when all are placed."""
@@ -267,6 +285,16 @@ class DeskWorld:
             raise BadData(f"row {r} has no episode", "reset(keys, rows) first", "reset it")
         return row
 
+    def _begin(self, r: int, row: _Row) -> Stage:
+        """Put an episode into a row: its stage, dressed."""
+        stage = self._clean[r]
+        if needed(row.perturb):
+            stage = self._altered[r] = self._altered[r] or AlteredStage()
+            stage.alter(row.key, row.perturb, row.scene)
+        self._rows[r], self._stages[r] = row, stage
+        stage.dress(row.scene)
+        return stage
+
     def _state(self, r: int) -> np.ndarray:
         stage = self._stages[r]
         return np.concatenate([stage.tcp - Stage.base, to_rot6d(stage.rotation), [stage.gripper]]).astype(np.float32)
@@ -275,8 +303,11 @@ class DeskWorld:
         camera, stage = SPEC.camera(role), self._stages[r]
         if self._canvas is None:
             self._canvas = Canvas(max(max(c.source) for c in SPEC.cameras))
-        self._row(r)
-        return area_resize(stage.paint(self._canvas, role, camera.source), camera.height, camera.width)
+        row = self._row(r)
+        picture = stage.paint(self._canvas, role, camera.source)
+        if row.sensor is not None:
+            picture = row.sensor.see(picture, role, row.steps)
+        return area_resize(picture, camera.height, camera.width)
 
     def _geometry(self, r: int) -> Mapping[str, Any]:
         row, stage = self._row(r), self._stages[r]
