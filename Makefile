@@ -17,7 +17,7 @@ export MUJOCO_GL ?= $(shell ldconfig -p | grep -q libEGL.so.1 && echo egl || ech
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test test-all check fix wheel clean
+.PHONY: help setup system browser demo test test-all check fix wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -44,6 +44,12 @@ system: ## install the system libraries for headless rendering (as root), or pri
 	else \
 	  echo "headless rendering needs EGL or OSMesa; run as root:"; echo "  $$line"; \
 	fi
+
+browser: ## install Chromium (as root), in which the reports are tested; without it those tests are skipped
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "to test reports in a browser, run as root: apt-get install chromium"; fi
 
 demo: setup ## the whole path from nothing, with a report at the end
 	$(BIN)/mindhand demo

@@ -128,7 +128,9 @@ class Eval:
     """Run a policy through a protocol: success, choice, reasoning, what was forgotten, with intervals and films.
 
     Example: mindhand eval runs/policy/checkpoint --split R K-dev
+
     All stages: mindhand eval runs/policy --base runs/nano/checkpoint --language
+
     Two of them: mindhand eval --compare runs/eval-a runs/eval-b
     """
 
@@ -306,9 +308,10 @@ def saved(verb: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    verb = parse(argv)
+    verb: Any = None
     large_pages()
     try:
+        verb = parse(argv)
         code = engine(verb)(**{f.name: getattr(verb, f.name) for f in fields(verb)})
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has had enough: `| head -1`

@@ -11,9 +11,10 @@ from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.corpus import pretraining
 from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
-from mindhand.recipes import skeleton
+from mindhand.recipes import evaluate, skeleton
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.evaluate import load_policy, rows_of
 from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
@@ -123,3 +124,37 @@ def test_a_blind_hand_takes_over_a_mind(home):
     assert not blind.streams and len(sees.streams) == 2
     pairs = zip(blind.backbone.state_dict().values(), sees.backbone.state_dict().values())
     assert all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path, monkeypatch):
+    """The verb on a training's folder: every table is in the report, and two evaluations can be compared."""
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames"
+    for seed in (0, 1):
+        train(*where, home / f"seed {seed}", replace(PLAN, seed=seed), OURS, console=QUIET)
+    short = replace(MATHS.only("maths_matching/K-test", episodes=2), steps=9, rows=2)
+    monkeypatch.setattr(protocol, "PROTOCOLS", {MATHS.name: short})
+    monkeypatch.setattr(ledger, "default_ledger", lambda run: tmp_path / "ktest.jsonl")
+    monkeypatch.setattr(evaluate, "ITEMS", 1)
+
+    def run(name, checkpoint=None, **more):
+        asked = {"language": False, "blind": False, "perturb": (), "base": None, "compare": (), **more}
+        return evaluate.evaluate(checkpoint, MATHS.name, ("K-test",), 2, **asked, workers=1, run=tmp_path / name)
+
+    wide = {"language": True, "blind": True, "perturb": ("light5", "camera1+noise2"), "base": home / "nano/checkpoint"}
+    assert run("a", home / "seed 0", **wide) == run("b", home / "seed 1" / "checkpoint") == 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    for word in ("hangs on language", "paraphrased", "dark", "light5", "camera1+noise2", "alignment", "least kept",
+                 "K-test had not been opened before"):  # fmt: skip
+        assert word in page, word
+    said = {f.parent.name: f.read_text() for f in (tmp_path / "a" / "arms").glob("*/rows.jsonl")}
+    assert '"instruction": ""' in said["blank"] and '"instruction": ""' not in said["light5"]
+    assert len(ledger.looks(tmp_path / "ktest.jsonl")) == len(said) + 4  # clean, two earlier stages, b
+    assert (tmp_path / "a" / "eval_info.json").exists()
+
+    assert run("both", compare=(tmp_path / "a", tmp_path / "b")) == 0
+    assert "points" in (tmp_path / "both" / "comparison.html").read_text()
+    with pytest.raises(BadData, match="protocol of A"):
+        run("both", compare=(tmp_path / "a", tmp_path / "a" / "arms" / "blank"))
+    for wrong in ({}, {"compare": (tmp_path,) * 3}):
+        with pytest.raises(Refusal):
+            run("c", **wrong)

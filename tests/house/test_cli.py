@@ -128,10 +128,11 @@ def test_recording_an_unknown_task_is_refused():
     assert "no demonstrations of 'juggling'" in err
 
 
-def test_a_reader_who_leaves_early_is_no_error():
+@pytest.mark.parametrize("words", [["bench", "--list"], ["eval", "--help"]])
+def test_a_reader_who_leaves_early_is_no_error(words):
     read, write = os.pipe()
     os.close(read)
-    script = "import sys; from mindhand.cli import main; sys.exit(main(['bench', '--list']))"
+    script = f"import sys; from mindhand.cli import main; sys.exit(main({words}))"
     done = subprocess.run([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert done.stderr == "" and done.returncode in (1, 141)  # rich has its own way of leaving
