@@ -27,7 +27,7 @@ from mindhand.core.sequential import (
     simulate,
     simulated_pairs,
 )
-from mindhand.recipes.bench_evaluate import publish, repeated_mcnemar
+from mindhand.recipes.bench_evaluate import publish_sequential, repeated_mcnemar
 
 counts = st.integers(0, 150)
 differences = st.floats(-0.95, 0.95)
@@ -246,7 +246,7 @@ def test_agreement_saves_pairs_and_too_few_never_suffice():
 
 
 def test_the_bench_writes_records(tmp_path):
-    records = {r.name: r for r in publish(tmp_path, comparisons=200, pairs=300)}
+    records = {r.name: r for r in publish_sequential(tmp_path, comparisons=200, pairs=300)}
     assert records["evaluate/sequential_false_positive_rate/any_look"].high < 0.1
     assert records["evaluate/sequential_false_positive_rate/repeated_mcnemar"].low > 0.1
     pairs = records["evaluate/sequential_pairs/20_points"]

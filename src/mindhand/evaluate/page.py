@@ -77,10 +77,8 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], 
         first, *rest = (text(c) for c in row)
         cells = f'<th scope="row">{first}</th>' + "".join(f"<td>{c}</td>" for c in rest)
         body.append(f'<tr class="part">{cells}</tr>' if i in parts else f"<tr>{cells}</tr>")
-    return (
-        f'<div class="card"><table><caption>{escape(caption)}</caption>{head}'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="card"><table>{above}{head}<tbody>{"".join(body)}</tbody></table></div>'
 
 
 def rate(found: Interval | None, chance: float | None = None) -> Raw | None:

@@ -16,7 +16,6 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
 
-
 CLEAN = "clean"
 
 

@@ -13,7 +13,10 @@ from . import bench_desk, bench_evaluate, bench_nano, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "desk": ("the desk: expert, negative controls, steps a second (15 minutes)", bench_desk.main),
-    "evaluate": ("comparisons that may stop at any pair: errors and pairs (seconds)", bench_evaluate.publish),
+    "evaluate": (
+        "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
+        bench_evaluate.publish,
+    ),
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }

@@ -1,10 +1,13 @@
-"""Records of a comparison that may stop at any pair: how often it errs, and how many pairs it takes.
+"""Records of what evaluations promise: a comparison that may stop at any pair errs as rarely as it says, and rows do
+not depend on who computed them.
 
 mindhand bench evaluate        from a clean checkout
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,14 @@ import numpy as np
 from mindhand.core.keys import Keys
 from mindhand.core.record import Record, write_record
 from mindhand.core.sequential import LEVEL, simulate, simulated_pairs
+from mindhand.evaluate.run import DECIDING
 
 from .bench_desk import Row
+from .determinism import batch_sizes, worker_determinism
 
 COMPARISONS, PAIRS = 20_000, 1000
 SOURCES = ("mindhand.core.sequential", "mindhand.core.keys", Path(__file__))
+RUNNING = (*DECIDING, "mindhand.recipes.determinism", Path(__file__))
 
 
 def false_positives(comparisons: int = COMPARISONS, pairs: int = PAIRS) -> list[Row]:
@@ -55,13 +61,30 @@ def pairs_until_decided(comparisons: int = COMPARISONS, pairs: int = PAIRS) -> l
 
 
 def publish(folder: Path | None = None, comparisons: int = COMPARISONS, pairs: int = PAIRS) -> list[Record]:
-    """Simulate and write the records (under results/, or as drafts under `folder`)."""
+    """Simulate, run and write the records (under results/, or as drafts under `folder`)."""
+    return [*publish_sequential(folder, comparisons, pairs), *publish_determinism(folder)]
 
-    def write(name: str, rows: list[Row], field: str, kind: str, unit: str) -> Record:
-        return write_record(
-            f"evaluate/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=SOURCES,
-            command="mindhand bench evaluate", folder=folder,
-        )  # fmt: skip
+
+def _write(folder: Path | None, sources: Sequence[str | Path], name: str, rows: list[Row], field: str, kind: str,
+           unit: str) -> Record:  # fmt: skip
+    return write_record(
+        f"evaluate/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=sources,
+        command="mindhand bench evaluate", folder=folder,
+    )  # fmt: skip
+
+
+def publish_determinism(folder: Path | None = None) -> list[Record]:
+    """Shares of episodes whose rows are the same, byte for byte with other workers, in what happened with other batch
+    sizes."""
+    return [
+        _write(folder, RUNNING, "worker_determinism/same", worker_determinism(), "same", "rate", "1"),
+        _write(folder, RUNNING, "batch_sizes/same", batch_sizes(), "same", "rate", "1"),
+    ]
+
+
+def publish_sequential(folder: Path | None = None, comparisons: int = COMPARISONS, pairs: int = PAIRS) -> list[Record]:
+    """The sequential test's errors, those of a control, and how long it takes."""
+    write = partial(_write, folder, SOURCES)
 
     what, how = "sequential_false_positive_rate", (comparisons, pairs)
     return [

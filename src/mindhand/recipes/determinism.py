@@ -21,10 +21,10 @@ import torch
 from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key
+from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.journal import line
 from mindhand.evaluate.protocol import MATHS, Protocol, keys
 from mindhand.evaluate.run import evaluate
-from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import save_vla
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 

@@ -127,12 +127,20 @@ def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
 
 
 def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
-    """Success and choice under every perturbation, and their means over all that were tried, each as heavy."""
-    body: list[list[Cell]] = [["clean", *(_rate(clean, m) for m in ("success", "choice"))]]
-    body += [[name, *(_rate(rows, m) for m in ("success", "choice"))] for name, rows in changed.items()]
-    means = [np.mean([np.mean([r[m] for r in rows]) for rows in changed.values()]) for m in ("success", "choice")]
-    body.append(["mean of these", *(f"{100 * x:.1f} %" for x in means)])
-    return "Perturbed (the same scenes; levels 1 to 5)", ["", "success", "choice"], body
+    """Success and choice of every task under every perturbation, and their means over all that were tried, each as
+    heavy."""
+    shown = [(task, measure) for task in dict.fromkeys(r["task"] for r in clean) for measure in ("success", "choice")]
+
+    def of(rows: Rows, task: str) -> Rows:
+        return [r for r in rows if r["task"] == task]
+
+    body: list[list[Cell]] = [
+        [name, *(_rate(of(rows, t), m) for t, m in shown)] for name, rows in {"clean": clean, **changed}.items()
+    ]
+    means = [np.mean([np.mean([r[m] for r in of(rows, t)]) for rows in changed.values()]) for t, m in shown]
+    body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in means)])
+    columns = ["", *(f"{label_of(task)}: {measure}" for task, measure in shown)]
+    return "Perturbed (the same scenes; levels 1 to 5)", columns, body
 
 
 def _rate(rows: Rows, measure: str) -> Cell:
