@@ -26,6 +26,7 @@ h1 { font-size:1.7rem; line-height:1.2; margin:0 0 .25rem } h2 { font-size:1.2re
 p { max-width:46rem } .soft { color:var(--soft) } .lead { margin:.25rem 0 1.5rem }
 .card { background:var(--paper); border:1px solid var(--line); border-radius:8px; overflow-x:auto }
 table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums }
+caption:empty { display:none }
 caption { text-align:left; padding:.75rem 1rem; color:var(--soft); font-size:.9rem }
 th,td { text-align:left; padding:.55rem 1rem; border-top:1px solid var(--line); vertical-align:top }
 thead th { font-size:.85rem; color:var(--soft); font-weight:600; white-space:nowrap } tbody th { font-weight:600 }
@@ -77,8 +78,10 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], 
         first, *rest = (text(c) for c in row)
         cells = f'<th scope="row">{first}</th>' + "".join(f"<td>{c}</td>" for c in rest)
         body.append(f'<tr class="part">{cells}</tr>' if i in parts else f"<tr>{cells}</tr>")
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="card"><table>{above}{head}<tbody>{"".join(body)}</tbody></table></div>'
+    return (
+        f'<div class="card"><table><caption>{escape(caption)}</caption>{head}'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def rate(found: Interval | None, chance: float | None = None) -> Raw | None:
