@@ -154,6 +154,9 @@ class Eval:
         Path | None, arg(help="the VLM it began with: also what each stage does and still knows", metavar="DIR")
     ] = None
     compare: Annotated[tuple[Path, ...], arg(help="two evaluations instead, or folders of them", metavar="DIR")] = ()
+    against: Annotated[
+        Path | None, arg(help="another evaluation: stop when surely better, worse or alike", metavar="DIR")
+    ] = None
     workers: Annotated[int, arg(help="processes; the result is the same for any number")] = 2
     run: Run = Path("runs/eval")
 

@@ -14,9 +14,8 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
-from mindhand.recipes import evaluate, skeleton
+from mindhand.recipes import evaluate, skeleton, stages
 from mindhand.recipes.demo import DemoPlan
-from mindhand.recipes.evaluate import load_policy, rows_of
 from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
 from mindhand.recipes.nano import (
     BRIEF,
@@ -28,6 +27,7 @@ from mindhand.recipes.nano import (
     pretrain_nano,
     token_grid,
 )
+from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.recipes.train import train as train_verb
 from mindhand.train.glyph import GlyphReader
 from mindhand.train.loop import train_stage
@@ -129,19 +129,20 @@ def test_a_blind_hand_takes_over_a_mind(home):
 def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path, monkeypatch):
     """The verb on a training's folder: every table is in the report, and two evaluations can be compared."""
     where = home / "nano" / "checkpoint", home / "demos", home / "frames"
-    for seed in (0, 1):
-        train(*where, home / f"seed {seed}", replace(PLAN, seed=seed), OURS, console=QUIET)
+    for name, arm in (("silent", SILENT), ("ours", OURS)):
+        train(*where, home / name, PLAN, arm, console=QUIET)
     short = replace(MATHS.only("maths_matching/K-test", episodes=2), steps=9, rows=2)
     monkeypatch.setattr(protocol, "PROTOCOLS", {MATHS.name: short})
     monkeypatch.setattr(ledger, "default_ledger", lambda run: tmp_path / "ktest.jsonl")
     monkeypatch.setattr(evaluate, "ITEMS", 1)
+    monkeypatch.setattr(stages, "PARTS", ("count", "mix"))
 
     def run(name, checkpoint=None, **more):
-        asked = {"language": False, "blind": False, "perturb": (), "base": None, "compare": (), **more}
+        asked = {"language": False, "blind": False, "perturb": (), "base": None, "compare": (), "against": None, **more}
         return evaluate.evaluate(checkpoint, MATHS.name, ("K-test",), 2, **asked, workers=1, run=tmp_path / name)
 
     wide = {"language": True, "blind": True, "perturb": ("light5", "camera1+noise2"), "base": home / "nano/checkpoint"}
-    assert run("a", home / "seed 0", **wide) == run("b", home / "seed 1" / "checkpoint") == 0
+    assert run("a", home / "silent", **wide) == run("b", home / "ours" / "checkpoint") == 0
     page = (tmp_path / "a" / "report.html").read_text()
     for word in ("hangs on language", "paraphrased", "dark", "light5", "camera1+noise2", "alignment", "least kept",
                  "K-test had not been opened before"):  # fmt: skip
@@ -153,6 +154,10 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
 
     assert run("both", compare=(tmp_path / "a", tmp_path / "b")) == 0
     assert "points" in (tmp_path / "both" / "comparison.html").read_text()
+    assert run("raced", home / "ours", against=tmp_path / "a") == 0
+    assert len((tmp_path / "raced" / "rows.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(BadData, match="of another protocol"):
+        run("raced too", home / "ours", against=tmp_path / "a" / "arms" / "blank")
     with pytest.raises(BadData, match="protocol of A"):
         run("both", compare=(tmp_path / "a", tmp_path / "a" / "arms" / "blank"))
     for wrong in ({}, {"compare": (tmp_path,) * 3}):

@@ -189,3 +189,13 @@ def test_a_run_does_not_go_on_with_other_code(tmp_path, monkeypatch):
     assert len(rows) == len(WANTED)
     monkeypatch.setattr(running, "code", lambda: "0123456789ab")
     assert run(tmp_path / "run", tmp_path / "log") == rows, "what is complete is only read"
+
+
+def test_some_episodes_now_and_the_others_later(whole, tmp_path):
+    _, rows = whole
+    few = keys(tiny.PROTOCOL)[3:9]
+    assert run(tmp_path / "run", tmp_path / "log", some=few) == rows[3:9]
+    assert run(tmp_path / "run", tmp_path / "log", some=few[::-1]) == rows[3:9], "nothing is run twice"
+    assert len((tmp_path / "log").read_text().split()) == len(few)
+    assert run(tmp_path / "run", tmp_path / "log") == rows
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(WANTED)

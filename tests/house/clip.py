@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mindhand.core.keys import Key
 from mindhand.evaluate.protocol import MATHS
-from mindhand.recipes.evaluate import load_policy
+from mindhand.recipes.rollouts import load_policy
 from mindhand.worlds.desk.canvas import Canvas
 from mindhand.worlds.desk.stage import Stage
 from mindhand.worlds.desk.world import DeskWorld

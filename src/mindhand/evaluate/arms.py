@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -27,12 +27,17 @@ LANGUAGE = ("blank", "swapped", "paraphrased")
 ARMS = (*LANGUAGE, "dark")
 
 
+class Worded(World, Protocol):
+    """A World that knows other words."""
+
+    def wordings(self, row: int) -> Mapping[str, str]:
+        """{"swapped": the instruction of something else, "paraphrased": the same in other words}, by the row's key."""
+        ...
+
+
 class Changed:
     """A World whose policy is told or shown something else; everything but what a policy observes is the world's own.
-
-    A world that is asked for the language arms has `wordings(row)`: {"swapped": ..., "paraphrased": ...}, functions of
-    the row's key.
-    """
+    The language arms need one that is `Worded`."""
 
     def __init__(self, world: World, arm: str):
         if arm not in ARMS:
@@ -54,7 +59,7 @@ class Changed:
         )
 
     def _told(self, row: int, said: str) -> str:
-        told = "" if self._arm == "blank" else self._world.wordings(row)[self._arm]  # type: ignore[attr-defined]
+        told = "" if self._arm == "blank" else cast(Worded, self._world).wordings(row)[self._arm]
         if told == said:
             raise BadData(f"the arm '{self._arm}' says '{said}', as without it", "other words", "mend the wordings")
         return told
@@ -67,9 +72,9 @@ class ChangedWorlds:
     world: Callable[[int], World]
     arm: str
 
-    def __call__(self, rows: int) -> Changed:
+    def __call__(self, rows: int) -> World:
         """A changed world of so many rows."""
-        return Changed(self.world(rows), self.arm)
+        return cast(World, Changed(self.world(rows), self.arm))
 
 
 def sensitivity(

@@ -209,8 +209,12 @@ def evaluate(
     filters: Callable[[], Sequence[Filter]] | None = None,
     film: Film | None = None,
     console: Console | None = None,
+    some: Sequence[Key] | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is missing of the protocol's episodes; returns all rows in the protocol's order (see `row_of`).
+
+    some: only these of its episodes, for now; their rows are returned, and the folder stays one that can be gone on
+    with.
 
     policy, world (given the number of rows): makers, called once in every worker process. name: which policy it
     is, down to its weights (a checkpoint's fingerprint): a folder takes rows of one policy and one protocol only.
@@ -219,7 +223,8 @@ def evaluate(
     folder = Path(folder)
     begin = time.monotonic()
     about = _open(folder, protocol, name)
-    wanted = keys(protocol)
+    every = keys(protocol)
+    wanted = every if some is None else [k for k in every if k in set(some)]
     job = Job(protocol, policy, world, filters, film, folder)
     with Journal(folder / "timing.jsonl") as timing, Journal(folder / "rows.jsonl") as journal:
         missing = [k for k in wanted if str(k) not in journal.rows]
@@ -232,14 +237,16 @@ def evaluate(
         # One job a worker, none smaller than a batch: a row is free only at the end of a job, and asked in vain.
         count = min(workers, -(-len(missing) // protocol.rows))
         jobs = [missing[i::count] for i in range(count)]
-        left = len(wanted) - len(missing)
-        with progress(console, protocol.id, len(wanted), left, "episodes") as advance:
+        done = len(wanted) - len(missing)
+        with progress(console, protocol.id, len(wanted), done, "episodes") as advance:
 
             def take(row: Mapping[str, Any], seconds: list[float]) -> None:
+                nonlocal done
                 if row["key"] not in timing.rows:
                     timing.append({"key": row["key"], "seconds": seconds})
                 journal.append(row)
-                advance(len(journal.rows))
+                done += 1
+                advance(done)
 
             try:
                 if len(jobs) == 1:
@@ -249,9 +256,11 @@ def evaluate(
             finally:
                 about["seconds"] = round(about["seconds"] + time.monotonic() - begin, 2)
                 write_atomic(folder / "run.json", json.dumps(about, indent=1) + "\n")
-        order = [str(k) for k in wanted]
+        order = [str(k) for k in every if str(k) in journal.rows]
         timing.sort(order)
-        return journal.sort(order)
+        rows = journal.sort(order)
+        asked = {str(k) for k in wanted}
+        return [row for row in rows if row["key"] in asked]
 
 
 def latencies(folder: Path | str) -> dict[str, float]:

@@ -29,9 +29,10 @@ from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 
-from .evaluate import rows_of, summary_table
+from .evaluate import summary_table
 from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
+from .rollouts import rows_of
 
 SPLITS = ("R", "K-dev", "X")
 TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pretraining asks

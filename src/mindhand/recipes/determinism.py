@@ -29,9 +29,9 @@ from mindhand.model.store import save_vla
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 
 from .doctor import smoke_observation
-from .evaluate import load_policy
 from .maths import OURS, MathsPlan, build
 from .nano import NanoPlan, build_reader
+from .rollouts import load_policy
 
 Row = dict[str, Any]
 PROTOCOL = replace(MATHS.only("maths_matching/R", "maths_matching/K-dev", episodes=12), steps=64, rows=4)

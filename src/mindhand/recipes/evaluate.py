@@ -3,9 +3,8 @@ evaluations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,86 +12,24 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mindhand.core.checkpoint import load_checkpoint
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval, wilson
-from mindhand.core.seams import World
-from mindhand.evaluate.arms import ARMS, LANGUAGE, ChangedWorlds, sensitivity
+from mindhand.evaluate.arms import LANGUAGE, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
-from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.page import Cell, page, rate, table
-from mindhand.evaluate.protocol import CLEAN, Protocol, named
+from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import label_of, summary, write_report
-from mindhand.evaluate.run import evaluate as run_protocol
-from mindhand.evaluate.run import film_of
-from mindhand.evaluate.score import scored
-from mindhand.model.store import load_vla
-from mindhand.model.vla import VLA
-from mindhand.worlds.desk.world import SPEC, DeskWorld
-from mindhand.worlds.perturb import AXES, LEVELS, Perturbation
-from mindhand.worlds.scene import read_reasoning
+from mindhand.worlds.desk.world import SPEC
 
+from .race import race, race_table
+from .rollouts import Rows, perturbations, rows_of
 from .stages import StageRows, kept_table, mind_rows, stages_of
 
-Rows = list[dict[str, Any]]
 Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
 ITEMS = 200  # of every part of the scorecard
-
-
-def load_policy(checkpoint: Path) -> VLA:
-    """A checkpoint as a policy of the desk; refuses one of another robot."""
-    return load_vla(checkpoint, SPEC, parse=read_reasoning)
-
-
-def rows_of(
-    checkpoint: Path,
-    protocol: Protocol,
-    folder: Path,
-    *,
-    workers: int = 2,
-    films: int = 3,
-    console: Console | None = None,
-) -> Rows:
-    """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
-    look at K-test is entered in the ledger first."""
-    name = load_checkpoint(checkpoint, SPEC).fingerprint
-    look = open_ktest(protocol, name, folder)
-    if look is not None and console is not None:
-        console.print(f"{look.text} (entered in the ledger)")
-    rows = run_protocol(
-        protocol,
-        partial(load_policy, checkpoint),
-        worlds(protocol.arm),
-        folder,
-        name=name,
-        workers=workers,
-        film=film_of(protocol, "front", films) if films else None,
-        console=console,
-    )
-    return scored(rows)
-
-
-def worlds(arm: str) -> Callable[[int], World]:
-    """A maker of desks for an arm of a protocol: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both."""
-    words = [] if arm == CLEAN else arm.split("+")
-    told = [w for w in words if w in ARMS]
-    perturb = Perturbation.parse("+".join(w for w in words if w not in ARMS) or CLEAN)
-    if len(told) > 1:
-        raise BadData(f"arm '{arm}'", f"at most one of {ARMS}", "evaluate one after the other")
-    desk = partial(DeskWorld, perturb=perturb) if perturb else DeskWorld
-    return ChangedWorlds(desk, told[0]) if told else desk
-
-
-def perturbations(asked: Sequence[str]) -> list[str]:
-    """What is asked for, spelled out: "camera" is camera1 to camera5, "all" every axis at every level."""
-    out: list[str] = []
-    for word in asked:
-        axes = AXES if word == "all" else (word,) if word in AXES else ()
-        out += [f"{axis}{level}" for axis in axes for level in LEVELS[1:]] or [str(Perturbation.parse(word))]
-    return list(dict.fromkeys(out))
 
 
 def summary_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
@@ -175,21 +112,25 @@ def evaluate(
     perturb: Sequence[str],
     base: Path | None,
     compare: Sequence[Path],
+    against: Path | None,
     workers: int,
     run: Path,
 ) -> int:
     """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant. base: the VLM
-    that it began with; with it every stage is evaluated, and what its VLM knows. compare: two evaluations instead."""
+    that it began with; with it every stage is evaluated, and what its VLM knows. compare: two evaluations instead.
+    against: a finished evaluation; each task stops when it is surely better, worse or alike."""
     console = Console()
     if compare:
         return _compare(compare, run, console)
     if checkpoint is None:
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
-    stages = stages_of(checkpoint)
-    last = stages["all stages"]
+    last = stages_of(checkpoint)["all stages"]
     p = named(protocol)
     family = p.tasks[0].split("/")[0]
     p = p.only(*(f"{family}/{s}" for s in split), episodes=episodes)
+    if against is not None:
+        console.print(race_table(race(last, p, run, against, workers=workers, console=console), against))
+        return 0
     rows = rows_of(last, p, run, workers=workers, console=console)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 
