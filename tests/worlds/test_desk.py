@@ -16,8 +16,8 @@ from mindhand.core.seams import World
 from mindhand.worlds.desk.controls import Wanderer, insist, wrong_order
 from mindhand.worlds.desk.expert import PHASES
 from mindhand.worlds.desk.kinematics import to_rot6d, tool_down
-from mindhand.worlds.desk.spec import HOME, SHUT
-from mindhand.worlds.desk.world import LIMITS, SPEC, DeskWorld
+from mindhand.worlds.desk.spec import HOME, LIMITS, SHUT
+from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import PLACES, place_words, read_reasoning, sample_task
 
 
@@ -25,6 +25,9 @@ from mindhand.worlds.scene import PLACES, place_words, read_reasoning, sample_ta
 def world():
     with DeskWorld(rows=4) as made:
         yield made
+
+
+BOTH = pytest.mark.parametrize("task", ["maths_matching/R", "spatial_placing/K-dev"])  # a task of each family
 
 
 def key(index, task="maths_matching/R"):
@@ -73,22 +76,25 @@ def test_it_is_a_world_and_shows_what_its_spec_says(world):
     assert not world.observe([0], cameras=()).images
 
 
-def test_same_key_same_episode_in_any_row_after_any_other(world):
+@BOTH
+def test_same_key_same_episode_in_any_row_after_any_other(world, task):
     with DeskWorld(rows=1) as alone:
-        want = trace(alone, 0, key(7))
+        want = trace(alone, 0, key(7, task))
+    drive(world, 3, key(8, task))
+    assert trace(world, 3, key(7, task)) == want
+    assert trace(world, 3, key(9, task)) != want
     drive(world, 3, key(8))
-    assert trace(world, 3, key(7)) == want
-    assert trace(world, 3, key(9)) != want
+    assert trace(world, 3, key(7, task)) == want
 
 
 def test_rows_together_are_rows_alone(world):
-    keys = [key(i, "maths_matching/K-dev") for i in range(4)]
+    keys = [key(i, ("maths_matching/K-dev", "spatial_placing/R")[i % 2]) for i in range(4)]
     world.reset(keys, range(4))
     for _ in range(20):
         world.step(world.expert(range(4)), range(4))
     together = world.observe(range(4))
     with DeskWorld(rows=1) as alone:
-        for r in (2, 0):
+        for r in (2, 1, 0):
             alone.reset([keys[r]], [0])
             for _ in range(20):
                 alone.step(alone.expert([0]), [0])
@@ -102,20 +108,24 @@ def test_another_process_gives_the_same_episode(world):
         "import mujoco\n"  # first, and without a backend named: the desk still draws
         "from test_desk import key, trace\n"
         "from mindhand.worlds.desk.world import DeskWorld\n"
-        "print(trace(DeskWorld(2), 1, key(5)))"
+        "world = DeskWorld(2)\n"
+        "print(*(trace(world, 1, key(5, f)) for f in ('maths_matching/R', 'spatial_placing/R')))"
     )
     plain = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "LP_NUM_THREADS")}
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, env=plain
     )
     assert there.returncode == 0, there.stderr
-    assert there.stdout.strip() == trace(world, 0, key(5))
+    assert there.stdout.split() == [trace(world, 0, key(5, f)) for f in ("maths_matching/R", "spatial_placing/R")]
     assert "Error" not in there.stderr  # nor a complaint of the driver's at exit
 
 
-@pytest.mark.parametrize("at", [0, 31, 70])
-def test_snapshots_go_on_exactly_elsewhere_and_in_another_episode(world, at):
-    k = key(3, "maths_matching/R/2")
+@pytest.mark.parametrize(
+    ("task", "at"),
+    [(t, n) for t, ends in (("maths_matching/R/2", 70), ("spatial_placing/R", 48)) for n in (0, 31, ends)],
+)
+def test_snapshots_go_on_exactly_elsewhere_and_in_another_episode(world, task, at):
+    k = key(3, task)
     world.reset([k, key(4)], [0, 1])
     noise = Keys.of([k]).normal(200, 6)[0] * 0.01
     for step in range(at):
@@ -259,8 +269,9 @@ def test_the_expert_points_down_and_a_driven_arm_goes_where_it_says(world):
     assert np.abs(state[:3] - action[:3]).max() < 0.02  # it lags a little behind its command
 
 
-def test_asking_the_expert_changes_nothing(world):
-    world.reset([key(1), key(1)], [0, 1])
+@BOTH
+def test_asking_the_expert_changes_nothing(world, task):
+    world.reset([key(1, task), key(1, task)], [0, 1])
     for _ in range(40):
         first = world.expert([0])
         again = world.expert([0, 0])

@@ -8,9 +8,10 @@ import pytest
 
 from mindhand.core.keys import Keys
 from mindhand.worlds.boards import Notice
+from mindhand.worlds.desk.costumes import pattern
 from mindhand.worlds.desk.notices import notice
 from mindhand.worlds.desk.render import look
-from mindhand.worlds.desk.show import pattern, render_toys
+from mindhand.worlds.desk.show import render_toys
 from mindhand.worlds.desk.solids import arc, ball, box, lathe, normals, prism, rod, triangulate
 from mindhand.worlds.desk.textures import board
 from mindhand.worlds.desk.toys import BODY, meshes, outline, pieces

@@ -22,6 +22,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.intervals import Interval, bootstrap
 from mindhand.core.nouns import Observation
 from mindhand.core.seams import World
+from mindhand.worlds.perturb import CLEAN, Perturbation
 
 LANGUAGE = ("blank", "swapped", "paraphrased")
 ARMS = (*LANGUAGE, "dark")
@@ -63,6 +64,11 @@ class Changed:
         if told == said:
             raise BadData(f"the arm '{self._arm}' says '{said}', as without it", "other words", "mend the wordings")
         return told
+
+
+def perturbation_of(arm: str) -> Perturbation:
+    """How the scenes of a protocol's arm are perturbed: "camera3+blank" as "camera3"."""
+    return Perturbation.parse("+".join(w for w in arm.split("+") if w not in ARMS) or str(CLEAN))
 
 
 @dataclass(frozen=True)

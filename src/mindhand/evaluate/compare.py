@@ -19,13 +19,12 @@ from mindhand.core.errors import BadData
 from mindhand.core.intervals import Interval, mcnemar
 from mindhand.core.record import measure
 from mindhand.core.sequential import Verdict, paired, required
-from mindhand.worlds.scene import FAMILY
 
 from .page import Cell, rate
 from .protocol import Protocol, keys
 from .report import label_of
 from .run import key_of
-from .score import scored
+from .scores import scored
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,8 +118,7 @@ def read_run(folder: Path | str) -> Run:
             f"{wanted[at] if at < len(wanted) else 'no further row'}, in the order of {protocol.id}",
             "evaluate again; rows are paired by their place",
         )
-    maths = all(task.split("/")[0] == FAMILY for task in protocol.tasks)
-    return Run(folder, policy, protocol, scored(rows) if maths else rows, about)
+    return Run(folder, policy, protocol, scored(rows, protocol.arm), about)
 
 
 def _versions(run: Run) -> dict[str, str]:

@@ -111,7 +111,19 @@ MATHS = Protocol(
     ),
     success="every digit of the answer lies in its place of the tray, no other tile does, within the world's time",
 )
-PROTOCOLS: Mapping[str, Protocol] = {MATHS.name: MATHS}
+PLACING = Protocol(
+    name="spatial-placing",
+    version=1,
+    tasks=tuple(f"spatial_placing/{split}" for split in ("R", "K-dev", "K-test", "X")),
+    episodes=200,
+    steps=150,
+    replan=8,
+    rows=16,
+    images=MATHS.images,
+    success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
+    "by more than 2 cm, nor any other toy by more than 3, within the world's time",
+)
+PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (MATHS, PLACING)}
 
 
 def named(name: str) -> Protocol:

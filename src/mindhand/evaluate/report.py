@@ -36,7 +36,8 @@ SHOWN = 12  # failures of a part that are listed one by one; all are counted
 class Line:
     """One line of the summary: what part of the rows, how many, and every measure they carry.
 
-    measures: {"success", "choice", "rac", "parsed": rates; "ocr", "maths": points}. chance: of success and choice.
+    measures: {"success", "choice", "rac", "parsed", "recognition", "spatial": rates; "ocr", "maths": points}. chance:
+    of success and choice.
     """
 
     label: str
@@ -55,7 +56,7 @@ def label_of(task: str) -> str:
 
 def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> Line:
     measures: dict[str, Interval] = {}
-    for name in ("success", "choice", "rac", "parsed"):
+    for name in ("success", "choice", "rac", "parsed", "recognition", "spatial"):
         known = [r[name] for r in rows if r.get(name) is not None]
         if known:
             measures[name] = wilson(sum(known), len(known))
@@ -88,8 +89,13 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
     columns = ["", "success"]
-    columns += [c for c in ("choice", "rac", "ocr", "maths") if c in has]
-    heads = {"rac": "acts as it says", "ocr": f"reads, of {OCR}", "maths": f"computes, of {MATHS}"}
+    columns += [c for c in ("choice", "rac", "recognition", "spatial", "ocr", "maths") if c in has]
+    heads = {
+        "rac": "acts as it says",
+        "spatial": "says the relation",
+        "ocr": f"reads, of {OCR}",
+        "maths": f"computes, of {MATHS}",
+    }
     body: list[list[Cell]] = []
     for line in lines:
         cells: list[Cell] = [line.label]

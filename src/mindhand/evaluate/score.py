@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mindhand.core.errors import BadData
 from mindhand.worlds.equations import Equation
+from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_scene
 from mindhand.worlds.scene import MathsScene, place_words, read_reasoning, sample_task
 
 from .run import key_of
@@ -114,12 +115,12 @@ def why(row: Mapping[str, Any], scene: MathsScene) -> str:
     return "all digits placed, and another tile in the tray"
 
 
-def score(row: Mapping[str, Any]) -> dict[str, Any]:
+def score(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
     """A row with its scores: `ocr`, `maths`, `parsed` (of the first thought; absent for a policy that does not
     think), `choice`, `choice_chance`, `success_chance`, `rac` (True, False, or None where no tile was taken or
-    the thought then in force named none), `digits`, `why`. Refuses a row of another task family."""
-    scene = sample_task(key_of(row))
-    facts = row["facts"]
+    the thought then in force named none), `digits`, `why`. perturb: of the arm that the row is of. Refuses a row of
+    another task family."""
+    scene, facts = perturbed_scene(sample_task(key_of(row)), key_of(row), perturb), row["facts"]
     if facts.get("tiles") != len(scene.tiles):
         raise BadData(
             f"episode {row['key']} had {facts.get('tiles')} tiles, its key now gives {len(scene.tiles)}",
@@ -149,8 +150,3 @@ def _consistent(row: Mapping[str, Any], scene: MathsScene) -> bool | None:
     before = [text for step, text in row["thoughts"] if step < when]
     named = named_tiles(before[-1], scene) if before else None
     return None if named is None else taken in named
-
-
-def scored(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every row with its scores."""
-    return [score(row) for row in rows]

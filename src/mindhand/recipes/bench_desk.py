@@ -1,6 +1,6 @@
 """Measures the desk: does the expert solve it, does its judge refuse what is wrong, how fast does it go.
 
-    python -m mindhand.recipes.bench_desk             all of it, about 4 minutes on one core, into results/
+    python -m mindhand.recipes.bench_desk             all of it, about 12 minutes on one core, into results/
     python -m mindhand.recipes.bench_desk runs/desk   drafts into another folder
 
 Every function returns the rows that its record is computed from; expected numbers are in the docstrings.
@@ -19,10 +19,14 @@ import numpy as np
 import mindhand.worlds.desk.world
 from mindhand.core.keys import Key, Keys
 from mindhand.core.record import Record, write_record
-from mindhand.worlds.desk.controls import Wanderer, insist, wrong_order
+from mindhand.worlds.desk.controls import Wanderer, insist, mislead, wrong_order
+from mindhand.worlds.desk.placing_controls import MISTAKES, mistaken
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.world import DeskWorld
+from mindhand.worlds.placing import FAMILY as PLACING
+from mindhand.worlds.scene import FAMILY as MATHS
 from mindhand.worlds.scene import sample_maths
+from mindhand.worlds.things import FIELD
 
 Row = dict[str, Any]
 NOISE, KEEP = 0.012, 0.9  # sd in rad of the joint noise, and how much of it lasts a control step
@@ -42,14 +46,15 @@ def _keys(protocol: str, task: str, count: int) -> Iterator[Key]:
     return (Key(protocol, task, i) for i in range(count))
 
 
-def expert(split: str, episodes: int = 500, noise: float = 0.0) -> list[Row]:
+def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MATHS) -> list[Row]:
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
-    Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE.
+    Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE. Of placing 500 of
+    every class; 494 with NOISE.
     """
     rows = []
     with DeskWorld(1) as world:
-        for key in _keys("bench-desk", f"maths_matching/{split}", episodes):
+        for key in _keys("bench-desk", f"{family}/{split}", episodes):
             world.reset([key], [0])
             draws = Keys.of([key]).fold("noise").normal(400, 6)[0].astype(float)
             state = np.zeros(6)
@@ -65,13 +70,13 @@ def expert(split: str, episodes: int = 500, noise: float = 0.0) -> list[Row]:
     return rows
 
 
-def wanderer(split: str = "R", episodes: int = 200) -> list[Row]:
-    """A random policy over tiles and tray. Expected: no success."""
+def wanderer(split: str = "R", episodes: int = 200, family: str = MATHS) -> list[Row]:
+    """A random policy over tiles and tray, or over toys. Expected: no success."""
     rows = []
     with DeskWorld(1) as world:
-        for key in _keys("bench-wander", f"maths_matching/{split}", episodes):
+        for key in _keys("bench-wander", f"{family}/{split}", episodes):
             world.reset([key], [0])
-            driver = Wanderer(key)
+            driver = Wanderer(key) if family == MATHS else Wanderer(key, FIELD)
             rows.append(_episode(world, key, lambda _, driver=driver: driver.act()[None]))
     return rows
 
@@ -100,7 +105,27 @@ def wrong(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
     return rows
 
 
-def steps_per_second(cameras: Sequence[str] | None, windows: int = 16, seconds: float = 1.0) -> list[Row]:
+def misled(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
+    """The expert of placing with one thing wrong: "target", "reference" or "relation". `arrived`: the toy really lay
+    where the mistake has it. Expected: no success, and arrived in all but a few."""
+    rows: list[Row] = []
+    index = 0
+    with DeskWorld(1) as world:
+        while len(rows) < episodes:
+            key = Key(f"bench-misled-{what}", f"{PLACING}/{split}", index)
+            index += 1
+            world.reset([key], [0])
+            belief = mistaken(world.scene(0), what, Keys.of([key]))
+            if belief is not None:
+                driver = mislead(world, 0, belief)
+                row = _episode(world, key, lambda _: world.expert([0]))
+                rows.append({**row, "arrived": driver.belief.success})
+    return rows
+
+
+def steps_per_second(
+    cameras: Sequence[str] | None, windows: int = 16, seconds: float = 1.0, family: str = MATHS
+) -> list[Row]:
     """Control steps a processor second of one row with the expert driving, resets included; `cameras` as in
     `observe`, drawn every step. One row a window; the first, which warms up, is left out. Seconds of the
     processor, so that what else runs on the machine counts only by the caches and units it takes.
@@ -108,7 +133,7 @@ def steps_per_second(cameras: Sequence[str] | None, windows: int = 16, seconds: 
     Expected of a processor whose other thread is busy: 3,000 without cameras, 450 with both; more when it is idle.
     """
     rows: list[Row] = []
-    task = "maths_matching/R"
+    task = f"{family}/R"
     with DeskWorld(1) as world:
         index = 0
         world.reset([Key("bench-speed", task, index)], [0])
@@ -170,6 +195,18 @@ def main(folder: str | None = None) -> list[Record]:
         out.append(write(f"negative_controls/wrong_{what}_arrived", rows, "arrived"))
     for name, cameras in (("no_camera", ()), ("one_arm_two_cameras_128", None)):
         out.append(write(f"steps_per_second/{name}", steps_per_second(cameras), "rate", "mean", "steps/cpu-s"))
+    for split in ("R", "K-dev/object", "K-dev/relation", "X"):
+        name = split.lower().replace("-", "_").replace("/", "_")
+        out.append(write(f"expert_success/{PLACING}_{name}", expert(split, family=PLACING)))
+    out.append(write(f"expert_success/{PLACING}_noise", expert("R", noise=NOISE, family=PLACING)))
+    out.append(write(f"negative_controls/{PLACING}_random", wanderer(family=PLACING)))
+    for what in MISTAKES:
+        rows = misled(what)
+        out.append(write(f"negative_controls/{PLACING}_wrong_{what}", rows))
+        out.append(write(f"negative_controls/{PLACING}_wrong_{what}_arrived", rows, "arrived"))
+    for name, cameras in (("no_camera", ()), ("two_cameras_128", None)):
+        rows = steps_per_second(cameras, family=PLACING)
+        out.append(write(f"steps_per_second/{PLACING}_{name}", rows, "rate", "mean", "steps/cpu-s"))
     out.append(write("scenes_per_second/front_128", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
     return out
 

@@ -13,12 +13,12 @@ from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.seams import World
-from mindhand.evaluate.arms import ARMS, ChangedWorlds
+from mindhand.evaluate.arms import ARMS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.ledger import open_ktest
-from mindhand.evaluate.protocol import CLEAN, Protocol
+from mindhand.evaluate.protocol import Protocol
 from mindhand.evaluate.run import evaluate as run_protocol
 from mindhand.evaluate.run import film_of
-from mindhand.evaluate.score import scored
+from mindhand.evaluate.scores import scored
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
 from mindhand.worlds.desk.world import SPEC, DeskWorld
@@ -60,14 +60,13 @@ def rows_of(
         console=console,
         some=some,
     )
-    return scored(rows)
+    return scored(rows, protocol.arm)
 
 
 def worlds(arm: str) -> Callable[[int], World]:
     """A maker of desks for an arm of a protocol: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both."""
-    words = [] if arm == CLEAN else arm.split("+")
-    told = [w for w in words if w in ARMS]
-    perturb = Perturbation.parse("+".join(w for w in words if w not in ARMS) or CLEAN)
+    told = [w for w in arm.split("+") if w in ARMS]
+    perturb = perturbation_of(arm)
     if len(told) > 1:
         raise BadData(f"arm '{arm}'", f"at most one of {ARMS}", "evaluate one after the other")
     desk = partial(DeskWorld, perturb=perturb) if perturb else DeskWorld

@@ -20,7 +20,7 @@ import mindhand.worlds
 from mindhand.core.errors import BadData
 from mindhand.core.record import Record, write_record
 from mindhand.data.files import read_rows
-from mindhand.evaluate.score import scored
+from mindhand.evaluate.scores import scored
 
 KEPT = (
     "key",

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 
 from .draw import Draw
-from .perturb_words import rewrite
+from .perturb_words import REASONS, TOY_REASONS, rewrite
+from .placing import PlacingScene
 from .scene import APART, AREA, PLACES, TILE, YAW, MathsScene, Tile
 from .things import COLOURS, THINGS, Thing, Toy
 
@@ -147,12 +149,23 @@ def perturbed_scene(scene: MathsScene, key: Key, perturb: Perturbation) -> Maths
     if perturb.layout:
         out = shifted(out, keys_of(key, "layout", perturb.layout), perturb.layout)
     if perturb.language:
-        steps = int(MAGNITUDES["language"]["steps"][perturb.language])
-        said = rewrite(scene.instruction, keys_of(key, "language", perturb.language), steps)
-        if said == scene.instruction or not said.strip():
-            raise BadData(f"{perturb} says '{said}' for '{scene.instruction}'", "other words", "mend the grammar")
-        out = replace(out, instruction=said)
+        out = replace(out, instruction=_told(scene.instruction, key, perturb, REASONS))
     return out
+
+
+def perturbed_placing(scene: PlacingScene, key: Key, perturb: Perturbation) -> PlacingScene:
+    """The same of toys, of which nothing but the instruction is perturbed."""
+    if not perturb.language:
+        return scene
+    return replace(scene, instruction=_told(scene.instruction, key, perturb, TOY_REASONS))
+
+
+def _told(instruction: str, key: Key, perturb: Perturbation, reasons: Sequence[str]) -> str:
+    steps = int(MAGNITUDES["language"]["steps"][perturb.language])
+    said = rewrite(instruction, keys_of(key, "language", perturb.language), steps, reasons)
+    if said == instruction or not said.strip():
+        raise BadData(f"{perturb} says '{said}' for '{instruction}'", "other words", "mend the grammar")
+    return said
 
 
 # ---- layout --------------------------------------------------------------------------------------------

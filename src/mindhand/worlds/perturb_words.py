@@ -8,6 +8,7 @@ where something lies, which digit it is, or what is to be done with the numbers.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
@@ -34,6 +35,15 @@ REASONS = (  # any of them, in this order, leads up to the instruction
     "a piece that does not belong to it would spoil it",
     "it is finished when nothing is missing and nothing is too much",
 )  # fmt: skip
+TOY_REASONS = (  # the same of toys
+    "this table could do with some order",
+    "things are easier to find when they lie where they belong",
+    "somebody has been playing here and has gone away",
+    "what lies about is to be looked at with care before anything is touched",
+    "one of these is not where it ought to be, and the others are to stay as they are",
+    "a hand that is calm knocks nothing over",
+    "it is finished when nothing moves any more",
+)
 SO = ("so {}", "therefore {}", "and that is why you should {}", "it follows that you should {}")
 # What is said, other words for it, and a roundabout way of saying it. The first that fits a place is taken there.
 OTHERWISE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -52,9 +62,10 @@ OTHERWISE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-def rewrite(instruction: str, keys: Keys, steps: int) -> str:
+def rewrite(instruction: str, keys: Keys, steps: int, reasons: Sequence[str] = REASONS) -> str:
     """The instruction, said otherwise: by one of `KINDS`, with so many clauses, words or reasons (1 to 5; where it
-    has fewer words to say otherwise, the more of them are said in a roundabout way). keys: one row.
+    has fewer words to say otherwise, the more of them are said in a roundabout way). keys: one row. reasons: those that
+    lead up to instructions of this kind.
 
     Never the same, never empty; an instruction without any word known here is chatted around. Refuses a blank one."""
     plain = " ".join(instruction.split()).rstrip(". ")
@@ -65,7 +76,7 @@ def rewrite(instruction: str, keys: Keys, steps: int) -> str:
     draw = Draw(keys)
     kind = draw.pick(KINDS)
     if kind == "reasons":
-        return _reasons(draw, plain, steps)
+        return _reasons(draw, plain, steps, reasons)
     return (_words(draw, plain, steps) if kind == "words" else "") or _chat(draw, plain, steps)
 
 
@@ -76,9 +87,9 @@ def _chat(draw: Draw, plain: str, steps: int) -> str:
     return ". ".join([*draw.shuffled(BEFORE)[:ahead], said, *draw.shuffled(AFTER)[: more - ahead]])
 
 
-def _reasons(draw: Draw, plain: str, steps: int) -> str:
-    chosen = sorted(draw.shuffled(range(len(REASONS)))[:steps])
-    return ". ".join([*(REASONS[k] for k in chosen), draw.pick(SO).format(plain)])
+def _reasons(draw: Draw, plain: str, steps: int, reasons: Sequence[str]) -> str:
+    chosen = sorted(draw.shuffled(range(len(reasons)))[:steps])
+    return ". ".join([*(reasons[k] for k in chosen), draw.pick(SO).format(plain)])
 
 
 def _words(draw: Draw, plain: str, steps: int) -> str:

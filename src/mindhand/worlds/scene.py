@@ -28,7 +28,7 @@ from mindhand.core.keys import Key, Keys
 
 from .draw import Draw
 from .equations import Equation, Table
-from .sampling import distractors, layout
+from .sampling import Span, distractors, layout
 
 VERSION = "maths-3"  # bump when the sampler changes what it draws: it is part of the hash
 SPLITS = ("R", "C", "K-dev", "K-test", "X")
@@ -130,13 +130,13 @@ ROWS = ("front", "middle", "back")
 CELLS = 16  # cells a side of the front picture, for coordinates in words
 
 
-def place_words(x: float, y: float) -> str:
-    """Where a point of the area lies, in two words of a 3x3 grid: "left back"."""
+def place_words(x: float, y: float, area: tuple[Span, Span] = AREA) -> str:
+    """Where a point of an area lies, in two words of a 3x3 grid: "left back"."""
 
     def third(v: float, span: tuple[float, float], words: Sequence[str]) -> str:
         return words[max(0, min(2, int(3 * (v - span[0]) / (span[1] - span[0]))))]
 
-    return f"{third(x, AREA[0], COLUMNS)} {third(y, AREA[1], ROWS)}"
+    return f"{third(x, area[0], COLUMNS)} {third(y, area[1], ROWS)}"
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def things(known: Sequence[str], container: bool | None = None) -> tuple[Thing, 
     return tuple(t for t in THINGS if t.known in known and container in (None, t.holds > 0))
 
 
-def _apart(a: Circle, b: Circle) -> bool:
+def apart(a: Circle, b: Circle) -> bool:
     """Whether two things neither touch nor hide one another from a camera that looks down at 52 degrees."""
     near, far = sorted((a, b), key=lambda c: c[1])
     reach, dx, dy = near[2] + far[2], abs(near[0] - far[0]), far[1] - near[1]
@@ -146,7 +146,7 @@ def _free(draw: Draw, thing: Thing, taken: Sequence[Circle]) -> tuple[float, flo
     (x0, x1), (y0, y1) = FIELD
     for _ in range(60):
         x, y = draw.uniform(x0, x1), draw.uniform(y0, y1)
-        if all(_apart((x, y, thing.reach, thing.height), c) for c in taken):
+        if all(apart((x, y, thing.reach, thing.height), c) for c in taken):
             return x, y
     return None
 

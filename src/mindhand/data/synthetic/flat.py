@@ -133,7 +133,7 @@ def _faces(name: str) -> tuple[np.ndarray, np.ndarray, tuple[str | tuple[int, in
 
 def _stand(sheet: Sheet, toy: Toy, at: np.ndarray) -> tuple[float, float, float, float]:
     """Draw a toy; its box in pixels."""
-    from mindhand.worlds.desk.show import pattern
+    from mindhand.worlds.desk.costumes import pattern
     from mindhand.worlds.desk.toys import BODY, SHADE
 
     solids, normals, paints = _faces(toy.thing)

@@ -330,14 +330,14 @@ def _corner_rays() -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
 
-def start_joints(joints: np.ndarray, key: Key, level: int) -> np.ndarray:
+def start_joints(joints: np.ndarray, key: Key, level: int, lowest: float = LOWEST) -> np.ndarray:
     """(6,) joints near those of a clean start, as far off as the level says: within limits, the tool within the
-    workspace and above every tile, and nothing but the table before the wrist camera."""
+    workspace and `lowest` (m) above the table or higher, and nothing but the table before the wrist camera."""
     draw = Draw(keys_of(key, "start", level))
     while True:
         out = joints + amount(draw, "start", "joints", level) * _direction(draw, 6)
         at, rotation = forward(out)
         inside = all(low <= x <= high for x, (low, high) in zip(at, WORKSPACE))
         down = (_corner_rays() @ rotation.T)[:, 2].max() < -0.12  # the table ends 3 m away
-        if inside and down and at[2] >= LOWEST and (out >= LOW).all() and (out <= HIGH).all():
+        if inside and down and at[2] >= lowest and (out >= LOW).all() and (out <= HIGH).all():
             return out

@@ -23,6 +23,8 @@ from mindhand.core.errors import Refusal
 UNSEEN = 5  # the group of geoms that are not drawn
 MOST = 200  # geoms of a picture: forty toys, or more
 _SIZE = np.ones(3)  # of a mesh: not looked at
+_GEOM = mujoco.mjtObj.mjOBJ_GEOM
+_SEGMENT = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
 _OPEN: weakref.WeakSet[Canvas] = weakref.WeakSet()
 
 
@@ -89,6 +91,7 @@ class Canvas:
         except Exception as error:
             raise _no_drawing(error) from error
         self._brushes: weakref.WeakSet[Brush] = weakref.WeakSet()
+        self._brush_of: weakref.WeakKeyDictionary[mujoco.MjModel, Brush] = weakref.WeakKeyDictionary()
         # Exit hooks run last in, first out, and the driver's own is registered by the first context ever made:
         # this one comes after it and so runs before it.
         if not _OPEN:
@@ -104,7 +107,12 @@ class Canvas:
         except mujoco.FatalError as error:
             raise _no_drawing(error) from error
         self._brushes.add(brush)
+        self._brush_of[model] = brush
         return brush
+
+    def brush_of(self, model: mujoco.MjModel) -> Brush:
+        """The brush last made here for this very model, or a new one. It lasts as long as the model."""
+        return self._brush_of.get(model) or self.brush(model)
 
     def activate(self) -> None:
         """Make this context the thread's. To do so again, where it is already, would wait for the driver."""
@@ -127,6 +135,7 @@ class Brush:
     def __init__(self, model: mujoco.MjModel, canvas: Canvas):
         self._canvas = canvas
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        self.context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR  # the other way loses digits
         self._scene = mujoco.MjvScene(model, maxgeom=MOST)
         for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
@@ -157,6 +166,54 @@ class Brush:
             if self._loaded.get(index) is not content:
                 mujoco.mjr_uploadTexture(model, self.context, index)
                 self._loaded[index] = content
+        self._compose(model, data, camera, shape, loose)
+        rect = mujoco.MjrRect(0, 0, shape[1], shape[0])
+        mujoco.mjr_render(rect, self._scene, self.context)
+        out = np.empty((*shape, 3), np.uint8)
+        mujoco.mjr_readPixels(out, None, rect, self.context)
+        return out[::-1]
+
+    def measure(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        camera: int,
+        shape: tuple[int, int],
+        loose: Sequence[Loose] = (),
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far away what `paint` shows is at the middle of each pixel, float32 (height, width), metres along the
+        camera's axis, infinite where nothing is; and what it is, int32 (height, width): a geom's index in the model,
+        `model.ngeom` + k for the k-th of `loose`, -1 for nothing. Round shapes are as coarse as in a picture."""
+        self._canvas.activate()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+        self._compose(model, data, camera, shape, loose)
+        scene, first = self._scene, self._scene.ngeom - len(loose)
+        for k, geom in enumerate(scene.geoms[: scene.ngeom]):
+            geom.segid = model.ngeom + k - first if k >= first else geom.objid if geom.objtype == _GEOM else -1
+        rect, view = mujoco.MjrRect(0, 0, shape[1], shape[0]), scene.camera[0]
+        scene.flags[_SEGMENT] = True  # no light, no textures: a number and a depth a pixel
+        try:
+            mujoco.mjr_render(rect, scene, self.context)
+        finally:
+            scene.flags[_SEGMENT] = False
+        code, depth = np.empty((*shape, 3), np.uint8), np.empty(shape, np.float32)
+        mujoco.mjr_readPixels(code, depth, rect, self.context)
+        near, far = float(view.frustum_near), float(view.frustum_far)
+        # The buffer is 1 at the near plane and 0 at the far one, linear in the reciprocal of the distance.
+        metres = near * far / (near + (far - near) * depth[::-1].astype(np.float64))
+        metres[depth[::-1] <= 0] = np.inf
+        what = (code[::-1, :, 1].astype(np.int32) << 8) + code[::-1, :, 0] - 1
+        return metres.astype(np.float32), what
+
+    def _compose(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        camera: int,
+        shape: tuple[int, int],
+        loose: Sequence[Loose],
+    ) -> None:
+        """Make the scene what this camera sees; `loose` comes last in it."""
         self._camera.fixedcamid = camera
         unseen = outside(model, data, camera, shape[1] / shape[0], self._radius)
         was = model.geom_group[unseen]
@@ -167,11 +224,6 @@ class Brush:
         model.geom_group[unseen] = was
         for one in loose:
             self._add(one)
-        rect = mujoco.MjrRect(0, 0, shape[1], shape[0])
-        mujoco.mjr_render(rect, self._scene, self.context)
-        out = np.empty((*shape, 3), np.uint8)
-        mujoco.mjr_readPixels(out, None, rect, self.context)
-        return out[::-1]
 
     def _add(self, one: Loose) -> None:
         geom = self._scene.geoms[self._scene.ngeom]

@@ -9,11 +9,14 @@ import numpy as np
 
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds.draw import Draw
+from mindhand.worlds.placing import PlacingScene
+from mindhand.worlds.sampling import Span
 from mindhand.worlds.scene import AREA, PLACES, MathsScene
 
 from .expert import Expert
 from .judge import NEAR, Judge
 from .kinematics import to_rot6d, tool_down
+from .placing_controls import Misled
 from .spec import SHUT
 from .stage import Stage
 from .world import DeskWorld
@@ -55,17 +58,27 @@ def wrong_order(scene: MathsScene, keys: Keys) -> tuple[int, ...]:
     return (first, *(k for k in scene.order()[1:] if k != first))
 
 
-class Wanderer:
-    """Random: the tool, pointing down, wanders between places over the tiles and the tray, gripper at random."""
+def mislead(world: DeskWorld, row: int, belief: PlacingScene) -> Misled:
+    """Let `world.expert` of this row, which places toys, do as another scene's instruction says, until the row is
+    reset. Not kept in snapshots."""
+    driver = Misled(Keys.of([world.observe([row], ()).keys[0]]), belief)
+    world._row(row).expert = driver
+    return driver
 
-    def __init__(self, key: Key):
+
+class Wanderer:
+    """Random: the tool, pointing down, wanders between places, gripper at random. `field`: x and y of the places (m),
+    by default those over the tiles and the tray."""
+
+    def __init__(self, key: Key, field: tuple[Span, Span] = (AREA[0], (PLACES[0][1], AREA[1][1]))):
         self._draw, self._left, self._action = Draw(Keys.of([key]).fold("wander")), 0, np.zeros(10)
+        self._field = field
 
     def act(self) -> np.ndarray:
         """The next action (10,)."""
         if self._left == 0:
             d = self._draw
-            x, y = d.uniform(*AREA[0]), d.uniform(PLACES[0][1], AREA[1][1])
+            x, y = (d.uniform(*span) for span in self._field)
             position = np.array([x, y, d.uniform(0.011, 0.08)]) - Stage.base
             self._action = np.concatenate([position, to_rot6d(tool_down(d.uniform(-0.5, 0.5))), [d.uniform()]])
             self._left = 4 + d.index(17)

@@ -5,12 +5,16 @@ Success and choice are separate on purpose: `choice` judges the mind (which tile
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from mindhand.worlds.scene import PLACES, MathsScene
+import numpy as np
+
+from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text
 
 from .build import PLATE, REST
-from .spec import SHUT
+from .spec import LIMITS, SHUT
 from .stage import Stage, in_tray
 
 NEAR, HEIGHT = 0.012, 0.004  # a tile is in its place within this, in x and y, and in height
@@ -19,6 +23,11 @@ MOVED = 0.01  # a tile pushed or lifted by this was moved
 AROUND, LOW = 0.025, 0.045  # the gripper is around a tile: horizontally, and TCP height
 HELD = 0.035  # and a tile is in the hand if it is no further above or below
 SHIFTED = 1e-4  # a tile at rest that is further from where it last lay now lies elsewhere
+
+
+def half_turn(angle: float) -> float:
+    """The angle modulo pi nearest to zero: a tile can be gripped either way round."""
+    return angle - math.pi * round(angle / math.pi)
 
 
 def _between(dx: float, dy: float, dz: float) -> bool:
@@ -39,6 +48,12 @@ class Judge:
         self.approached = self.closed = self.moved = self.choice = -1
         self.choice_right: bool | None = None
         self.wide = True  # the gripper has been open since it last closed
+        self.limit = LIMITS[len(self.digits)]  # control steps of an episode
+
+    @property
+    def now(self) -> MathsScene:
+        """The scene as it is: tiles where they last lay on the table."""
+        return self.scene.moved(self.rest)
 
     @property
     def placed(self) -> int:
@@ -58,6 +73,32 @@ class Judge:
             if _between(x - tx, y - ty, z - tz) and (shut or z > REST + MOVED or there):
                 return True
         return False
+
+    def reasoning(self, stage: Stage) -> str:
+        """The text of the sub-step that the row is in."""
+        return reasoning_text(self.now, self.placed, self.taken, self.carrying(stage))
+
+    def target(self, stage: Stage) -> tuple[int, np.ndarray] | None:
+        """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw), the yaw within a quarter turn of 0
+        since half a turn changes nothing; None when all are placed."""
+        if self.placed == len(self.digits):
+            return None
+        k = self.now.order(self.taken)[self.placed]
+        return k, np.array([*stage.positions[k], half_turn(stage.tile_yaw(k))])
+
+    def goal(self, stage: Stage) -> np.ndarray | None:
+        """(x, y, z, yaw) of what the reasoning speaks of: the tile to take, or where the one in the hand is to be put;
+        None when all are placed."""
+        target = self.target(stage)
+        if target is None:
+            return None
+        return np.array([*PLACES[self.placed], PLATE, 0.0]) if self.carrying(stage) else target[1]
+
+    def geometry(self, stage: Stage) -> Mapping[str, Any]:
+        """tiles (n,4) x y z yaw, digits (n,)."""
+        yaws = [stage.tile_yaw(k) for k in range(stage.count)]
+        digits = np.array([t.digit for t in self.scene.tiles])
+        return {"tiles": np.column_stack([stage.positions, yaws]), "digits": digits}
 
     def update(self, stage: Stage) -> None:
         """Look once, after a control step. Plain floats: numpy costs more than it saves on six tiles."""
@@ -129,7 +170,7 @@ class Judge:
 
     def data(self) -> dict[str, Any]:
         """Plain values."""
-        return {k: v for k, v in vars(self).items() if k not in ("scene", "start", "digits")}
+        return {k: v for k, v in vars(self).items() if k not in ("scene", "start", "digits", "limit")}
 
     def load(self, data: dict[str, Any]) -> None:
         """The inverse of `data`."""

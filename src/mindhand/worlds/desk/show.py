@@ -7,25 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import mujoco
 import numpy as np
 
 from mindhand.worlds.scene import Board
-from mindhand.worlds.things import COLOURS, MATERIALS, THINGS, Toy, ToyScene
+from mindhand.worlds.things import ToyScene
 
 from . import textures
 from .build import bare_spec
 from .canvas import Canvas, Loose
+from .costumes import Wardrobe, add_costumes
 from .render import Look, board_corners, stand
 from .render import look as usual
-from .toys import BODY, SHADE, meshes, outline
-
-_PATTERNS = tuple(f"{c} {m}" for c in COLOURS for m in MATERIALS[1:])
-_DARKER = 0.6  # of the toy's colour, where it is painted SHADE
-_PATTERN = 64  # pixels a side of a pattern: one period
-_WHITE, _BLACK, _PALE = (246, 246, 242), (62, 56, 60), 450  # the second colour of a pattern; black from this sum on
+from .toys import outline
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,52 +35,10 @@ class Shown:
     middles: np.ndarray
 
 
-def pattern(colour: str, material: str) -> np.ndarray:
-    """One period of a material other than plain, uint8 (h,w,3): the colour, and white or black where that shows."""
-    first = COLOURS[colour]
-    x, y = np.meshgrid(*[(np.arange(_PATTERN) + 0.5) / _PATTERN] * 2)
-    marked = x < 0.4 if material == MATERIALS[1] else np.hypot(x - 0.5, y - 0.5) < 0.3
-    return np.where(marked[..., None], _BLACK if sum(first) > _PALE else _WHITE, first).astype(np.uint8)
-
-
-def _paint(spec: mujoco.MjSpec, name: str, picture: np.ndarray) -> None:
-    spec.add_texture(
-        name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=_PATTERN, height=_PATTERN, nchannel=3,
-        data=picture.ravel().tolist(),
-    )  # fmt: skip
-    spec.add_material(name=name).textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-
-
 def _model(size: int) -> mujoco.MjModel:
     spec = bare_spec(size)
-    for name in _PATTERNS:
-        _paint(spec, name, pattern(*name.split()))
-    for thing in THINGS:
-        for k, mesh in enumerate(meshes(thing.name)):
-            # Every corner is a vertex of its own: the compiler keeps only one normal a vertex.
-            count = np.arange(mesh.corners.size // 3)
-            spec.add_mesh(
-                name=f"{thing.name} {k}", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
-                uservert=mesh.corners.ravel(), userface=count, usernormal=mesh.normals.ravel(), userfacenormal=count,
-                usertexcoord=mesh.texture.ravel(), userfacetexcoord=count,
-            )  # fmt: skip
+    add_costumes(spec)
     return spec.compile()
-
-
-@dataclass(frozen=True, eq=False)
-class _Kit:
-    """A toy's meshes: indices, positions (k,3) and rotations (k,3,3) of their frames, which compiling chose, and how
-    they are painted."""
-
-    ids: tuple[int, ...]
-    positions: np.ndarray
-    rotations: np.ndarray
-    paints: tuple[str | tuple[int, int, int], ...]
-
-
-@cache
-def _rgba(colour: tuple[int, int, int], part: float = 1.0) -> np.ndarray:
-    return np.array([*(part * c / 255 for c in colour), 1], np.float32)
 
 
 class _Studio:
@@ -95,19 +49,10 @@ class _Studio:
         self.data = mujoco.MjData(self.model)
         self.canvas = Canvas(size)
         self.brush = self.canvas.brush(self.model)
-        self.kits = {t.name: self._kit(t.name) for t in THINGS}
-        self.materials = {n: self.model.material(n).id for n in _PATTERNS}
+        self.wardrobe = Wardrobe(self.model)
         self.board = self.model.texture("board").id
         self.used: dict[int, np.ndarray] = {}
         self.look: Look | None = None
-
-    def _kit(self, name: str) -> _Kit:
-        made = meshes(name)
-        ids = [self.model.mesh(f"{name} {k}").id for k in range(len(made))]
-        rotations = np.empty((len(ids), 9))
-        for out, i in zip(rotations, ids):
-            mujoco.mju_quat2Mat(out, self.model.mesh_quat[i])
-        return _Kit(tuple(ids), self.model.mesh_pos[ids], rotations.reshape(-1, 3, 3), tuple(m.paint for m in made))
 
     def stand(self, look: Look) -> None:
         """Put camera and lamp where they are told."""
@@ -124,22 +69,6 @@ class _Studio:
             begin = self.model.tex_adr[self.board]
             self.model.tex_data[begin : begin + picture.size] = picture.ravel()
             self.used = {self.board: picture}
-
-    def loose(self, toy: Toy, at: np.ndarray, turn: np.ndarray) -> list[Loose]:
-        """The meshes of a toy at (3,) m, turned by (3,3)."""
-        kit = self.kits[toy.thing]
-        positions, rotations = kit.positions @ turn.T + at, (turn @ kit.rotations).reshape(-1, 9)
-        own, out = COLOURS[toy.colour], []
-        for mesh, position, rotation, paint in zip(kit.ids, positions, rotations, kit.paints):
-            material = -1
-            if paint == BODY:
-                colour = _rgba(own)
-                if toy.material != MATERIALS[0]:
-                    colour, material = _rgba((255, 255, 255)), self.materials[f"{toy.colour} {toy.material}"]
-            else:
-                colour = _rgba(own, _DARKER) if paint == SHADE else _rgba(paint)
-            out.append(Loose(mesh, position, rotation, colour, material))
-        return out
 
 
 @lru_cache(maxsize=4)
@@ -162,7 +91,7 @@ def render_toys(scene: ToyScene, board: Board | np.ndarray, *, look: Look | None
         x, y, z = scene.place(k)
         c, s = np.cos(toy.yaw), np.sin(toy.yaw)
         at, turn = np.array([x, y, z]), np.array([(c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)])
-        loose += studio.loose(toy, at, turn)
+        loose += studio.wardrobe.loose(toy, at, turn)
         edge = outline(toy.thing)
         points.append(edge @ turn.T + at)
         starts.append(begin)

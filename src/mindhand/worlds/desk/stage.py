@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -19,6 +20,7 @@ from .kinematics import JOINTS, tool_yaw
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _SPAN = FINGER_RANGE[1] - FINGER_RANGE[0]
+TILES = tuple(f"tile{k}" for k in range(MAX_TILES))
 
 
 def _id(model: mujoco.MjModel, kind: str, name: str) -> int:
@@ -34,7 +36,7 @@ class Ids:
 
     arm: np.ndarray  # (6,) qpos addresses of the joints
     fingers: np.ndarray  # (2,) qpos addresses
-    tiles: np.ndarray  # (n,) bodies
+    tiles: np.ndarray  # (n,) bodies: of tiles, or of whatever else lies loose
     tile_qpos: tuple[int, ...]
     tile_qvel: tuple[int, ...]  # dof addresses; the linear velocity comes first
     tile_geoms: tuple[int, ...]
@@ -46,19 +48,21 @@ class Ids:
     cameras: dict[str, int]
 
     @staticmethod
-    def of(m: mujoco.MjModel) -> Ids:
+    def of(m: mujoco.MjModel, loose: Sequence[str] = TILES) -> Ids:
+        """loose: the names of the free bodies; tiles have a label each."""
         joints = [_id(m, "JOINT", f"{ARM}/{j}") for j in JOINTS]
         fingers = [_id(m, "JOINT", f"{ARM}/{side}_finger") for side in ("left", "right")]
-        free = [_id(m, "JOINT", f"tile{k}") for k in range(MAX_TILES)]
+        free = [_id(m, "JOINT", name) for name in loose]
+        labels = [f"label{k}" for k in range(len(loose))] if loose == TILES else []
         return Ids(
             arm=m.jnt_qposadr[joints],
             fingers=m.jnt_qposadr[fingers],
-            tiles=np.array([_id(m, "BODY", f"tile{k}") for k in range(MAX_TILES)]),
+            tiles=np.array([_id(m, "BODY", name) for name in loose]),
             tile_qpos=tuple(int(m.jnt_qposadr[j]) for j in free),
             tile_qvel=tuple(int(m.jnt_dofadr[j]) for j in free),
-            tile_geoms=tuple(_id(m, "GEOM", f"tile{k}") for k in range(MAX_TILES)),
-            label_geoms=tuple(_id(m, "GEOM", f"label{k}") for k in range(MAX_TILES)),
-            labels=tuple(_id(m, "TEXTURE", f"label{k}") for k in range(MAX_TILES)),
+            tile_geoms=tuple(_id(m, "GEOM", name) for name in loose),
+            label_geoms=tuple(_id(m, "GEOM", name) for name in labels),
+            labels=tuple(_id(m, "TEXTURE", name) for name in labels),
             board=_id(m, "TEXTURE", "board"),
             board_geom=_id(m, "GEOM", "board"),
             tcp=_id(m, "SITE", f"{ARM}/tcp"),
@@ -85,11 +89,11 @@ class Stage:
 
     base = np.array(ARM_POS)
 
-    def __init__(self, size: int = 128, model: mujoco.MjModel | None = None):
+    def __init__(self, size: int = 128, model: mujoco.MjModel | None = None, loose: Sequence[str] = TILES):
         self.model = make_model(size) if model is None else model
         self.data = mujoco.MjData(self.model)
-        self.ids = Ids.of(self.model)
-        self.scene: MathsScene | None = None
+        self.ids = Ids.of(self.model, loose)
+        self.scene: Any = None  # the one it is dressed as
         self.count = 0
         self.loose: Sequence[Loose] = ()  # what is drawn besides
         self._textures: dict[int, np.ndarray] = {}
@@ -108,10 +112,14 @@ class Stage:
             m.body_gravcomp[self.ids.tiles[k]] = 0.0 if used_here else 1.0
             m.geom_contype[geom], m.geom_conaffinity[geom] = TILE_BITS if used_here else (0, 0)
             m.geom_group[[geom, self.ids.label_geoms[k]]] = 0 if used_here else UNSEEN
+        self._show(used)
+
+    def _show(self, used: dict[int, np.ndarray]) -> None:
+        """These pictures, by texture, and no others."""
         for index, picture in used.items():
             if self._textures.get(index) is not picture:
-                begin = m.tex_adr[index]
-                m.tex_data[begin : begin + picture.size] = picture.ravel()
+                begin = self.model.tex_adr[index]
+                self.model.tex_data[begin : begin + picture.size] = picture.ravel()
         self._textures = used
 
     def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, ...]]) -> None:
@@ -127,9 +135,12 @@ class Stage:
                 x, y, yaw, z = PARK[0] + 0.1 * k, PARK[1], 0.0, REST
             a = ids.tile_qpos[k]
             d.qpos[a : a + 7] = x, y, z, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)
+        self._put_arm(joints, gripper)
+
+    def _put_arm(self, joints: np.ndarray, gripper: float) -> None:
         finger = FINGER_RANGE[0] + _SPAN * gripper
-        d.qpos[ids.arm] = joints
-        d.qpos[ids.fingers] = finger, -finger
+        self.data.qpos[self.ids.arm] = joints
+        self.data.qpos[self.ids.fingers] = finger, -finger
         self.command(joints, gripper)
         self.refresh()
 

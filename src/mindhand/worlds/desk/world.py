@@ -1,4 +1,4 @@
-"""The desk as a World: rows of maths-matching episodes with a scripted expert and exact snapshots.
+"""The desk as a World: rows of episodes, of any task family, with a scripted expert and exact snapshots.
 
 Action (10): absolute TCP pose in "arm_base" (metres; rot6d, the tool's first two axes) and gripper, 1 = open; the
 world does the inverse kinematics. State (10): the same numbers, measured. "arm_base" is the table's frame moved to
@@ -22,18 +22,15 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_scene
+from mindhand.worlds.perturb import CLEAN, Perturbation
 from mindhand.worlds.perturb_noise import Sensor
-from mindhand.worlds.scene import PLACES, MathsScene, reasoning_text, sample_task
-from mindhand.worlds.wordings import wordings
 
 from .altered import AlteredStage, needed, start_joints
-from .build import PLATE
 from .canvas import Canvas
-from .expert import Expert, half_turn
-from .judge import Judge
+from .families import FAMILIES, Family, family_of
 from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
-from .spec import GRIPPER_STEP, HOME, JOINT_STEP, LIMITS, SECONDS, SPEC, START_SPREAD, WORKSPACE
+from .senses import PLAIN, Senses
+from .spec import GRIPPER_STEP, HOME, JOINT_STEP, SECONDS, SPEC, START_SPREAD, WORKSPACE
 from .stage import Stage
 
 
@@ -56,10 +53,10 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 class _Row:
     """One episode in progress."""
 
-    def __init__(self, key: Key, scene: MathsScene, perturb: Perturbation):
-        self.key, self.scene, self.perturb = key, scene, perturb
+    def __init__(self, key: Key, family: Family, scene: Any, perturb: Perturbation):
+        self.key, self.family, self.scene, self.perturb = key, family, scene, perturb
         self.sensor = Sensor.of(key, perturb.noise) if perturb.noise else None
-        self.judge, self.expert = Judge(scene), Expert(Keys.of([key]))
+        self.judge, self.expert = family.judge(scene), family.expert(Keys.of([key]))
         self.steps = 0
         self.joints = np.zeros(6)  # the last command, before any disturbance: the seed of the next
         self.gripper = 1.0
@@ -69,19 +66,21 @@ class _Row:
 class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
-    Tasks are those of `scene.sample_task`: "maths_matching/R", "maths_matching/K-dev/2", ...
+    Tasks are those of `scene.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...) and of
+    `placing.sample_placing_task` ("spatial_placing/R", ...); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
     perturb: of every episode that `reset` begins; may be assigned between two of them. A restored row keeps its own.
+    senses: what a policy is told besides pictures: depth, labels, a second eye, points, touch (`senses.Senses`).
     """
 
     spec = SPEC
 
-    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN):
-        self.perturb = perturb
-        self._clean = [Stage() for _ in range(rows)]
-        self._altered: list[AlteredStage | None] = [None] * rows  # made when first needed
-        self._stages: list[Stage] = list(self._clean)
+    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN, senses: Senses = PLAIN):
+        self.perturb, self.senses = perturb, senses
+        self._made: list[dict[str, Stage]] = [{} for _ in range(rows)]  # by family, and
+        self._altered: list[AlteredStage | None] = [None] * rows  # when first needed
+        self._stages: list[Stage] = [self._stage(r, next(iter(FAMILIES.values()))) for r in range(rows)]
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
 
@@ -95,26 +94,27 @@ class DeskWorld:
         if len(keys) != len(rows):
             raise BadData(f"{len(keys)} keys for {len(rows)} rows", "one key a row", "pass equally many of both")
         for key, r in zip(keys, rows):
-            scene = sample_task(key)
+            family = family_of(key, self.perturb)
+            scene = family.sample(key)
             if self.perturb:
-                scene = perturbed_scene(scene, key, self.perturb)
-            row = _Row(key, scene, self.perturb)
+                scene = family.perturbed(scene, key, self.perturb)
+            row = _Row(key, family, scene, self.perturb)
             draw = Draw(Keys.of([key]).fold("start"))
             start = np.array(HOME) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
             pose = start - Stage.base, tool_down(draw.normal(0.05, 0.1))
             row.joints = inverse(*pose, np.zeros(6)).joints
             if self.perturb.start:
-                row.joints = start_joints(row.joints, key, self.perturb.start)
+                row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest)
             stage = self._begin(r, row)
-            stage.set(row.joints, row.gripper, [(t.x, t.y, t.yaw) for t in scene.tiles])
+            stage.set(row.joints, row.gripper, family.lying(scene))
 
     def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
         """One control step of 50 ms. actions (R,10) in the spec's units.
 
         A target outside the workspace or out of reach is moved to the nearest one that is not ("clipped"); a
         jump faster than the arm or the gripper can go is cut short ("limited"). Both are reported in the facts,
-        beside those of `Judge.facts`. reward is 1 on success, else 0. An episode ends with success and is
-        truncated after LIMITS steps.
+        beside those of the family's judge. reward is 1 on success, else 0. An episode ends with success and is
+        truncated after the judge's limit.
         """
         actions = np.asarray(actions, np.float64)
         if actions.shape != (len(rows), SPEC.action_size) or not np.isfinite(actions).all():
@@ -125,7 +125,7 @@ class DeskWorld:
             )
         facts = [self._step(action, self._row(r), self._stages[r]) for action, r in zip(actions, rows)]
         success = np.array([self._row(r).judge.success for r in rows])
-        late = np.array([self._row(r).steps >= LIMITS[f["digits"]] for r, f in zip(rows, facts)])
+        late = np.array([self._row(r).steps >= self._row(r).judge.limit for r in rows])
         return Outcome(success.astype(np.float32), success, success.copy(), late & ~success, tuple(facts))
 
     def _step(self, action: np.ndarray, row: _Row, stage: Stage) -> Mapping[str, Any]:
@@ -152,7 +152,8 @@ class DeskWorld:
         return {**row.judge.facts(), "clipped": clipped or not found.exact, "limited": limited, "steps": row.steps}
 
     def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation:
-        """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default."""
+        """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default, and then also
+        what the further `senses` tell, as extras."""
         roles = SPEC.roles if cameras is None else tuple(cameras)
         return Observation(
             images={role: np.stack([self._picture(r, role) for r in rows])[:, None] for role in roles},
@@ -160,6 +161,7 @@ class DeskWorld:
             text={"instruction": tuple(self._row(r).scene.instruction for r in rows)},
             time=np.array([[self._row(r).steps * SECONDS] for r in rows]),
             keys=tuple(self._row(r).key for r in rows),
+            extras=self._sensed(rows) if self.senses and cameras is None else {},
         )
 
     def snapshot(self, rows: Sequence[int]) -> list[bytes]:
@@ -181,22 +183,22 @@ class DeskWorld:
     def restore(self, rows: Sequence[int], snaps: Sequence[bytes]) -> None:
         """Put snapshots into rows, of this or another world; refuses another world's or a damaged one."""
         for r, snap in zip(rows, snaps, strict=True):
-            stage = self._stages[r]
             try:
                 begin = len(_MAGIC) + 4
                 (length,) = struct.unpack("<I", snap[len(_MAGIC) : begin])
                 header = json.loads(snap[begin : begin + length])
                 state = np.frombuffer(snap[begin + length :], np.float64)
+                key, perturb = Key(**header["key"]), Perturbation.from_json(header.get("perturb", {}))
+                family = family_of(key, perturb)
                 good = snap.startswith(_MAGIC) and header["scene_hash"] == scene_hash()
-                good = good and state.size == stage.get_state().size
-            except (ValueError, KeyError, struct.error):
+                good = good and state.size == self._stage(r, family).get_state().size
+            except (ValueError, KeyError, TypeError, struct.error):
                 good = False
             if not good:
                 raise BadData("a snapshot that is damaged or of another scene declaration",
                               f"one written by this version of the desk (scene {scene_hash()})",
                               "take the snapshot again")  # fmt: skip
-            perturb = Perturbation.from_json(header.get("perturb", {}))
-            row = _Row(Key(**header["key"]), MathsScene.from_json(header["scene"]), perturb)
+            row = _Row(key, family, family.read(header["scene"]), perturb)
             row.steps, row.gripper = header["steps"], header["gripper"]
             row.joints = np.array(header["joints"])
             row.noise = None if header["noise"] is None else np.array(header["noise"])
@@ -211,9 +213,9 @@ class DeskWorld:
         )
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
-        """Privileged geometry, table frame: tiles (n,4) x y z yaw, digits (n,), tcp (3,), tool (3,3), joints (6,),
-        gripper, target (index of the tile now wanted, -1 when done), object (4,) (that tile) and goal (4,) (`goal`),
-        x y z yaw, NaN when done."""
+        """Privileged geometry, table frame: tcp (3,), tool (3,3), joints (6,), gripper, target (index of the thing now
+        wanted, -1 when done), object (4,) (that thing) and goal (4,) (`goal`), x y z yaw, NaN when done; and the
+        judge's own: of tiles, or of toys."""
         return [self._geometry(r) for r in rows]
 
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:
@@ -231,41 +233,31 @@ class DeskWorld:
         for r, noise in zip(rows, np.asarray(joint_noise, np.float64), strict=True):
             self._row(r).noise = noise.copy()
 
-    def scene(self, row: int) -> MathsScene:
-        """The scene as it is now: tiles where they last lay on the table."""
-        return self._row(row).scene.moved(self._row(row).judge.rest)
+    def scene(self, row: int) -> Any:
+        """The scene as it is now: things where they last lay."""
+        return self._row(row).judge.now
 
     def placed(self, row: int) -> int:
-        """How many leading digits of the answer lie in the tray."""
+        """How much is done: of maths matching the leading digits that lie in the tray, of placing 0 or 1."""
         return self._row(row).judge.placed
 
     def reasoning(self, row: int) -> str:
         """The text of the sub-step that the row is in."""
-        judge = self._row(row).judge
-        return reasoning_text(self.scene(row), judge.placed, judge.taken, judge.carrying(self._stages[row]))
+        return self._row(row).judge.reasoning(self._stages[row])
 
     def wordings(self, row: int) -> dict[str, str]:
         """What else could be said: see `worlds.wordings`."""
-        return wordings(self._row(row).key, self._row(row).scene.instruction)
+        return self._row(row).family.wordings(self._row(row).key, self._row(row).scene)
 
     def target(self, row: int) -> tuple[int, np.ndarray] | None:
-        """The tile now wanted, as the reasoning names it: index and (x, y, z, yaw), the yaw within a quarter turn of 0
-        since half a turn changes nothing; None when all are placed."""
-        scene, judge = self.scene(row), self._row(row).judge
-        if judge.placed == len(scene.equation.digits):
-            return None
-        k = scene.order(judge.taken)[judge.placed]
-        return k, np.array([*self._stages[row].positions[k], half_turn(self._stages[row].tile_yaw(k))])
+        """The thing now wanted, as the reasoning names it: index and (x, y, z, yaw) of how it is taken; None when all
+        is done."""
+        return self._row(row).judge.target(self._stages[row])
 
     def goal(self, row: int) -> np.ndarray | None:
-        """(x, y, z, yaw) of what the reasoning speaks of: the tile to take, or where the one in the hand is to be put;
-        None when all are placed."""
-        target, judge = self.target(row), self._row(row).judge
-        if target is None:
-            return None
-        if judge.carrying(self._stages[row]):
-            return np.array([*PLACES[judge.placed], PLATE, 0.0])
-        return target[1]
+        """(x, y, z, yaw) of what the reasoning speaks of: the thing to take, or where the one in the hand is to be put;
+        None when all is done."""
+        return self._row(row).judge.goal(self._stages[row])
 
     def close(self) -> None:
         """Free the drawing context."""
@@ -287,7 +279,7 @@ class DeskWorld:
 
     def _begin(self, r: int, row: _Row) -> Stage:
         """Put an episode into a row: its stage, dressed."""
-        stage = self._clean[r]
+        stage = self._stage(r, row.family)
         if needed(row.perturb):
             stage = self._altered[r] = self._altered[r] or AlteredStage()
             stage.alter(row.key, row.perturb, row.scene)
@@ -295,9 +287,24 @@ class DeskWorld:
         stage.dress(row.scene)
         return stage
 
+    def _stage(self, r: int, family: Family) -> Stage:
+        made = self._made[r]
+        if family.name not in made:
+            made[family.name] = family.stage()
+        return made[family.name]
+
     def _state(self, r: int) -> np.ndarray:
         stage = self._stages[r]
         return np.concatenate([stage.tcp - Stage.base, to_rot6d(stage.rotation), [stage.gripper]]).astype(np.float32)
+
+    def _sensed(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        """Extras (R,1,...), after the pictures: toys are where they were last painted."""
+        assert self._canvas is not None
+        found = []
+        for r in rows:
+            row = self._row(r)
+            found.append(self.senses.extras(self._stages[r], self._canvas, row.key, row.steps, row.sensor))
+        return {name: np.stack([f[name] for f in found])[:, None] for name in found[0]} if found else {}
 
     def _picture(self, r: int, role: str) -> np.ndarray:
         camera, stage = SPEC.camera(role), self._stages[r]
@@ -310,12 +317,10 @@ class DeskWorld:
         return area_resize(picture, camera.height, camera.width)
 
     def _geometry(self, r: int) -> Mapping[str, Any]:
-        row, stage = self._row(r), self._stages[r]
+        judge, stage = self._row(r).judge, self._stages[r]
         target, goal, nothing = self.target(r), self.goal(r), np.full(4, np.nan)
-        yaws = [stage.tile_yaw(k) for k in range(stage.count)]
         return {
-            "tiles": np.column_stack([stage.positions, yaws]),
-            "digits": np.array([t.digit for t in row.scene.tiles]),
+            **judge.geometry(stage),
             "tcp": stage.tcp,
             "tool": stage.rotation,
             "joints": stage.joints.copy(),

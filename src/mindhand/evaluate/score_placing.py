@@ -1,0 +1,77 @@
+"""Scores of spatial placing: what was recognised, what was understood of the relation, what was done (ChatVLA-2,
+arXiv 2505.21906, table 2: "recognition" and "spatial", a share each).
+
+    recognition   the thought names target and reference, and where both lie
+    spatial       the thought names the relation, and the reference it is to (said once the target is in the hand)
+    choice        the toy first closed upon (or moved) is the target
+    success       the protocol's rule
+    rac           reasoning -> act consistency: the toy taken is the toy named in the own text
+
+Texts are parsed exactly. Chance of a choice is one of the toys that can be lifted; chance of success is not known
+without acting, and not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mindhand.core.errors import BadData
+from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_placing
+from mindhand.worlds.placing import PlacingScene, read_placing, sample_placing_task, whereabouts
+
+from .run import key_of
+
+
+def _called(scene: PlacingScene, k: int) -> str:
+    toy = scene.toys.toys[k]
+    return f"{toy.colour} {toy.thing}"
+
+
+def recognised(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
+    """Whether a parsed thought of step "take" names target and reference and their places."""
+    if said is None or said["step"] != "take":
+        return False
+    want = [(_called(scene, k), whereabouts(scene.toys.toys[k].x, scene.toys.toys[k].y))
+            for k in (scene.target, scene.reference)]  # fmt: skip
+    return want == [(said["target"], said["target_place"]), (said["reference"], said["reference_place"])]
+
+
+def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
+    """Whether a parsed thought of step "put" names the relation and the reference."""
+    wanted = scene.relation, _called(scene, scene.reference)
+    return said is not None and said["step"] == "put" and (said["relation"], said["reference"]) == wanted
+
+
+def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
+    """A row with its scores: `recognition` (of the first thought) and `parsed`, absent for a policy that does not
+    think; `spatial`, of the first thought that says "put", absent where none does; `choice`, `choice_chance`, `rac`
+    (None where no toy was taken or the thought then in force names none), `why`. perturb: of the row's arm."""
+    scene, facts = perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb), row["facts"]
+    if facts.get("toys") != len(scene.choices()):
+        raise BadData(
+            f"episode {row['key']} had {facts.get('toys')} toys to take, its key now gives {len(scene.choices())}",
+            "rows of this version's scenes",
+            "evaluate again, or score with the version that made the rows",
+        )
+    out = dict(row)
+    thoughts = [(step, read_placing(text)) for step, text in row["thoughts"]]
+    if thoughts:
+        out |= {"recognition": recognised(thoughts[0][1], scene), "parsed": thoughts[0][1] is not None}
+    if put := [said for _, said in thoughts if said is not None and said["step"] == "put"]:
+        out["spatial"] = understood(put[0], scene)
+    return out | {
+        "choice": bool(facts["choice_right"]),
+        "choice_chance": 1 / len(scene.choices()),
+        "rac": _consistent(row, thoughts, scene),
+        "why": "" if row["success"] else str(facts.get("why") or row["end"]),
+    }
+
+
+def _consistent(row: Mapping[str, Any], thoughts: list[tuple[int, Any]], scene: PlacingScene) -> bool | None:
+    taken, when = row["facts"].get("choice", -1), row["chosen_at"]
+    if taken < 0 or when is None:
+        return None
+    before = [said for step, said in thoughts if step < when]
+    named = before[-1]["target"] if before and before[-1] is not None else None
+    return None if named is None else named == _called(scene, taken)

@@ -1,0 +1,31 @@
+"""Rows with their scores, whatever the task family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mindhand.worlds import placing, scene
+from mindhand.worlds.perturb import Perturbation
+
+from .arms import perturbation_of
+from .protocol import CLEAN
+from .score import score
+from .score_placing import score_placing
+
+SCORERS: Mapping[str, Callable[[Mapping[str, Any], Perturbation], dict[str, Any]]] = {
+    scene.FAMILY: score,
+    placing.FAMILY: score_placing,
+}
+
+
+def scored(rows: Sequence[Mapping[str, Any]], arm: str = CLEAN) -> list[dict[str, Any]]:
+    """Every row with its scores; one of a family that has none as it is. arm: the protocol's, which says how the
+    scenes were perturbed."""
+    perturb = perturbation_of(arm)
+
+    def one(row: Mapping[str, Any]) -> dict[str, Any]:
+        scorer = SCORERS.get(row["task"].partition("/")[0])
+        return dict(row) if scorer is None else scorer(row, perturb)
+
+    return [one(row) for row in rows]

@@ -1,0 +1,111 @@
+"""What the desk needs to know of a task family: scenes, a stage to lay them out on, a judge, an expert, other words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Key, Keys
+from mindhand.worlds import placing, scene
+from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
+from mindhand.worlds.wordings import placing_wordings, wordings
+
+from .altered import LOWEST
+from .driver import Driver
+from .expert import Expert
+from .judge import Judge
+from .placing_expert import PlacingExpert
+from .placing_judge import PlacingJudge
+from .playground import ToyStage
+from .stage import Stage
+
+Pose = tuple[float, float, float]  # x, y (m), yaw (rad)
+
+
+class Account(Protocol):
+    """A judge: the running account of one episode. `limit`: the control steps that it may take; `rest`: where each
+    thing last lay; `now`: the scene as it is; `placed`: how many of its things are where they belong."""
+
+    success: bool
+    limit: int
+    rest: list[Pose]
+
+    @property
+    def now(self) -> Any: ...
+    @property
+    def placed(self) -> int: ...
+    def update(self, stage: Any) -> None: ...
+    def facts(self) -> dict[str, Any]: ...
+    def reasoning(self, stage: Any) -> str: ...
+    def target(self, stage: Any) -> tuple[int, np.ndarray] | None: ...
+    def goal(self, stage: Any) -> np.ndarray | None: ...
+    def geometry(self, stage: Any) -> Mapping[str, Any]: ...
+    def data(self) -> dict[str, Any]: ...
+    def load(self, data: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """sample: the scene of an episode; read: one from its JSON; lying: where its things are at first; perturbed: the
+    same as it then lies and is asked for; wordings: what else could be said. axes: the perturbations that it knows;
+    lowest: the height (m) that a perturbed start keeps above the table."""
+
+    name: str
+    sample: Callable[[Key], Any]
+    read: Callable[[dict[str, Any]], Any]
+    stage: Callable[[], Stage]
+    lying: Callable[[Any], Sequence[Pose]]
+    judge: Callable[[Any], Account]
+    expert: Callable[[Keys], Driver]
+    perturbed: Callable[[Any, Key, Perturbation], Any]
+    wordings: Callable[[Key, Any], dict[str, str]]
+    axes: tuple[str, ...]
+    lowest: float
+
+
+FAMILIES = {
+    f.name: f
+    for f in (
+        Family(
+            name=scene.FAMILY,
+            sample=scene.sample_task,
+            read=scene.MathsScene.from_json,
+            stage=Stage,
+            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.tiles],
+            judge=Judge,
+            expert=Expert,
+            perturbed=perturbed_scene,
+            wordings=lambda key, s: wordings(key, s.instruction),
+            axes=AXES,
+            lowest=LOWEST,
+        ),
+        Family(
+            name=placing.FAMILY,
+            sample=placing.sample_placing_task,
+            read=placing.PlacingScene.from_json,
+            stage=ToyStage,
+            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
+            judge=PlacingJudge,
+            expert=PlacingExpert,
+            perturbed=perturbed_placing,
+            wordings=placing_wordings,
+            axes=("start", "language", "noise"),
+            lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
+        ),
+    )
+}
+
+
+def family_of(key: Key, perturb: Perturbation) -> Family:
+    """The family that a key's task names; refuses one that there is not, and perturbations that it does not know."""
+    name = key.task.partition("/")[0]
+    if name not in FAMILIES:
+        raise BadData(f"task '{key.task}'", f"one of the families {tuple(FAMILIES)}", "correct Key.task")
+    family = FAMILIES[name]
+    if unknown := set(perturb.to_json()) - set(family.axes):
+        raise BadData(f"perturbation of {sorted(unknown)} in '{name}'", f"axes among {family.axes}", "leave them clean")
+    return family

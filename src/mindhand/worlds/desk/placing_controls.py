@@ -1,0 +1,63 @@
+"""Drivers of placing that must not succeed, and a way to be wrong in one thing only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mindhand.core.keys import Keys
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.placing import PlacingScene, possible
+from mindhand.worlds.placing_layout import Layout
+from mindhand.worlds.things import RELATIONS, ToyScene
+
+from .placing_expert import PlacingExpert
+from .placing_judge import PlacingJudge
+from .stage import Stage
+
+MISTAKES = ("target", "reference", "relation")
+
+
+class Misled(PlacingExpert):
+    """An expert that does as another scene's instruction says; the scenes differ in target, reference or relation."""
+
+    def __init__(self, keys: Keys, belief: PlacingScene):
+        super().__init__(keys)
+        self.belief = PlacingJudge(belief)
+
+    def act(self, stage: Stage, judge: PlacingJudge, step: int) -> np.ndarray:
+        """As `PlacingExpert.act`, with its own account of what has happened."""
+        if self.plan.stamp != step:
+            self.belief.update(stage)
+        return super().act(stage, self.belief, step)
+
+
+def _beliefs(scene: PlacingScene, what: str) -> Sequence[PlacingScene]:
+    if what == "target":
+        return [replace(scene, target=k) for k in scene.choices() if k not in (scene.target, scene.reference)]
+    if what == "reference":
+        others = (k for k in range(len(scene.toys.toys)) if k not in (scene.target, scene.reference))
+        return [replace(scene, reference=k) for k in others]
+    return [replace(scene, relation=r) for r in RELATIONS if r != scene.relation]
+
+
+def mistaken(scene: PlacingScene, what: str, keys: Keys) -> PlacingScene | None:
+    """The same scene with one thing wrong, "target", "reference" or "relation", that can be done and does not make the
+    instruction true by the way; None where there is none."""
+    toys = scene.toys.toys
+    layout = Layout(tuple(t.kind for t in toys), tuple((t.x, t.y, t.yaw) for t in toys))
+    good = []
+    for belief in _beliefs(scene, what):
+        names = (toys[k].thing for k in (belief.target, belief.reference))
+        if not possible(*names, belief.relation):
+            continue
+        if not layout.free(belief.target, belief.reference, belief.relation):
+            continue
+        x, y, _ = belief.goal()
+        within = belief.reference if belief.relation == toys[belief.reference].kind.way else None
+        after = [replace(t, x=x, y=y, held_by=within) if k == belief.target else t for k, t in enumerate(toys)]
+        if scene.relation not in ToyScene(tuple(after)).relation(scene.target, scene.reference):
+            good.append(belief)
+    return Draw(keys.fold("mistaken", what)).pick(good) if good else None

@@ -1,0 +1,77 @@
+"""Scores of placing: the teacher's words get everything, a wrong word costs what it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Key
+from mindhand.evaluate.score_placing import score_placing
+from mindhand.evaluate.scores import scored
+from mindhand.worlds.placing import SPLITS, placing_reasoning, sample_placing_task
+from mindhand.worlds.things import COLOURS, RELATIONS
+
+keys = st.builds(
+    Key, st.just("test"), st.sampled_from([f"spatial_placing/{s}" for s in SPLITS]), st.integers(0, 99), st.just(0)
+)
+
+
+def row(key: Key, *texts: str, choice: int | None = None, success: bool = True, **facts) -> dict:
+    """An episode in which these were thought, 20 steps apart, and a toy was taken after the first thought."""
+    scene = sample_placing_task(key)
+    taken = scene.target if choice is None else choice
+    found = {"choice": taken, "choice_right": taken == scene.target, "toys": len(scene.choices()), "why": "", **facts}
+    return {
+        "key": str(key), "protocol": key.protocol, "task": key.task, "index": key.index, "seed": key.seed,
+        "success": success, "end": "success" if success else "time",
+        "thoughts": [[20 * i, t] for i, t in enumerate(texts)], "chosen_at": 15 if taken >= 0 else None, "facts": found,
+    }  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(keys)
+def test_the_teacher_s_words_get_everything(key):
+    scene = sample_placing_task(key)
+    found = score_placing(row(key, placing_reasoning(scene, "take"), placing_reasoning(scene, "put")))
+    assert found["recognition"] and found["spatial"] and found["parsed"] and found["rac"] and found["choice"]
+    assert found["choice_chance"] == 1 / len(scene.choices()) and found["why"] == ""
+
+
+@settings(max_examples=25, deadline=None)
+@given(keys, st.sampled_from(sorted(RELATIONS)))
+def test_a_wrong_relation_costs_spatial_alone(key, other):
+    scene = sample_placing_task(key)
+    said = placing_reasoning(replace(scene, relation=other), "put")
+    found = score_placing(row(key, placing_reasoning(scene, "take"), said))
+    assert found["recognition"] and found["spatial"] == (other == scene.relation)
+
+
+def test_another_toy_named_is_not_recognised_and_not_what_was_taken():
+    key = Key("test", "spatial_placing/R", 3)
+    scene = sample_placing_task(key)
+    text = placing_reasoning(scene, "take")
+    colour = scene.toys.toys[scene.target].colour
+    other = next(c for c in COLOURS if c != colour and c not in text)
+    found = score_placing(row(key, text.replace(colour, other)))
+    assert not found["recognition"] and found["parsed"] and not found["rac"] and "spatial" not in found
+    wrong = next(k for k in scene.choices() if k != scene.target)
+    found = score_placing(row(key, text, choice=wrong, success=False, why="took another toy"))
+    assert not found["choice"] and found["rac"] is False and found["why"] == "took another toy"
+
+
+def test_who_says_nothing_has_no_words_to_score():
+    found = score_placing(row(Key("test", "spatial_placing/R", 0), choice=-1, success=False))
+    assert found["rac"] is None and not {"recognition", "spatial", "parsed"} & set(found) and found["why"] == "time"
+
+
+def test_rows_of_other_scenes_are_refused_and_families_are_told_apart():
+    key = Key("test", "spatial_placing/X", 1)
+    with pytest.raises(BadData, match="toys to take"):
+        score_placing(row(key, toys=99))
+    plain = {"task": "touch/R", "success": True}
+    first, second = scored([row(key), plain], "noise2+blank")
+    assert "choice_chance" in first and second == plain
