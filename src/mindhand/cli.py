@@ -72,7 +72,7 @@ class DataRecord:
     """
 
     engine: ClassVar[str] = "mindhand.recipes.record:record"
-    task: Annotated[Positional[str], arg(help="which demonstrations", metavar="TASK")] = "maths"
+    task: Annotated[Positional[str], arg(help="which demonstrations: maths or placing", metavar="TASK")] = "maths"
     episodes: Annotated[int, arg(help="how many")] = 400
     workers: Annotated[int, arg(help="processes; the data are the same for any number")] = 2
     run: Run = Path("runs/data")

@@ -163,3 +163,18 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
     for wrong in ({}, {"compare": (tmp_path,) * 3}):
         with pytest.raises(Refusal):
             run("c", **wrong)
+
+
+def test_placing_is_demonstrated_too(tmp_path):
+    from mindhand.data.lerobot_read import LeRobotReader
+    from mindhand.recipes.record import record as record_verb
+    from mindhand.worlds.placing import read_placing, sample_placing_task
+
+    assert record_verb("placing", 1, 1, tmp_path / "demos") == 0
+    reader = LeRobotReader(tmp_path / "demos")
+    scene = sample_placing_task(reader.episodes[0].key)
+    assert reader.episodes[0].tasks == (scene.instruction,)
+    steps = [read_placing(reader.reasoning(i))["step"] for i in range(len(reader.state))]
+    assert steps == sorted(steps, key=("take", "put", "done").index) and {"take", "put"} <= set(steps)
+    with pytest.raises(BadData, match="no demonstrations of 'juggling'"):
+        record_verb("juggling", 1, 1, tmp_path / "other")

@@ -51,6 +51,7 @@ from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds import placing, scene
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
@@ -98,15 +99,20 @@ class MathsPlan:
     seed: int = 0
 
 
+FAMILIES = {"maths": scene.FAMILY, "placing": placing.FAMILY}  # by the name of their demonstrations
+
+
 def blank(text: str) -> str:
     """No words at all."""
     return ""
 
 
-def record(folder: Path, episodes: int, *, workers: int = 2, console: Console | None = None) -> Path:
+def record(
+    folder: Path, episodes: int, task: str = "maths", *, workers: int = 2, console: Console | None = None
+) -> Path:
     """Demonstrations of class R with injected noise; resumes, and finds finished what is finished."""
-    keys = [Key("demonstrations", "maths_matching/R", i) for i in range(episodes)]
-    command = f"mindhand data record maths --episodes {episodes}"
+    keys = [Key("demonstrations", f"{FAMILIES[task]}/R", i) for i in range(episodes)]
+    command = f"mindhand data record {task} --episodes {episodes}"
     with LeRobotWriter(folder, SPEC, pictures="model", labels=GAZE, scene=scene_hash(), command=command) as writer:
         record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
     return folder

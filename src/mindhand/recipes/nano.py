@@ -98,9 +98,9 @@ class NanoPlan:
     size: str = "nano"  # of the model: test, nano, small
     pictures: int = 36_000
     pages: int = 16_000  # pictures of characters that the eye alone learns to read first
-    rows: int = 32  # pictures a step
+    rows: int = 16  # pictures a step
     sheets: int = 32  # pages a step
-    rate: float = 0.02  # Muon's, once questions are asked; AdamW's is a tenth of it
+    rate: float = 0.01  # Muon's, once questions are asked; AdamW's is a tenth of it
     eye: float = 1.0  # the eye's share of the learning rate once questions are asked: it has learned before
     questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
