@@ -21,7 +21,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.perturb import FIELD, LITTER, MAGNITUDES, Perturbation, amount, keys_of, litter, span, within
 from mindhand.worlds.perturb_noise import clouds
 from mindhand.worlds.scene import PLACES, TILE, MathsScene
-from mindhand.worlds.things import COLOURS, Toy
+from mindhand.worlds.things import Toy
 
 from .arm import look_at
 from .build import (
@@ -40,10 +40,10 @@ from .build import (
     make_spec,
 )
 from .canvas import Loose
+from .costumes import Wardrobe, add_costumes
 from .kinematics import HIGH, LOW, forward
 from .spec import WORKSPACE
 from .stage import Stage
-from .toys import BODY, SHADE, meshes
 
 SIDE, SPAN = 256, 1.28  # the table's picture: pixels a side, and the metres that they cover around the middle
 _UP = np.array([0.0, 0.0, 1.0])
@@ -58,14 +58,7 @@ def _compiled(size: int) -> mujoco.MjModel:
     )  # fmt: skip
     ground = spec.add_material(name="ground", texuniform=True, texrepeat=[2 / SPAN] * 2)  # of a plane's half sizes
     ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
-    for thing in LITTER:
-        for k, mesh in enumerate(meshes(thing.name)):
-            # Every corner is a vertex of its own: the compiler keeps only one normal a vertex.
-            count = np.arange(mesh.corners.size // 3)
-            spec.add_mesh(
-                name=f"{thing.name} {k}", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
-                uservert=mesh.corners.ravel(), userface=count, usernormal=mesh.normals.ravel(), userfacenormal=count,
-            )  # fmt: skip
+    add_costumes(spec, LITTER)
     return spec.compile()
 
 
@@ -83,6 +76,7 @@ class AlteredStage(Stage):
         self._table = self.model.geom("table").id
         self._lamp = self.model.light("lamp").id
         self._texture = self.model.texture("ground").id
+        self._wardrobe = Wardrobe(self.model, LITTER)
         self._ground: np.ndarray | None = None
 
     def alter(self, key: Key, perturb: Perturbation, scene: MathsScene) -> None:
@@ -105,7 +99,11 @@ class AlteredStage(Stage):
             m.geom_rgba[self._table] = 1.0
         if perturb.layout:
             toys = litter(scene, keys_of(key, "layout", perturb.layout), perturb.layout)
-            self.loose = tuple(mesh for toy in toys for mesh in _loose(m, toy))
+            self.loose = tuple(mesh for toy in toys for mesh in self._lying(toy))
+
+    def _lying(self, toy: Toy) -> list[Loose]:
+        c, s = math.cos(toy.yaw), math.sin(toy.yaw)
+        return self._wardrobe.loose(toy, np.array([toy.x, toy.y, 0.0]), np.array([(c, -s, 0), (s, c, 0), (0, 0, 1.0)]))
 
     def dress(self, scene: MathsScene) -> None:
         """As `Stage.dress`, and the table's picture."""
@@ -130,23 +128,6 @@ class AlteredStage(Stage):
         m.light_specular[self._lamp] = light.gloss * colour
         m.vis.headlight.ambient[:] = LIGHT * (1 - light.share) * colour
         m.vis.headlight.diffuse[:] = HEADLIGHT * colour
-
-
-def _loose(model: mujoco.MjModel, toy: Toy) -> list[Loose]:
-    """The meshes of a toy that lies on the table. Their frames were chosen by compiling."""
-    c, s, own = math.cos(toy.yaw), math.sin(toy.yaw), COLOURS[toy.colour]
-    turn, out = np.array([(c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)]), []
-    for k, mesh in enumerate(meshes(toy.thing)):
-        index, frame = model.mesh(f"{toy.thing} {k}").id, np.empty(9)
-        mujoco.mju_quat2Mat(frame, model.mesh_quat[index])
-        colour = _rgba(own) if mesh.paint == BODY else _rgba(own, 0.6) if mesh.paint == SHADE else _rgba(mesh.paint)
-        at = turn @ model.mesh_pos[index] + (toy.x, toy.y, 0.0)
-        out.append(Loose(index, at, (turn @ frame.reshape(3, 3)).ravel(), colour, -1))
-    return out
-
-
-def _rgba(colour: tuple[int, int, int], part: float = 1.0) -> np.ndarray:
-    return np.array([*(part * c / 255 for c in colour), 1], np.float32)
 
 
 def _direction(draw: Draw, size: int = 3) -> np.ndarray:
