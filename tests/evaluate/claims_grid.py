@@ -63,7 +63,7 @@ def training(truth: Truth, cell: str, name: str, n: int = 150, items: int = 60, 
     maths = episodes("maths_matching/R", "own", success=of["id"])
     maths += episodes("maths_matching/K-dev", "own", success=of["k"], choice=of["k"], ocr=of["ocr"], rac=of["follow"])
     maths = [{**row, "ocr": 4 * row["ocr"]} if "ocr" in row else row for row in maths]
-    toys = episodes("toy_placement/K-dev", "own", success=of["toy"])
+    toys = episodes("spatial_placing/K-dev", "own", success=of["toy"])
     swapped = episodes("maths_matching/K-dev", "swapped", rac=of["follow"])
     card = []
     for part, (answer, chance) in PARTS.items():

@@ -24,7 +24,7 @@ from .claims_grid import CLAIMED, OPPOSITE, USUAL, grid, training
 
 # Claims, bounds and rule were declared before the first result. Whoever changes them changes this number, and says
 # why in docs/decisions.md.
-FROZEN = "81ab4e1b07e71bed62047babc72620fc2a3c17769d0741df85c1aa1f1c0c7775"
+FROZEN = "b85da97be7afe022b4f39268caea2306ccc43cfb08cb5dd2d2bdaa212004da68"
 IDS = [c.id for c in CLAIMS]
 BOUNDLESS = "C14"  # reported only
 BY = {c.id: c for c in CLAIMS}
@@ -167,7 +167,7 @@ def null(seed: int, cells: tuple[str, ...], n: int = 120) -> Evidence:
     keys = Keys.seeded(1, "null", seed)
     p = 0.5 + 0.03 * keys.fold("trainings").normal(len(cells), 3)[0]
     right = keys.fold("items").uniform(len(cells), 3, n)[0] < p[..., None]
-    tasks = ("maths_matching/K-dev", "toy_placement/K-dev")
+    tasks = ("maths_matching/K-dev", "spatial_placing/K-dev")
 
     def rows(i: int, t: int) -> list[dict]:
         return [

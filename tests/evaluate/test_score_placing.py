@@ -57,7 +57,7 @@ def test_another_toy_named_is_not_recognised_and_not_what_was_taken():
     colour = scene.toys.toys[scene.target].colour
     other = next(c for c in COLOURS if c != colour and c not in text)
     found = score_placing(row(key, text.replace(colour, other)))
-    assert not found["recognition"] and found["parsed"] and not found["rac"] and "spatial" not in found
+    assert not found["recognition"] and found["parsed"] and not found["rac"] and found["spatial"] is None
     wrong = next(k for k in scene.choices() if k != scene.target)
     found = score_placing(row(key, text, choice=wrong, success=False, why="took another toy"))
     assert not found["choice"] and found["rac"] is False and found["why"] == "took another toy"

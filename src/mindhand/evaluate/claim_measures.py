@@ -52,9 +52,9 @@ MEASURES: Mapping[str, Measure] = {
     "K RAC": Measure("episodes", "rac", "rate", f"maths_matching/{K}", none="left out"),
     # Whoever takes no tile has not followed: else a policy that hardly ever moves would follow best.
     "K CFR": Measure("swapped", "rac", "rate", f"maths_matching/{K}", none="false"),
-    "toy K success": Measure("episodes", "success", "rate", f"toy_placement/{K}"),
-    "toy K boxes": Measure("episodes", "boxes", "rate", f"toy_placement/{K}"),
-    "toy K relation": Measure("episodes", "relation", "rate", f"toy_placement/{K}"),
+    "toy K success": Measure("episodes", "success", "rate", f"spatial_placing/{K}"),
+    "toy K recognition": Measure("episodes", "recognition", "rate", f"spatial_placing/{K}"),
+    "toy K spatial": Measure("episodes", "spatial", "rate", f"spatial_placing/{K}", none="left out"),
     "R": Measure("scorecard", "right", "kept"),
     "R by likelihood": Measure("scorecard", "likely", "kept"),
     "R worst part": Measure("scorecard", "worst", "kept"),

@@ -44,8 +44,8 @@ def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
 
 
 def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
-    """A row with its scores: `recognition` (of the first thought) and `parsed`, absent for a policy that does not
-    think; `spatial`, of the first thought that says "put", absent where none does; `choice`, `choice_chance`, `rac`
+    """A row with its scores: `recognition` and `parsed` (of the first thought) and `spatial` (of the first that says
+    "put", None where none does), all three absent for a policy that does not think; `choice`, `choice_chance`, `rac`
     (None where no toy was taken or the thought then in force names none), `why`. perturb: of the row's arm."""
     scene, facts = perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb), row["facts"]
     if facts.get("toys") != len(scene.choices()):
@@ -58,8 +58,8 @@ def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict
     thoughts = [(step, read_placing(text)) for step, text in row["thoughts"]]
     if thoughts:
         out |= {"recognition": recognised(thoughts[0][1], scene), "parsed": thoughts[0][1] is not None}
-    if put := [said for _, said in thoughts if said is not None and said["step"] == "put"]:
-        out["spatial"] = understood(put[0], scene)
+        put = [said for _, said in thoughts if said is not None and said["step"] == "put"]
+        out["spatial"] = understood(put[0], scene) if put else None
     return out | {
         "choice": bool(facts["choice_right"]),
         "choice_chance": 1 / len(scene.choices()),
