@@ -12,12 +12,13 @@ from mindhand.core.errors import Refusal
 from . import bench_desk, bench_evaluate, bench_nano, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
-    "desk": ("the desk: expert, negative controls, steps a second (15 minutes)", bench_desk.main),
+    "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
         bench_evaluate.publish,
     ),
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
+    "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }
 

@@ -172,19 +172,23 @@ def per_second(draw: Callable[[int], Any], windows: int, count: int) -> list[Row
     return rows[1:]
 
 
-def main(folder: str | None = None) -> list[Record]:
-    """Measure everything and write the records, under results/ or as drafts under `folder`."""
-    sources = [*SOURCES, Path(__file__)]
+def _writer(folder: str | None) -> Callable[..., Record]:
+    """Writes records of the desk, under results/ or as drafts under `folder`."""
 
     def write(name: str, rows: list[Row], field: str = "success", kind: str = "rate", unit: str = "1") -> Record:
         record = write_record(
-            f"desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=sources,
+            f"desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=[*SOURCES, Path(__file__)],
             folder=folder,
         )  # fmt: skip
         print(f"{record.name:40} {record.show()}", flush=True)
         return record
 
-    out = []
+    return write
+
+
+def maths_matching(folder: str | None = None) -> list[Record]:
+    """The first family, and the world's speed."""
+    write, out = _writer(folder), []
     for split in ("R", "K-dev"):
         out.append(write("expert_success/maths_matching" + ("" if split == "R" else "_k_dev"), expert(split)))
     out.append(write("expert_success/maths_matching_noise", expert("R", noise=NOISE)))
@@ -195,6 +199,13 @@ def main(folder: str | None = None) -> list[Record]:
         out.append(write(f"negative_controls/wrong_{what}_arrived", rows, "arrived"))
     for name, cameras in (("no_camera", ()), ("one_arm_two_cameras_128", None)):
         out.append(write(f"steps_per_second/{name}", steps_per_second(cameras), "rate", "mean", "steps/cpu-s"))
+    out.append(write("scenes_per_second/front_128", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
+    return out
+
+
+def spatial_placing(folder: str | None = None) -> list[Record]:
+    """The second family."""
+    write, out = _writer(folder), []
     for split in ("R", "K-dev/object", "K-dev/relation", "X"):
         name = split.lower().replace("-", "_").replace("/", "_")
         out.append(write(f"expert_success/{PLACING}_{name}", expert(split, family=PLACING)))
@@ -207,9 +218,9 @@ def main(folder: str | None = None) -> list[Record]:
     for name, cameras in (("no_camera", ()), ("two_cameras_128", None)):
         rows = steps_per_second(cameras, family=PLACING)
         out.append(write(f"steps_per_second/{PLACING}_{name}", rows, "rate", "mean", "steps/cpu-s"))
-    out.append(write("scenes_per_second/front_128", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
     return out
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    maths_matching(*sys.argv[1:2])
+    spatial_placing(*sys.argv[1:2])
