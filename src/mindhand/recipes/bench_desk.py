@@ -177,8 +177,8 @@ def _writer(folder: str | None) -> Callable[..., Record]:
 
     def write(name: str, rows: list[Row], field: str = "success", kind: str = "rate", unit: str = "1") -> Record:
         record = write_record(
-            f"desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None, sources=[*SOURCES, Path(__file__)],
-            folder=folder,
+            f"desk/{name}", rows=rows, field=field, kind=kind, unit=unit, chance=None,
+            sources=[*SOURCES, Path(__file__)], folder=folder,
         )  # fmt: skip
         print(f"{record.name:40} {record.show()}", flush=True)
         return record
