@@ -27,7 +27,7 @@ from mindhand.recipes.nano import (
     pretrain_nano,
     token_grid,
 )
-from mindhand.recipes.rollouts import load_policy, rows_of
+from mindhand.recipes.rollouts import load_policy, read_thought, rows_of
 from mindhand.recipes.train import train as train_verb
 from mindhand.train.glyph import GlyphReader
 from mindhand.train.loop import train_stage
@@ -175,6 +175,8 @@ def test_placing_is_demonstrated_too(tmp_path):
     scene = sample_placing_task(reader.episodes[0].key)
     assert reader.episodes[0].tasks == (scene.instruction,)
     steps = [read_placing(reader.reasoning(i))["step"] for i in range(len(reader.state))]
+    assert read_thought(reader.reasoning(0)) == read_placing(reader.reasoning(0))
+    assert read_thought("9+7=16. tiles 63. take 6 left back.")["answer"] == 16 and read_thought("hm") is None
     assert steps == sorted(steps, key=("take", "put", "done").index) and {"take", "put"} <= set(steps)
     with pytest.raises(BadData, match="no demonstrations of 'juggling'"):
         record_verb("juggling", 1, 1, tmp_path / "other")

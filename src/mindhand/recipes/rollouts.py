@@ -23,14 +23,20 @@ from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.perturb import AXES, LEVELS, Perturbation
+from mindhand.worlds.placing import read_placing
 from mindhand.worlds.scene import read_reasoning
 
 Rows = list[dict[str, Any]]
 
 
+def read_thought(text: str) -> dict[str, Any] | None:
+    """The fields of a thought of any family of the desk, None where it has no exact form."""
+    return read_reasoning(text) or read_placing(text)
+
+
 def load_policy(checkpoint: Path) -> VLA:
     """A checkpoint as a policy of the desk; refuses one of another robot."""
-    return load_vla(checkpoint, SPEC, parse=read_reasoning)
+    return load_vla(checkpoint, SPEC, parse=read_thought)
 
 
 def rows_of(
