@@ -111,3 +111,19 @@ def test_upcycling_twice_is_refused():
         Upcycle(MoEConfig()).apply(model)
     with pytest.raises(BuildError, match="active"):
         MoE(MoEConfig(2, 3), FFN(4, 4))
+
+
+def test_while_it_acts_a_token_does_not_depend_on_its_neighbours_in_any_bit():
+    torch.manual_seed(0)
+    moe = MoE(MoEConfig(8, 2), FFN(128, 384))
+    for p in moe.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x, others = torch.randn(3, 5, 128), torch.randn(40, 5, 128)
+    with torch.no_grad():
+        moe.eval()
+        alone = moe(torch.cat([x, others[:5]]))[:3]
+        for at in (0, 2, 4):
+            among = moe(torch.cat([others[5 : 5 + at], x, others[10 : 15 - at]]))[at : at + 3]
+            assert torch.equal(alone, among)
+        moe.train()
+        assert torch.allclose(moe(x), alone, atol=1e-4)

@@ -44,7 +44,7 @@ from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.following import Place
-from mindhand.model.moe import MoEConfig, Upcycle
+from mindhand.model.moe import MoE, MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
@@ -230,6 +230,9 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
         with np.load(file, allow_pickle=False) as found:
             return {n: found[n] for n in found.files}
     vla.eval()
+    for part in vla.modules():  # a third of the time; nobody needs these to the last bit
+        if isinstance(part, MoE):
+            part.train()
     parts: dict[str, list[np.ndarray]] = {}
     index = robot.cache.frames
     texts = np.array(robot.thoughts(index))
