@@ -20,6 +20,8 @@ from mindhand.worlds.desk.spec import HOME, LIMITS, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 from mindhand.worlds.scene import PLACES, place_words, read_reasoning, sample_task
 
+from .driving import drive
+
 
 @pytest.fixture(scope="module")
 def world():
@@ -50,16 +52,6 @@ def trace(world, row, k, steps=25, every=12):
         seen = world.observe([row], None if step % every == 0 else ())
         out.update(seen.state.tobytes() + b"".join(x.tobytes() for x in seen.images.values()))
     return out.hexdigest()
-
-
-def drive(world, row, k, limit=400):
-    """The expert's episode: last outcome and steps."""
-    world.reset([k], [row])
-    for step in range(limit):
-        outcome = world.step(world.expert([row]), [row])
-        if outcome.done[0]:
-            return outcome, step + 1
-    raise AssertionError("the episode has no end")
 
 
 def test_it_is_a_world_and_shows_what_its_spec_says(world):
@@ -106,14 +98,14 @@ def test_rows_together_are_rows_alone(world):
 def test_another_process_gives_the_same_episode(world):
     code = (
         "import mujoco\n"  # first, and without a backend named: the desk still draws
-        "from test_desk import key, trace\n"
+        "from tests.worlds.test_desk import key, trace\n"
         "from mindhand.worlds.desk.world import DeskWorld\n"
         "world = DeskWorld(2)\n"
         "print(*(trace(world, 1, key(5, f)) for f in ('maths_matching/R', 'spatial_placing/R')))"
     )
     plain = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "LP_NUM_THREADS")}
     there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, env=plain
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], env=plain
     )
     assert there.returncode == 0, there.stderr
     assert there.stdout.split() == [trace(world, 0, key(5, f)) for f in ("maths_matching/R", "spatial_placing/R")]

@@ -18,6 +18,7 @@ from mindhand.worlds.perturb import Perturbation
 from mindhand.worlds.placing import read_placing, sample_placing_task
 from mindhand.worlds.things import FIELD
 
+from .driving import drive
 from .test_placing import SCENES, key
 
 
@@ -25,16 +26,6 @@ from .test_placing import SCENES, key
 def world():
     with DeskWorld(rows=3) as made:
         yield made
-
-
-def drive(world, row, k, limit=400):
-    """The expert's episode: last outcome and steps."""
-    world.reset([k], [row])
-    for step in range(limit):
-        outcome = world.step(world.expert([row]), [row])
-        if outcome.done[0]:
-            return outcome, step + 1
-    raise AssertionError("the episode has no end")
 
 
 @pytest.mark.parametrize("task", ["R", "K-dev/object", "K-dev/relation", "K-test", "X"])

@@ -85,6 +85,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     return out
 
 
+def by_task(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The summary's lines of whole tasks."""
+    return [line for line in summary(rows) if not line.part]
+
+
 def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
@@ -203,7 +208,7 @@ def write_report(
     folder = Path(folder)
     about = json.loads((folder / "run.json").read_text())
     # No total over the parts: in-domain and open world together are a number of nothing.
-    each = "; ".join(f"{line.label} {line.measures['success'].value:.1%}" for line in summary(rows) if not line.part)
+    each = "; ".join(f"{line.label} {line.measures['success'].value:.1%}" for line in by_task(rows))
     lead = f"{about['policy']} on {Protocol.from_json(about['protocol']).id}. Success: {each}."
     sections = [("Results", _results(rows))]
     sections += [(head, table("", columns, body)) for head, columns, body in beside]

@@ -23,7 +23,7 @@ from rich.console import Console
 from mindhand.core.files import write_atomic
 from mindhand.data.files import read_rows, write_rows
 from mindhand.evaluate.protocol import MATHS, Protocol
-from mindhand.evaluate.report import summary, write_report
+from mindhand.evaluate.report import by_task, write_report
 from mindhand.model.store import load_vla
 from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
@@ -178,11 +178,10 @@ Beside = tuple[str, list[str], list[list[Any]]]  # a table of the report: headin
 def _arms(rows: dict[str, list[dict[str, Any]]]) -> Beside:
     body = []
     for name, some in rows.items():
-        for line in summary(some):
-            if not line.part:
-                found = [line.measures[m] for m in ("success", "choice")]
-                cells = [f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
-                body.append([name, line.label, *cells, f"{line.chance['choice']:.2f}", line.measures["success"].n])
+        for line in by_task(some):
+            found = [line.measures[m] for m in ("success", "choice")]
+            cells = [f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
+            body.append([name, line.label, *cells, f"{line.chance['choice']:.2f}", line.measures["success"].n])
     columns = ["policy", "part", "success", "choice", "chance of a choice", "episodes"]
     return "Three policies that differ in one thing", columns, body
 

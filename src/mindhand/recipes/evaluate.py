@@ -14,21 +14,22 @@ from rich.table import Table
 
 from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
-from mindhand.core.intervals import Interval, wilson
+from mindhand.core.intervals import Interval
 from mindhand.evaluate.arms import LANGUAGE, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, rate, table
 from mindhand.evaluate.protocol import Protocol, named
-from mindhand.evaluate.report import label_of, summary, write_report
+from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
 from mindhand.worlds.desk.world import SPEC
 
 from .race import race, race_table
 from .rollouts import Rows, perturbations, rows_of
-from .stages import StageRows, kept_table, mind_rows, stages_of
+from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
 
 Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
+MEASURES = ("success", "choice")  # that tables of arms show
 ITEMS = 200  # of every part of the scorecard
 
 
@@ -49,40 +50,38 @@ def summary_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     return out
 
 
+def _of(rows: Rows, task: str) -> Rows:
+    return [r for r in rows if r["task"] == task]
+
+
+def _rates(line: Line) -> list[Cell]:
+    """Success and choice of a task."""
+    return [rate(line.measures[m], line.chance.get(m)) for m in MEASURES]
+
+
 def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     """What is done when something else is told or shown, and how much of it hangs on language."""
     body: list[list[Cell]] = []
+    told = [changed[name] for name in ("blank", "swapped") if name in changed]
     for task in dict.fromkeys(r["task"] for r in clean):
-        some = {name: [r for r in rows if r["task"] == task] for name, rows in {"clean": clean, **changed}.items()}
-        for name, rows in some.items():
-            cells = [_rate(rows, m) for m in ("success", "choice")]
-            body.append([f"{label_of(task)}, {name}", *cells])
-        if told := [some[n] for n in ("blank", "swapped") if n in some]:
-            found = [_points(sensitivity(some["clean"], told, m)) for m in ("success", "choice")]
+        for name, rows in {"clean": clean, **changed}.items():
+            body += [[f"{line.label}, {name}", *_rates(line)] for line in by_task(_of(rows, task))]
+        if told:
+            some = [_of(rows, task) for rows in told]
+            found = [_points(sensitivity(_of(clean, task), some, m)) for m in MEASURES]
             body.append([f"{label_of(task)}: hangs on language", *found])
-    return "Told or shown something else", ["arm", "success", "choice"], body
+    return "Told or shown something else", ["arm", *MEASURES], body
 
 
 def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     """Success and choice of every task under every perturbation, and their means over all that were tried, each as
     heavy."""
-    shown = [(task, measure) for task in dict.fromkeys(r["task"] for r in clean) for measure in ("success", "choice")]
-
-    def of(rows: Rows, task: str) -> Rows:
-        return [r for r in rows if r["task"] == task]
-
-    body: list[list[Cell]] = [
-        [name, *(_rate(of(rows, t), m) for t, m in shown)] for name, rows in {"clean": clean, **changed}.items()
-    ]
-    means = [np.mean([np.mean([r[m] for r in of(rows, t)]) for rows in changed.values()]) for t, m in shown]
-    body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in means)])
-    columns = ["", *(f"{label_of(task)}: {measure}" for task, measure in shown)]
+    lines = {name: by_task(rows) for name, rows in {"clean": clean, **changed}.items()}
+    body: list[list[Cell]] = [[name, *(cell for line in some for cell in _rates(line))] for name, some in lines.items()]
+    values = [[line.measures[m].value for line in lines[name] for m in MEASURES] for name in changed]
+    body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in np.mean(values, 0))])
+    columns = ["", *(f"{line.label}: {m}" for line in lines["clean"] for m in MEASURES)]
     return "Perturbed (the same scenes; levels 1 to 5)", columns, body
-
-
-def _rate(rows: Rows, measure: str) -> Cell:
-    chance = [r[f"{measure}_chance"] for r in rows if f"{measure}_chance" in r]
-    return rate(wilson(sum(bool(r[measure]) for r in rows), len(rows)), sum(chance) / len(rows) if chance else None)
 
 
 def _points(found: Interval) -> str:
@@ -90,14 +89,17 @@ def _points(found: Interval) -> str:
 
 
 def by_stage(
-    run: Path, base: Path, protocol: Protocol, folder: Path, *, workers: int, items: int, console: Console | None
+    run: Path, base: Path, protocol: Protocol, folder: Path, last: Rows, *, workers: int, console: Console | None
 ) -> Beside:
-    """The scorecard of the VLM that a training began with, and of every stage's, beside what each stage does."""
-    out = [StageRows("the base", mind_rows(base, items, folder / "minds" / "base.jsonl", console), [])]
+    """The scorecard of the VLM that a training began with, and of every stage's, beside what each stage does. last: the
+    rows of its last stage."""
+    out = [StageRows("the base", mind_rows(base, ITEMS, folder / "minds" / "base.jsonl", console), [])]
     for name, checkpoint in stages_of(run).items():
-        mind = mind_rows(checkpoint, items, folder / "minds" / f"{name}.jsonl", console)
-        where = folder if name == "all stages" else folder / "stages" / name
-        rows = rows_of(checkpoint, protocol, where, workers=workers, films=0, console=console)
+        mind = mind_rows(checkpoint, ITEMS, folder / "minds" / f"{name}.jsonl", console)
+        rows = last
+        if name != ALL:
+            where = folder / "stages" / name
+            rows = rows_of(checkpoint, protocol, where, workers=workers, films=0, console=console)
         out.append(StageRows(name, mind, rows))
     return kept_table(out)
 
@@ -124,7 +126,7 @@ def evaluate(
         return _compare(compare, run, console)
     if checkpoint is None:
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
-    last = stages_of(checkpoint)["all stages"]
+    last = stages_of(checkpoint)[ALL]
     p = named(protocol)
     family = p.tasks[0].split("/")[0]
     p = p.only(*(f"{family}/{s}" for s in split), episodes=episodes)
@@ -148,7 +150,7 @@ def evaluate(
     if perturb:
         beside.append(perturbed_table(rows, arms(perturbations(perturb))))
     if base is not None:
-        beside.append(by_stage(checkpoint, base, p, run, workers=workers, items=ITEMS, console=console))
+        beside.append(by_stage(checkpoint, base, p, run, rows, workers=workers, console=console))
     report = write_report(run, rows, rate_hz=SPEC.rate, title=f"{p.id}: {checkpoint}", beside=beside)
     write_exports(run, rows)
     console.print(f"report: {report}")

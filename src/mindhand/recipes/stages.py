@@ -15,11 +15,12 @@ from mindhand.core.errors import BadData
 from mindhand.core.progress import progress
 from mindhand.data.files import read_json, read_rows, write_rows
 from mindhand.evaluate.page import Cell, rate
-from mindhand.evaluate.report import summary
+from mindhand.evaluate.report import by_task
 from mindhand.evaluate.scorecard import PARTS, VLAMind, score, take
 from mindhand.model.store import load_vla
 
 LAST = "checkpoint"  # of a training: its last stage's
+ALL = "all stages"  # what the last stage is called
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ def stages_of(run: Path) -> dict[str, Path]:
     """The checkpoints that the stages of a training left in `run`, by name, in their order; "all stages" is the last.
     A folder that is a checkpoint itself has one."""
     if (run / "manifest.json").exists():
-        return {"all stages": run}
+        return {ALL: run}
     if not (run / LAST / "manifest.json").exists():
         raise BadData(f"{run} is no checkpoint and no finished training", "a folder with a checkpoint", "train first")
     earlier = read_json(run / "plan.json", "plan").get("stages", [])
-    return {**{name: run / name / LAST for name in earlier}, "all stages": run / LAST}
+    return {**{name: run / name / LAST for name in earlier}, ALL: run / LAST}
 
 
 def mind_rows(checkpoint: Path, items: int, file: Path, console: Console | None = None) -> list[dict[str, Any]]:
@@ -75,6 +76,6 @@ def kept_table(stages: list[StageRows]) -> tuple[str, list[str], list[list[Cell]
 
 
 def _episodes(stage: StageRows) -> list[Cell]:
-    lines = [line for line in summary(stage.episodes) if not line.part] if stage.episodes else []
+    lines = by_task(stage.episodes)
     said = [f"{line.label} {line.measures['success'].value:.2f}" for line in lines]
     return [", ".join(said) or None] if len(lines) != 1 else [rate(lines[0].measures["success"])]
