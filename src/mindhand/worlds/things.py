@@ -151,11 +151,13 @@ def _free(draw: Draw, thing: Thing, taken: Sequence[Circle]) -> tuple[float, flo
     return None
 
 
-def sample_toys(keys: Keys, known: Sequence[str] = ("R", "K"), count: tuple[int, int] = (1, 6)) -> ToyScene:
+def sample_toys(
+    keys: Keys, known: Sequence[str] = ("R", "K"), count: tuple[int, int] = (1, 6), holders: int | None = None
+) -> ToyScene:
     """A table of `count` (fewest, most) toys of these classes, all of their middles in `FIELD`.
 
-    Half of the scenes hold some thing several times, in different colours; in two of five a container holds a thing.
-    A full table takes fewer.
+    Half of the scenes hold some thing several times, in different colours. `holders` of the toys are containers (one
+    in every second scene, if it is None), the first of which mostly holds a thing. A full table takes fewer.
     """
     if not 1 <= count[0] <= count[1] or set(known) - {"R", "K", "X"}:
         raise BadData(f"{count} toys of the classes {tuple(known)}", "1 <= fewest <= most, classes R, K, X", "correct")
@@ -166,10 +168,11 @@ def sample_toys(keys: Keys, known: Sequence[str] = ("R", "K"), count: tuple[int,
     if many > 1 and draw.chance(0.5):  # several of a kind: counting needs them
         same = 2 + draw.index(min(4, many - 1))
         names[:same] = [names[0]] * same
-    holder = draw.pick(wide) if many > 1 and draw.chance(0.5) else None
-    inside = holder is not None and draw.chance(0.8)
-    if holder is not None:
-        names[-1] = holder
+    if holders is None:
+        holders = int(many > 1 and draw.chance(0.5))
+    held = [draw.pick(wide) for _ in range(min(holders, many - 1))]
+    inside = bool(held) and draw.chance(0.8)
+    names[many - len(held) :] = held
     toys: list[Toy] = []
     taken: list[Circle] = []
     used: set[tuple[str, str]] = set()
@@ -177,7 +180,7 @@ def sample_toys(keys: Keys, known: Sequence[str] = ("R", "K"), count: tuple[int,
         free = [c for c in COLOURS if (thing.name, c) not in used]
         colour, material = draw.pick(free), MATERIALS[0] if draw.chance(0.6) else draw.pick(MATERIALS[1:])
         yaw = draw.uniform(-math.pi, math.pi)
-        if toys and inside and toys[0].kind.holds and not any(t.held_by == 0 for t in toys):
+        if inside and toys and not thing.holds and not any(t.held_by == 0 for t in toys):
             at, held_by = (toys[0].x, toys[0].y), 0
         else:
             found, held_by = _free(draw, thing, taken), None

@@ -30,6 +30,7 @@ THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
 ADDRESSED = 0.25  # share of the questions
 CROWD = (4, 9)  # toys of a page for the eye alone: each is one more thing to name, at hardly any cost
+HOLDERS = 2  # of them containers: six kinds among 32, of which a scene to be asked about has at most one
 WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.55), ("calc in full", 0.25), ("calc in steps", 0.20))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
@@ -106,7 +107,7 @@ class ToyCorpus:
 
     def page(self, keys: Keys) -> ImageText:
         """A picture to learn toys and handwriting from, nothing asked: as many toys as fit well."""
-        table = self._tabletop(keys, sample_toys(keys, count=CROWD))
+        table = self._tabletop(keys, sample_toys(keys, count=CROWD, holders=HOLDERS))
         sight = self.picture(table, keys.fold("picture"))
         return ImageText(sight.image, (), glyphs_of(table, sight), traits_of(table, sight))
 

@@ -184,7 +184,7 @@ def _fish() -> tuple[Piece, ...]:
     tail = prism([(-8, 0), (-34, 17), (-27, 0), (-34, -17)], 4, 14)
     fin = prism([(20, 12), (2, 23), (0, 10)], 6, 12)
     eye = [Piece(ball((r, r, 3), (23, 5, z), 8, 4), c) for r, z, c in ((5, 15, WHITE), (2.5, 17, DARK))]
-    return Piece(body), Piece(tail), Piece(fin), *eye
+    return Piece(body), Piece(tail, GLASS), Piece(fin, GLASS), *eye  # of one colour it is an arrow to small eyes
 
 
 @_toy
@@ -307,7 +307,7 @@ def _basket() -> tuple[Piece, ...]:
 def _box() -> tuple[Piece, ...]:
     walls = [box((63, 4, 25), (0, y, 12.5)) for y in (-29.5, 29.5)]
     walls += [box((4, 55, 25), (x, 0, 12.5)) for x in (-29.5, 29.5)]
-    return *map(Piece, walls), Piece(box((56, 56, 5), (0, 0, 2.5)))
+    return *map(Piece, walls), Piece(box((56, 56, 5), (0, 0, 2.5)), BROWN)
 
 
 @_toy
@@ -322,7 +322,7 @@ def _book() -> tuple[Piece, ...]:
 def _pan() -> tuple[Piece, ...]:
     wall = lathe([(0, 0), (28, 0), (34, 20), (31, 20), (26, 6), (0, 6)], 18)
     handle = rod([(31, 0, 15), (58, 0, 19)], [4, 5])
-    return Piece(wall), Piece(handle, DARK)
+    return Piece(wall), Piece(prism(circle(28), 5, 7), DARK), Piece(handle, DARK)
 
 
 # ---- what is drawn -------------------------------------------------------------------------------------
