@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mindhand.core.errors import Refusal
 
-from . import bench_desk, bench_evaluate, bench_nano, skeleton
+from . import bench_desk, bench_evaluate, bench_nano, leaks, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
@@ -17,6 +17,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
         bench_evaluate.publish,
     ),
+    "leaks": ("what a policy chooses that cannot see, or is not told (10 minutes)", leaks.publish),
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
