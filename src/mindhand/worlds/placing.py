@@ -107,9 +107,7 @@ class PlacingScene:
 
     def said(self, k: int) -> str:
         """The shortest words that only this toy answers to."""
-        toy = self.toys.toys[k]
-        alone = sum(t.thing == toy.thing for t in self.toys.toys) == 1
-        return toy.thing if alone else f"{toy.colour} {toy.thing}"
+        return self.toys.said(k)
 
     def worded(self, phrasing: int = 0) -> str:
         """The instruction in one of the phrasings."""

@@ -103,6 +103,12 @@ class ToyScene:
         holder = self.toys[toy.held_by]
         return holder.x, holder.y, holder.kind.holds
 
+    def said(self, k: int) -> str:
+        """The shortest words that only toy k answers to."""
+        toy = self.toys[k]
+        alone = sum(t.thing == toy.thing for t in self.toys) == 1
+        return toy.thing if alone else f"{toy.colour} {toy.thing}"
+
     def relation(self, a: int, b: int) -> tuple[str, ...]:
         """Every way in which toy a lies to toy b: one beside the other counts from `CLEAR` on, and only where that
         direction outweighs the other one."""

@@ -33,10 +33,11 @@ BARS: dict[str, float | None] = {  # the least share of right answers; None: rep
     "equation_reading": 0.98, "scanned_digits": 0.92, "arithmetic_seen": 0.97, "arithmetic_unseen": None,
     "tile_listing": 0.97, "naming": 0.97, "colour": 0.97, "count": 0.95, "exist_positive": 0.97,
     "exist_negative": 0.97, "relation": 0.95, "pointing": 0.97, "box": 0.90, "desk_reading": 0.95,
+    "planning": None,
 }  # fmt: skip
 TOYS = {
     "naming": "name", "colour": "hue", "count": "amount", "exist_positive": "there", "exist_negative": "there",
-    "relation": "relation", "pointing": "point", "box": "box",
+    "relation": "relation", "pointing": "point", "box": "box", "planning": "plan",
 }  # fmt: skip
 CHANCE = {  # of a guesser who knows what may be answered
     "naming": 1 / 20, "colour": 1 / 9, "count": 0.4, "exist_positive": 0.5, "exist_negative": 0.5,

@@ -17,6 +17,7 @@ from .collate import cell
 from .moments import THINK
 from .questions import joined_text
 from .samples import BOARD_CHARS, QA, ImageText, Pixel
+from .toy_plans import PLAN
 from .toy_questions import LISTS
 
 
@@ -37,6 +38,9 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         return [*_expression(tokens[:reading], qa.row or board), *[None] * (len(tokens) - reading)]
     if qa.kind in LISTS:
         return [next(row, None) if any(c.isalpha() for c in t) else None for t in tokens]
+    if qa.kind == PLAN:
+        about = [sum(t == "." for t in tokens[:i]) for i in range(len(tokens))]  # the number of the sentence
+        return [*(qa.row[k] if k < len(qa.row) else None for k in about), qa.point]
     if qa.kind in ("tiles", "count", "amount"):
         return [next(row, None) if t.isdigit() else None for t in tokens]
     if qa.kind in (THINK, "next"):

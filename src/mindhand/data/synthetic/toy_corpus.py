@@ -35,9 +35,9 @@ WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.55), ("calc in full", 0.25), ("calc in steps", 0.20))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
 SHARES = (  # of the questions about toys
-    ("name", 0.13), ("hue", 0.12), ("pattern", 0.04), ("amount", 0.11), ("there", 0.12), ("relation", 0.12),
-    ("beside", 0.03), ("lies", 0.04), ("point", 0.11), ("box", 0.11), ("choice", 0.02), ("caption", 0.03),
-    ("turn", 0.02),
+    ("name", 0.12), ("hue", 0.11), ("pattern", 0.04), ("amount", 0.10), ("there", 0.11), ("relation", 0.11),
+    ("beside", 0.03), ("lies", 0.04), ("point", 0.10), ("box", 0.10), ("choice", 0.02), ("caption", 0.03),
+    ("turn", 0.02), ("plan", 0.07),
 )  # fmt: skip
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
 PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board

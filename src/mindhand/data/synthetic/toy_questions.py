@@ -18,6 +18,7 @@ from mindhand.worlds.wide import written, written_three
 from .questions import PHRASES as DESK_PHRASES
 from .questions import counted
 from .samples import QA, Pixel
+from .toy_plans import plan
 
 Sum = Equation | tuple[int, int, int]  # of three numbers only a sum is asked
 READ = ("read", "solve", "answer")  # the desk's questions about a sum, asked here in the same words
@@ -36,6 +37,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "choice": ("what is the {}? {}", "choose what the {} is: {}", "which of these is the {}? {}"),
     "caption": ("describe the table", "say what lies on the table", "list the toys from left to right"),
     "turn": ("what is the {}? {}. and what colour has it?", "name the {}. {}. which colour is it?"),
+    "plan": ("what is next to have the {} {} the {}?", "how do you get the {} {} the {}?", "the {} goes {} the {}"),
     "number": ("which number is on the board?", "read the number", "what number do you see?"),
     "steps": ("solve the board step by step", "work the board out", "show how the board is solved"),
     "board": ("what is written behind the toys?", "read what stands behind the toys"),
@@ -48,7 +50,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     **{kind: DESK_PHRASES[kind] for kind in READ},
 }  # fmt: skip
 ABOUT_TOYS = ("name", "hue", "pattern", "amount", "there", "relation", "beside", "lies", "point", "box", "choice",
-              "caption", "turn")  # fmt: skip
+              "caption", "turn", "plan")  # fmt: skip
 SUM = ("board", "result", "steps", *READ)
 CHART = ("bars", "highest", "lowest", "higher")
 LISTS = ("caption", "notice", "bars")  # answers whose every word has a place of its own (`QA.row`)
@@ -90,13 +92,6 @@ def pointed(scene: ToyScene, middles: Sequence[Pixel], boxes: Sequence[Sequence[
 def expression(of: Sum) -> str:
     """What the board says of a sum."""
     return of.text if isinstance(of, Equation) else "+".join(map(str, of))
-
-
-def _said(scene: ToyScene, at: int) -> str:
-    """The shortest words that only one toy answers to."""
-    toy = scene.toys[at]
-    alone = sum(t.thing == toy.thing for t in scene.toys) == 1
-    return toy.thing if alone else f"{toy.colour} {toy.thing}"
 
 
 def _lone(scene: ToyScene, what: str) -> list[int]:
@@ -147,7 +142,7 @@ class Asker:
         """ "what pattern has the ball?" -> "striped"."""
         odd = [k for k, t in enumerate(self.scene.toys) if t.material != MATERIALS[0]]
         at = self.draw.pick(odd if odd and self.draw.chance(0.6) else range(len(self.scene.toys)))
-        return self._qa("pattern", [_said(self.scene, at)], self.scene.toys[at].material, at)
+        return self._qa("pattern", [self.scene.said(at)], self.scene.toys[at].material, at)
 
     def amount(self) -> QA | None:
         """ "how many ball toys are on the table?" -> "1 2", from left to right; of a colour; of all."""
@@ -200,7 +195,7 @@ class Asker:
         if (pair := self._pair()) is None:
             return None
         a, b, how = pair
-        return self._qa("relation", [_said(self.scene, a), _said(self.scene, b)], how, a)
+        return self._qa("relation", [self.scene.said(a), self.scene.said(b)], how, a)
 
     def beside(self) -> QA | None:
         """ "what is left of the cup?" -> "ball", where only one toy is."""
@@ -209,7 +204,7 @@ class Asker:
         if not lone:
             return None
         a, b, how = self.draw.pick(lone)
-        return self._qa("beside", [how, _said(self.scene, b)], self.scene.toys[a].thing, a)
+        return self._qa("beside", [how, self.scene.said(b)], self.scene.toys[a].thing, a)
 
     def lies(self) -> QA | None:
         """ "is the ball left of the cup?" """
@@ -221,18 +216,18 @@ class Asker:
         else:
             said = OPPOSITE.get(how) if self.draw.chance(0.5) else None
             said = said or self.draw.pick([r for r in RELATIONS if r != how])
-        return self._qa("lies", [_said(self.scene, a), said, _said(self.scene, b)], "yes" if yes else "no", a)
+        return self._qa("lies", [self.scene.said(a), said, self.scene.said(b)], "yes" if yes else "no", a)
 
     def point(self) -> QA | None:
         """ "point at the ball" -> "<x4><y20>", its middle."""
         at = self.draw.index(len(self.scene.toys))
-        return self._qa("point", [_said(self.scene, at)], coordinates(self.look.toys[at]), at)
+        return self._qa("point", [self.scene.said(at)], coordinates(self.look.toys[at]), at)
 
     def box(self) -> QA | None:
         """ "box the ball" -> its left, top, right and bottom: "<x3><y18><x6><y23>"."""
         at = self.draw.index(len(self.scene.toys))
         left, top, right, bottom = self.look.boxes[at]
-        return self._qa("box", [_said(self.scene, at)], coordinates((left, top), (right, bottom)), at)
+        return self._qa("box", [self.scene.said(at)], coordinates((left, top), (right, bottom)), at)
 
     def choice(self) -> QA | None:
         """ "what is the red toy? a cup, b ball, c car" -> "b"."""
@@ -264,6 +259,10 @@ class Asker:
         at = self.draw.pick(lone)
         toy = self.scene.toys[at]
         return self._qa("turn", [f"{toy.material} toy", toy.thing], toy.colour, at)
+
+    def plan(self) -> QA | None:
+        """What a hand would do next to have one toy somewhere beside another (`toy_plans`)."""
+        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"])
 
     def number(self) -> QA | None:
         """The number on the board."""

@@ -10,6 +10,7 @@ from mindhand.model.words import Words
 from mindhand.worlds.boards import BARS, NOTICE_WORDS
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
+from mindhand.worlds.placing import INSTRUCTIONS as PLACING
 from mindhand.worlds.scene import (
     CELLS,
     COLUMNS,
@@ -37,7 +38,7 @@ def coordinates(cells: int) -> tuple[str, ...]:
 
 def whole_texts() -> Iterator[str]:
     """What is said of toys, notices and charts."""
-    for phrases in (*TOY_PHRASES.values(), *FACTS.values()):
+    for phrases in (*TOY_PHRASES.values(), *FACTS.values(), PLACING):
         yield from (p.replace("{}", " ") for p in phrases)
     yield from (f"{word} {word}" for word in (*BY_NAME, *COLOURS, *MATERIALS, *BARS, "toy", "toys"))
     yield from (*RELATIONS, *NOTICE_WORDS, *(f" {w}" for w in NOTICE_WORDS), "yes", "no", "a b c", " a b c")
