@@ -1,0 +1,106 @@
+"""Questions about what is to be done next with toys: true of the scene, and answered in the words of a thought."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mindhand.core.keys import Keys
+from mindhand.data.synthetic.grounding import looks
+from mindhand.data.synthetic.samples import QA, ImageText
+from mindhand.data.synthetic.toy_plans import plan
+from mindhand.data.synthetic.toy_questions import PHRASES
+from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.model.words import Words
+from mindhand.worlds.desk.spec import HAND
+from mindhand.worlds.draw import Draw
+from mindhand.worlds.placing import INSTRUCTIONS, item_class, read_placing, whereabouts
+from mindhand.worlds.things import BY_NAME, RELATIONS, ToyScene, sample_toys
+
+OWN = tuple(i.split(" {}")[0] for i in INSTRUCTIONS)
+
+
+def pixel(k: int) -> tuple[float, float]:
+    return 8.0 * k + 4.0, 60.0
+
+
+def asked(i: int) -> tuple[ToyScene, QA | None]:
+    keys = Keys.seeded(1, "plans", i)
+    scene = sample_toys(keys)
+    return scene, plan(scene, [pixel(k) for k in range(len(scene.toys))], Draw(keys.fold("ask")), PHRASES["plan"])
+
+
+ASKED = [(s, q) for s, q in map(asked, range(600)) if q is not None]
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return train_words(True)
+
+
+def named(scene: ToyScene) -> dict[str, int]:
+    return {f"{t.colour} {t.thing}": k for k, t in enumerate(scene.toys)}
+
+
+def test_a_plan_is_a_thought_and_true_of_the_scene() -> None:
+    seen = Counter[str]()
+    for scene, qa in ASKED:
+        found, here = read_placing(qa.answer), named(scene)
+        if found is None:
+            continue
+        seen[found["step"]] += 1
+        b = scene.toys[here[found["reference"]]]
+        assert found["reference_place"] == whereabouts(b.x, b.y)
+        if found["step"] == "take":
+            k = here[found["target"]]
+            assert found["target_place"] == whereabouts(scene.toys[k].x, scene.toys[k].y)
+            assert qa.point == pixel(k) and HAND[1] not in qa.question
+            how = next(r for r in sorted(RELATIONS, key=len, reverse=True) if f" {r} the " in qa.question)
+            assert how not in scene.relation(k, here[found["reference"]])
+        else:
+            assert found["target"] not in here  # a hand is in no picture of toys
+            assert HAND[1] in qa.question and found["target"] in qa.question
+    assert seen["take"] > 200 and seen["put"] > 60
+
+
+def test_what_is_missing_is_named_and_missing() -> None:
+    many = Counter[str]()
+    for scene, qa in ASKED:
+        if not qa.answer.endswith(" none."):
+            continue
+        *before, said = qa.answer.removesuffix(" none.").split(". ")
+        assert HAND[1] not in qa.question
+        if " " in said:
+            assert said not in named(scene)
+        else:
+            assert said in BY_NAME and said not in {t.thing for t in scene.toys}
+        assert f"the {said}" in qa.question or f" {said}" in qa.question
+        many["reference" if before else "target"] += 1
+        many["namesake" if said.split()[-1] in {t.thing for t in scene.toys} else "other"] += 1
+    assert min(many[k] for k in ("reference", "target", "namesake", "other")) > 20, many
+
+
+def test_the_words_of_an_instruction_ask_of_class_r_alone() -> None:
+    own = [(s, q) for s, q in ASKED if q.question.startswith(OWN)]
+    assert len(own) > 15
+    for _, qa in own:
+        names = [n for n in BY_NAME if f" {n}" in qa.question.replace(",", " ")]
+        how = next(r for r in sorted(RELATIONS, key=len, reverse=True) if f" {r} the " in qa.question)
+        assert RELATIONS[how] == "R" and all(BY_NAME[n].known == "R" for n in names), qa.question
+        assert any(h in qa.question for h in HAND), "a robot always tells the state of its hand"
+    assert item_class("ball", "key", "left of") != "R"
+
+
+def test_every_sentence_is_looked_at_where_it_speaks_of(words: Words) -> None:
+    for scene, qa in ASKED[:120]:
+        at = looks(qa, ImageText(np.zeros((128, 128, 3), np.uint8), ()), words)
+        tokens = [words.decode([i]) for i in words.encode(qa.answer)]
+        assert len(at) == len(tokens) + 1 and at[-1] == qa.point
+        here, sentence = named(scene), qa.answer.split(". ")
+        for token, pixel_ in zip(tokens, at, strict=False):
+            assert pixel_ is None or pixel_ in qa.row, token
+        first = " ".join(sentence[0].split()[:2])
+        if first in here and not qa.answer.startswith(f"{first} none"):
+            assert at[0] == pixel(here[first])
