@@ -15,8 +15,8 @@ from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.recipes import evaluate, skeleton, stages
+from mindhand.recipes.chatvla2 import BLIND, OURS, SILENT, ChatVLA2Plan, record, train
 from mindhand.recipes.demo import DemoPlan
-from mindhand.recipes.maths import BLIND, OURS, SILENT, MathsPlan, record, train
 from mindhand.recipes.nano import (
     BRIEF,
     CorpusSource,
@@ -34,7 +34,7 @@ from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 
 QUIET = Console(quiet=True)
-PLAN = MathsPlan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8, experts=2, active=1)
+PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8, experts=2, active=1)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 
+from .chatvla2 import BLIND, OURS, SILENT, Arm, ChatVLA2Plan, address, record, train
 from .evaluate import summary_table
-from .maths import BLIND, OURS, SILENT, Arm, MathsPlan, address, record, train
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 from .rollouts import rows_of
 
@@ -43,7 +43,7 @@ class DemoPlan:
     """Sizes of a demo. The defaults take about `MINUTES` on two cores."""
 
     nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=17_500, pages=11_000))
-    maths: MathsPlan = field(default_factory=MathsPlan)
+    maths: ChatVLA2Plan = field(default_factory=ChatVLA2Plan)
     episodes: int = 32  # evaluated, a split
     exam: int = 20  # items a kind and split
 

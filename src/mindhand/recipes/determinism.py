@@ -28,8 +28,8 @@ from mindhand.evaluate.run import evaluate
 from mindhand.model.store import save_vla
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 
+from .chatvla2 import OURS, ChatVLA2Plan, build
 from .doctor import smoke_observation
-from .maths import OURS, MathsPlan, build
 from .nano import NanoPlan, build_reader
 from .rollouts import load_policy
 
@@ -43,7 +43,7 @@ def stranger(folder: Path) -> Path:
     """A policy of nano's size that has learned nothing: its checkpoint."""
     plan = NanoPlan()
     save_vla(build_reader(plan, train_words()), folder / "nano")
-    policy = build(folder / "nano", MathsPlan(), OURS)
+    policy = build(folder / "nano", ChatVLA2Plan(), OURS)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for p in policy.expert.parameters():  # what begins at zero would make every action the same

@@ -11,8 +11,8 @@ from rich.console import Console
 from mindhand.core.errors import Refusal
 from mindhand.model.shipped import shipped
 
-from .maths import BLIND, OURS, SILENT, MathsPlan
-from .maths import train as train_maths
+from .chatvla2 import BLIND, OURS, SILENT, ChatVLA2Plan
+from .chatvla2 import train as train_chatvla2
 
 RECIPES = {"chatvla2": OURS, "chatvla2-silent": SILENT, "chatvla2-blind": BLIND}
 
@@ -23,9 +23,9 @@ def train(recipe: str, data: Path, base: Path | None, run: Path, minutes: float 
     if recipe not in RECIPES:
         raise Refusal(f"no recipe '{recipe}'", f"one of {sorted(RECIPES)}", "mindhand train chatvla2 --help")
     torch.set_num_threads(1)
-    plan, by = replace(MathsPlan(), seed=seed), (minutes or 6.0) / 6.0
+    plan, by = replace(ChatVLA2Plan(), seed=seed), (minutes or 6.0) / 6.0
     plan = replace(plan, **{n: max(1, round(getattr(plan, n) * by)) for n in ("warmup", "align", "tune")})
     console = Console()
-    checkpoint = train_maths(base or shipped(), data, run / "frames", run, plan, RECIPES[recipe], console=console)
+    checkpoint = train_chatvla2(base or shipped(), data, run / "frames", run, plan, RECIPES[recipe], console=console)
     console.print(f"checkpoint: {checkpoint}")
     return 0

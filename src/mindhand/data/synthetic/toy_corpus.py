@@ -79,13 +79,20 @@ def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board
 
 @dataclass(frozen=True)
 class ToyCorpus:
-    """Samples without end: `rows` pictures a step with `questions` each, most of them about toys."""
+    """Samples without end: `rows` pictures a step with `questions` each, most of them about toys.
+
+    known: the classes of toys that are met. shares: of the kinds of question about them. written: whether what is on
+    the board is asked about, too: that knows the sums of all classes.
+    """
 
     seed: int
     picture: TabletopPicture
     rows: int = 32
     questions: int = 4
     fonts: tuple[str, ...] = ("R", "K", "H")
+    known: tuple[str, ...] = ("R", "K")
+    shares: tuple[tuple[str, float], ...] = SHARES
+    written: bool = True
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.questions < 1:
@@ -96,10 +103,8 @@ class ToyCorpus:
 
     def table(self, step: int, row: int) -> Tabletop:
         """The tabletop of one sample."""
-        return self._table(self._keys(step, row))
-
-    def _table(self, keys: Keys) -> Tabletop:
-        return self._tabletop(keys, sample_toys(keys))
+        keys = self._keys(step, row)
+        return self._tabletop(keys, sample_toys(keys, self.known))
 
     def _tabletop(self, keys: Keys, toys: ToyScene) -> Tabletop:
         draw = Draw(keys.fold("writing"))
@@ -107,7 +112,7 @@ class ToyCorpus:
 
     def page(self, keys: Keys) -> ImageText:
         """A picture to learn toys and handwriting from, nothing asked: as many toys as fit well."""
-        table = self._tabletop(keys, sample_toys(keys, count=CROWD, holders=HOLDERS))
+        table = self._tabletop(keys, sample_toys(keys, self.known, CROWD, HOLDERS))
         sight = self.picture(table, keys.fold("picture"))
         return ImageText(sight.image, (), glyphs_of(table, sight), traits_of(table, sight))
 
@@ -121,7 +126,7 @@ class ToyCorpus:
         """The questions of one sample: the first about what is written, the others about toys. None twice, in other
         words or not, while there are others."""
         draw = Draw(keys.fold("questions"))
-        asker, kinds = Asker(table, sight, draw), _about(table)
+        asker, kinds = Asker(table, sight, draw, self.known), _about(table)
         out: list[QA] = []
         known: set[tuple[str, str, Pixel | None]] = set()
 
@@ -132,10 +137,11 @@ class ToyCorpus:
                     out.extend([qa] if twice or what not in known else [])
                     known.add(what)
 
-        ask(max(1, self.questions // WRITTEN), lambda: draw.pick(kinds))
-        ask(self.questions, lambda: draw.among(SHARES))
+        if self.written:
+            ask(max(1, self.questions // WRITTEN), lambda: draw.pick(kinds))
+        ask(self.questions, lambda: draw.among(self.shares))
         while len(out) < self.questions:  # one toy alone on a table
-            ask(self.questions, lambda: draw.among(SHARES), twice=True)
+            ask(self.questions, lambda: draw.among(self.shares), twice=True)
         return tuple(_addressed(qa, draw) for qa in out)
 
     def facts(self, step: int, rows: Iterable[int]) -> list[QA]:

@@ -28,8 +28,12 @@ _PLAIN = Notice(("",), "", "", "")  # what is on the board has nothing to do wit
 Job = tuple[Toy, str, Toy]  # target, relation, reference
 
 
-def plan(scene: ToyScene, seen: Sequence[Pixel], draw: Draw, phrases: Sequence[str]) -> QA | None:
-    """A question with its answer; None where the table does not lend itself to one. seen: where each toy is.
+def plan(
+    scene: ToyScene, seen: Sequence[Pixel], draw: Draw, phrases: Sequence[str], known: Sequence[str] = KNOWN
+) -> QA | None:
+    """A question with its answer; None where the table does not lend itself to one. seen: where each toy
+    is. known: the classes of relations, and of
+    what may be missing.
 
     "the ball goes left of the cup, hand open" -> "red ball left back. blue cup right front. take red ball."
     "the red ball goes left of the cup, hand full" -> "blue cup right front. put red ball left of blue cup."
@@ -37,9 +41,9 @@ def plan(scene: ToyScene, seen: Sequence[Pixel], draw: Draw, phrases: Sequence[s
 
     `QA.row` is what each sentence is about, as far as it is to be seen.
     """
-    way = draw.among(WAYS)
+    way, relations = draw.among(WAYS), [r for r, of in RELATIONS.items() if of in known]
     if way == "take":
-        if not (pairs := _pairs(scene)):
+        if not (pairs := _pairs(scene, relations)):
             return None
         how = draw.pick(sorted({r for _, r, _ in pairs}))
         a, how, b = draw.pick([p for p in pairs if p[1] == how])
@@ -51,15 +55,15 @@ def plan(scene: ToyScene, seen: Sequence[Pixel], draw: Draw, phrases: Sequence[s
         answer = placing_reasoning(PlacingScene(scene, a, b, how, _PLAIN, ""), "take")
     elif way == "no reference":
         a = draw.index(len(scene.toys))
-        other = _absent(scene, draw, None)
-        found = _jobs([scene.toys[a]], [other])
+        other = _absent(scene, draw, known)
+        found = _jobs([scene.toys[a]], relations, [other])
         if not found:
             return None
         job = draw.pick(found)
         said, row = (scene.said(a), _called(scene, other, draw)), (seen[a],)
         answer = f"{_full(job[0])} {whereabouts(job[0].x, job[0].y)}. {said[1]} {NONE}."
     else:
-        found = _jobs([_absent(scene, draw, False)], scene.toys)
+        found = _jobs([_absent(scene, draw, known, False)], relations, scene.toys)
         if not found:
             return None
         job = draw.pick(found)
@@ -85,14 +89,14 @@ def _full(toy: Toy) -> str:
     return f"{toy.colour} {toy.thing}"
 
 
-def _pairs(scene: ToyScene) -> list[tuple[int, str, int]]:
+def _pairs(scene: ToyScene, relations: Sequence[str]) -> list[tuple[int, str, int]]:
     """What could be done with two toys that lie there freely, and is not so already."""
     free = [k for k, t in enumerate(scene.toys) if t.held_by is None]
     return [
         (a, r, b)
         for a in free
         for b in free
-        for r in RELATIONS
+        for r in relations
         if a != b and _can(scene.toys[a], r, scene.toys[b]) and r not in scene.relation(a, b)
     ]
 
@@ -101,15 +105,15 @@ def _can(a: Toy, how: str, b: Toy) -> bool:
     return a.thing != b.thing and possible(a.thing, b.thing, how)
 
 
-def _jobs(targets: Sequence[Toy], references: Sequence[Toy]) -> list[Job]:
+def _jobs(targets: Sequence[Toy], relations: Sequence[str], references: Sequence[Toy]) -> list[Job]:
     """What could be done with these, every relation that can be as likely."""
-    return [(a, r, b) for a in targets for r in RELATIONS for b in references if b.held_by is None and _can(a, r, b)]
+    return [(a, r, b) for a in targets for r in relations for b in references if b.held_by is None and _can(a, r, b)]
 
 
-def _absent(scene: ToyScene, draw: Draw, holds: bool | None) -> Toy:
+def _absent(scene: ToyScene, draw: Draw, known: Sequence[str], holds: bool | None = None) -> Toy:
     """A toy that is not on the table; half of the time one of its name is, in another colour."""
     here = {(t.thing, t.colour) for t in scene.toys}
-    names = [t.name for t in things(KNOWN, holds)]
+    names = [t.name for t in things(known, holds)]
     near = [t.thing for t in scene.toys if t.thing in names]
     thing = draw.pick(near) if near and draw.chance(0.5) else draw.pick(names)
     colours = [c for c in COLOURS if (thing, c) not in here]

@@ -111,6 +111,7 @@ class Asker:
 
     def __init__(self, table: Tabletop, look: Sight, draw: Draw, known: Sequence[str] = ("R", "K")):
         self.table, self.scene, self.look, self.draw, self.known = table, table.scene, look, draw, known
+        self.relations = [r for r, of in RELATIONS.items() if of in known]
 
     def ask(self, kind: str) -> QA | None:
         """A worded question of this kind, its slots and phrasing drawn."""
@@ -180,7 +181,7 @@ class Asker:
 
     def _pairs(self) -> list[tuple[int, int, str]]:
         n = range(len(self.scene.toys))
-        return [(a, b, r) for a in n for b in n if a != b for r in self.scene.relation(a, b)]
+        return [(a, b, r) for a in n for b in n if a != b for r in self.scene.relation(a, b) if r in self.relations]
 
     def _pair(self) -> tuple[int, int, str] | None:
         """Two toys and how one lies to the other, every relation that is there as likely."""
@@ -215,7 +216,7 @@ class Asker:
             said = how
         else:
             said = OPPOSITE.get(how) if self.draw.chance(0.5) else None
-            said = said or self.draw.pick([r for r in RELATIONS if r != how])
+            said = said if said in self.relations else self.draw.pick([r for r in self.relations if r != how])
         return self._qa("lies", [self.scene.said(a), said, self.scene.said(b)], "yes" if yes else "no", a)
 
     def point(self) -> QA | None:
@@ -262,7 +263,7 @@ class Asker:
 
     def plan(self) -> QA | None:
         """What a hand would do next to have one toy somewhere beside another (`toy_plans`)."""
-        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"])
+        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"], self.known)
 
     def number(self) -> QA | None:
         """The number on the board."""

@@ -1,19 +1,18 @@
-"""ChatVLA-2 on maths matching, thin but whole: demonstrations, three stages, a policy.
+"""ChatVLA-2 on the desk, thin but whole: demonstrations of a task, three stages, a policy.
 
     warm-up      the upcycled VLM on image-text, the action head closed (5-6k steps in the authors' development);
                  half of the steps ask for the thoughts of a robot, in the words of its reasoning
     alignment    image-text : robot = 1:3; text, action and gaze losses, all of the model learns
     fine-tuning  the VLM is frozen and its thoughts are remembered; the hand alone learns
 
-An `Arm` says what differs between policies that are compared; everything else is shared. Demonstrations hold sums
-of class R only; image-text of the later stages holds R and C; K and X are met at test.
+An `Arm` says what differs between policies that are compared; everything else is shared. Demonstrations hold sums, or
+toys, of class R only; image-text of the later stages holds R and C (`cotraining`); K and X are met at test.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.batch import Batch
+from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import replacing
 from mindhand.core.keys import Key, Keys
 from mindhand.core.precision import half
@@ -36,8 +36,6 @@ from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
-from mindhand.data.synthetic.corpus import cotraining
-from mindhand.data.synthetic.mix import COTRAIN
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
@@ -55,10 +53,11 @@ from mindhand.worlds import placing, scene
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
-from mindhand.worlds.scene import read_reasoning
 
+from .cotraining import beside, warm_up
 from .doctor import smoke_observation
-from .nano import BRIEF, CorpusSource, looking, token_grid
+from .nano import CorpusSource, looking, token_grid
+from .rollouts import read_thought
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none")
 
 
 @dataclass(frozen=True)
-class MathsPlan:
+class ChatVLA2Plan:
     """Sizes of everything. The defaults are what two CPU cores do in some minutes, all arms together."""
 
     episodes: int = 340  # demonstrations, all of class R
@@ -94,12 +93,22 @@ class MathsPlan:
     rows: int = 64
     experts: int = 8  # 0: dense
     active: int = 2
-    brief: bool = True  # co-training asks what a brief pretraining asked; False: all ten kinds of question
+    brief: bool = True  # co-training asks of sums what a brief pretraining asked; False: all ten kinds of question
     process: Process = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
 
 
 FAMILIES = {"maths": scene.FAMILY, "placing": placing.FAMILY}  # by the name of their demonstrations
+
+
+def family_of(reader: LeRobotReader) -> str:
+    """The family of tasks that a dataset demonstrates; refuses one of several, and one of none of ours."""
+    found = sorted({"" if e.key is None else e.key.task.partition("/")[0] for e in reader.episodes})
+    if len(found) != 1 or found[0] not in FAMILIES.values():
+        raise BadData(
+            f"demonstrations of {found}", f"of one of {sorted(FAMILIES.values())}", "record some: mindhand data record"
+        )
+    return found[0]
 
 
 def blank(text: str) -> str:
@@ -118,7 +127,7 @@ def record(
     return folder
 
 
-def frames(folder: Path, cache: Path, plan: MathsPlan, vla: VLA, arm: Arm, console: Console | None) -> RobotFrames:
+def frames(folder: Path, cache: Path, plan: ChatVLA2Plan, vla: VLA, arm: Arm, console: Console | None) -> RobotFrames:
     """The recorded frames, decoded once."""
     reader = LeRobotReader(folder)
     pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
@@ -126,7 +135,7 @@ def frames(folder: Path, cache: Path, plan: MathsPlan, vla: VLA, arm: Arm, conso
     return RobotFrames(reader, pictures, vla.backbone.words, plan.horizon, words_of=words_of, transforms=vla.transforms)
 
 
-def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
+def build(nano: Path, plan: ChatVLA2Plan, arm: Arm) -> VLA:
     """A VLA around a pretrained VLM: upcycled, with an untrained hand."""
     reader = load_vla(nano)
     backbone = reader.backbone
@@ -145,7 +154,7 @@ def build(nano: Path, plan: MathsPlan, arm: Arm) -> VLA:
             backbone=backbone,
             expert=ActionExpert(config),
             codec=ChunkCodec(SPEC),
-            reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_reasoning),
+            reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_thought),
             streams=streams,
             transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
             objectives=[looking(backbone)],
@@ -167,15 +176,16 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
     vla.codec.fit(batches())
 
 
-def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stage]:
+def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, arm: Arm) -> list[Stage]:
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
-    # What was never asked in pretraining is not asked now: to learn it would cost what is known (docs/log.md).
-    mix = replace(BRIEF, early=BRIEF.full, until=0.0, facts=0) if plan.brief else COTRAIN
-    think = 0 if arm.words else math.inf
-    texts = replace(cotraining(plan.seed + 1, max(plan.warmup, 1)), mix=replace(mix, bare=0.0), think=think)
-    single = replace(cotraining(plan.seed + 2, max(plan.align, 1), plan.mixed, 1), mix=mix, think=think)
-    # With a tile in the hand there is little to see: half of those frames are enough.
+    family = family_of(robot.reader)
+    if family == placing.FAMILY and len(words.encode(" basket")) > 1:
+        raise Refusal("a VLM that has never heard of toys", "one of a whole pretraining", "mindhand pretrain nano")
+    how = {"brief": plan.brief and family == scene.FAMILY, "words": arm.words}
+    texts = warm_up(family, plan.seed + 1, plan.warmup, **how)
+    sample = beside(family, plan.seed + 2, plan.align, plan.mixed, **how)
+    # With a thing in the hand there is little to see: half of those frames are enough.
     put = np.array(["put" in robot.reader.reasoning(int(i)) for i in robot.cache.frames])
     kept = ~put | (np.arange(len(put)) % 2 == 0)
     sets = [
@@ -201,12 +211,12 @@ def stages(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm) -> list[Stag
                 gentle,
             )
         )
-    source = RobotSource(robot, mixture, plan.seed, single.sample, grid=grid)
+    source = RobotSource(robot, mixture, plan.seed, sample, grid=grid)
     out.append(Stage("alignment", source, plan.align, ("*",), weights, gentle, seed=plan.seed))
     return out
 
 
-def fine_tuning(vla: VLA, robot: RobotFrames, plan: MathsPlan, arm: Arm, folder: Path) -> Stage:
+def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, arm: Arm, folder: Path) -> Stage:
     """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
     mixture = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
     kept = remembered_thoughts(vla, robot, folder)
@@ -258,7 +268,7 @@ def train(
     demos: Path,
     cache: Path,
     folder: Path,
-    plan: MathsPlan = MathsPlan(),
+    plan: ChatVLA2Plan = ChatVLA2Plan(),
     arm: Arm = OURS,
     *,
     mind: Path | None = None,
