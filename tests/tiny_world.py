@@ -91,6 +91,13 @@ class TinyWorld:
         names, goal = self._row(row)["names"], self._row(row)["goal"]
         return {"swapped": f"touch {names[goal - 1]}", "paraphrased": f"reach {names[goal]}"}
 
+    def thoughts(self, row: int) -> dict[str, str]:
+        names, goal = self._row(row)["names"], self._row(row)["goal"]
+        return {
+            "told": f"{len(names)} here. touch {names[goal]}.",
+            "misled": f"{len(names)} here. touch {names[goal - 1]}.",
+        }
+
     def _picture(self, row: dict[str, Any]) -> np.ndarray:
         self.rendered += 1
         out = np.full((SIZE, SIZE, 3), 40, np.uint8)

@@ -147,6 +147,7 @@ class Eval:
     episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False
+    thoughts: Annotated[bool, arg(help="also with thoughts given: right, misleading, empty, the last sentence")] = False
     perturb: Annotated[
         tuple[str, ...], arg(help="also so: an axis (camera), at a level (camera3), several (camera3+light2), all")
     ] = ()

@@ -138,14 +138,29 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
     monkeypatch.setattr(stages, "PARTS", ("count", "mix"))
 
     def run(name, checkpoint=None, **more):
-        asked = {"language": False, "blind": False, "perturb": (), "base": None, "compare": (), "against": None, **more}
+        asked = {
+            "language": False,
+            "blind": False,
+            "thoughts": False,
+            "perturb": (),
+            "base": None,
+            "compare": (),
+            "against": None,
+            **more,
+        }
         return evaluate.evaluate(checkpoint, MATHS.name, ("K-test",), 2, **asked, workers=1, run=tmp_path / name)
 
-    wide = {"language": True, "blind": True, "perturb": ("light5", "camera1+noise2"), "base": home / "nano/checkpoint"}
+    wide = {
+        "language": True,
+        "blind": True,
+        "thoughts": True,
+        "perturb": ("light5", "camera1+noise2"),
+        "base": home / "nano/checkpoint",
+    }
     assert run("a", home / "silent", **wide) == run("b", home / "ours" / "checkpoint") == 0
     page = (tmp_path / "a" / "report.html").read_text()
-    for word in ("hangs on language", "paraphrased", "dark", "light5", "camera1+noise2", "alignment", "least kept",
-                 "K-test had not been opened before"):  # fmt: skip
+    for word in ("hangs on language", "paraphrased", "dark", "misled", "light5", "camera1+noise2", "alignment",
+                 "least kept", "K-test had not been opened before"):  # fmt: skip
         assert word in page, word
     said = {f.parent.name: f.read_text() for f in (tmp_path / "a" / "arms").glob("*/rows.jsonl")}
     assert '"instruction": ""' in said["blank"] and '"instruction": ""' not in said["light5"]

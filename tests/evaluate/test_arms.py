@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindhand.core.errors import BadData
-from mindhand.evaluate.arms import ARMS, LANGUAGE, Changed, ChangedWorlds, sensitivity
+from mindhand.evaluate.arms import ARMS, LANGUAGE, THOUGHTS, Changed, ChangedWorlds, sensitivity
 from mindhand.evaluate.run import evaluate, film_of
 from tests.tiny_world import TinyWorld, Walker, keys
 
@@ -27,6 +27,15 @@ class Deaf(Listener):
     """Goes to the red one whatever it is told."""
 
     deaf = True
+
+
+class Thinker(Walker):
+    """Does what it thinks; by itself it thinks what it is told."""
+
+    def act(self, obs, state, *, want=()):
+        thought = obs.text.get("thought", obs.text["instruction"])
+        heard = ["touch " + t.rpartition("touch ")[2].rstrip(".") if t else "touch red" for t in thought]
+        return super().act(obs.with_text("instruction", heard), state, want=want)
 
 
 def rows_of(policy, folder, arm=None, film=None):
@@ -89,3 +98,17 @@ def test_arms_of_other_episodes_are_refused(tmp_path):
     with pytest.raises(BadData, match="other episodes"):
         sensitivity(clean, [[*clean[1:], clean[0]]])
     assert sensitivity(clean, [clean]).value == 0
+
+
+def test_given_thoughts_are_those_of_the_arm(tmp_path):
+    world = TinyWorld(1)
+    world.reset(keys(1), [0])
+    right = world.thoughts(0)
+    given = {arm: Changed(world, arm).observe([0]).text["thought"][0] for arm in THOUGHTS}
+    assert given["told"] == right["told"] and given["misled"] == right["misled"] != right["told"]
+    assert given["emptied"] == "" and right["told"].endswith(" " + given["last"]) and given["last"].startswith("touch")
+    rates = {arm: np.mean([r["success"] for r in rows_of(Thinker, tmp_path / arm, arm)]) for arm in THOUGHTS}
+    assert rates["told"] == rates["last"] == 1 and rates["misled"] == 0 and rates["emptied"] < 1
+    assert all(r["success"] for r in rows_of(Listener, tmp_path / "listener", "misled")), (
+        "who does not think it, does not"
+    )

@@ -165,6 +165,8 @@ def test_forced_thoughts_reach_the_hand():
     ]
     assert said[0].reasoning.texts == ("3+4=7.", "3+4=7.") and said[0].reasoning.fields["n"] == (6, 6)
     assert not np.allclose(said[0].actions, said[1].actions)
+    seen, _ = vla.act(obs.with_text("thought", ["take 7 left back."] * 2), vla.start(obs.keys))
+    assert np.array_equal(seen.actions, said[1].actions) and seen.reasoning.texts == said[1].reasoning.texts
 
 
 def test_remembered_thoughts_give_the_same_hand():

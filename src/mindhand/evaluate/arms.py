@@ -4,10 +4,17 @@
     swapped       the instruction of something else that could be done here
     paraphrased   the same in other words
     dark          black pictures
+    told          the right thought is given at every query, instead of an own one
+    misled        a thought in the right form, but of another thing: does the hand take that one?
+    emptied       a thought without words
+    last          the last sentence of the right thought alone
 
 The world goes on asking for what it asked for: a policy that heeds its instruction fails the first two, one that
-understands it passes the third, and one that looks fails the last. What changes nothing is refused, so that no arm can
-be clean in secret. The recording camera sees what is there.
+understands it passes the third, and one that looks fails the fourth. What changes nothing is refused, so that no arm
+can be clean in secret. The recording camera sees what is there.
+
+Given thoughts (2505.21906 has no such test; interventions as in 2603.12717) part what a mind knows from what a hand
+does with it: success when told is the hand's own, and `rac` of the misled rows is how often the hand obeys.
 """
 
 from __future__ import annotations
@@ -25,7 +32,8 @@ from mindhand.core.seams import World
 from mindhand.worlds.perturb import CLEAN, Perturbation
 
 LANGUAGE = ("blank", "swapped", "paraphrased")
-ARMS = (*LANGUAGE, "dark")
+THOUGHTS = ("told", "misled", "emptied", "last")
+ARMS = (*LANGUAGE, "dark", *THOUGHTS)
 
 
 class Worded(World, Protocol):
@@ -35,10 +43,14 @@ class Worded(World, Protocol):
         """{"swapped": the instruction of something else, "paraphrased": the same in other words}, by the row's key."""
         ...
 
+    def thoughts(self, row: int) -> Mapping[str, str]:
+        """{"told": what is right to think now, "misled": the same of another thing}; the other one by the row's key."""
+        ...
+
 
 class Changed:
     """A World whose policy is told or shown something else; everything but what a policy observes is the world's own.
-    The language arms need one that is `Worded`."""
+    The arms of language and of thoughts need one that is `Worded`."""
 
     def __init__(self, world: World, arm: str):
         if arm not in ARMS:
@@ -55,9 +67,17 @@ class Changed:
             return obs
         if self._arm == "dark":
             return replace(obs, images={role: np.zeros_like(x) for role, x in obs.images.items()})
+        if self._arm in THOUGHTS:
+            return obs.with_text("thought", [self._given(r) for r in rows])
         return obs.with_text(
             "instruction", [self._told(r, said) for r, said in zip(rows, obs.text["instruction"], strict=True)]
         )
+
+    def _given(self, row: int) -> str:
+        thoughts = cast(Worded, self._world).thoughts(row)
+        if self._arm in thoughts:
+            return thoughts[self._arm]
+        return "" if self._arm == "emptied" else thoughts["told"].rstrip(".").rpartition(". ")[2] + "."
 
     def _told(self, row: int, said: str) -> str:
         told = "" if self._arm == "blank" else cast(Worded, self._world).wordings(row)[self._arm]

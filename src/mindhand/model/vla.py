@@ -261,7 +261,8 @@ class VLA(nn.Module):
 
     @torch.no_grad()
     def think(self, obs: Observation, state: State) -> tuple[Context, State]:
-        """Everything before the hand moves: see, read the instruction, reason. "forced" in `state` gives the text."""
+        """Everything before the hand moves: see, read the instruction, reason. "forced" in `state`, or a
+        text "thought" that is observed, is thought instead of an own one."""
         for t in self.transforms:
             obs, state = t.act(obs, state)
         inputs = self.prepare(obs)
@@ -276,7 +277,7 @@ class VLA(nn.Module):
         if self.reasoner is not None:
             keys = self._keys(obs, state).fold("reason")
             trunk, texts = self.backbone.generate(
-                trunk, self.reasoner.turns({"reasoning": state.get("forced")}), keys=keys
+                trunk, self.reasoner.turns({"reasoning": state.get("forced", obs.text.get("thought"))}), keys=keys
             )
             reasoning = self.reasoner.read(texts)
         streams = joined(before, run_streams(self.streams, inputs, trunk, state["streams"]))

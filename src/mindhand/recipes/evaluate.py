@@ -15,7 +15,7 @@ from rich.table import Table
 from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval
-from mindhand.evaluate.arms import LANGUAGE, sensitivity
+from mindhand.evaluate.arms import LANGUAGE, THOUGHTS, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
@@ -65,12 +65,13 @@ def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     told = [changed[name] for name in ("blank", "swapped") if name in changed]
     for task in dict.fromkeys(r["task"] for r in clean):
         for name, rows in {"clean": clean, **changed}.items():
-            body += [[f"{line.label}, {name}", *_rates(line)] for line in by_task(_of(rows, task))]
+            for line in by_task(_of(rows, task)):
+                body.append([f"{line.label}, {name}", *_rates(line), rate(line.measures.get("rac"))])
         if told:
             some = [_of(rows, task) for rows in told]
             found = [_points(sensitivity(_of(clean, task), some, m)) for m in MEASURES]
-            body.append([f"{label_of(task)}: hangs on language", *found])
-    return "Told or shown something else", ["arm", *MEASURES], body
+            body.append([f"{label_of(task)}: hangs on language", *found, None])
+    return "Told or shown something else, or given a thought", ["arm", *MEASURES, "acts as it says"], body
 
 
 def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
@@ -111,6 +112,7 @@ def evaluate(
     episodes: int | None,
     language: bool,
     blind: bool,
+    thoughts: bool,
     perturb: Sequence[str],
     base: Path | None,
     compare: Sequence[Path],
@@ -145,8 +147,8 @@ def evaluate(
         return out
 
     beside: list[Beside] = []
-    if language or blind:
-        beside.append(arms_table(rows, arms([*(LANGUAGE if language else ()), *(("dark",) if blind else ())])))
+    if told := [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]:
+        beside.append(arms_table(rows, arms(told)))
     if perturb:
         beside.append(perturbed_table(rows, arms(perturbations(perturb))))
     if base is not None:

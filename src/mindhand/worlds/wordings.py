@@ -1,15 +1,16 @@
-"""What else could be said to a robot: for the language arms of an evaluation (`evaluate.arms`)."""
+"""What else could be said to a robot, and what else it could think: for the arms of an evaluation (`evaluate.arms`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mindhand.core.keys import Key, Keys
 
 from .draw import Draw
 from .placing import INSTRUCTIONS as PLACING
-from .placing import PlacingScene, possible
-from .scene import INSTRUCTIONS
+from .placing import PlacingScene, placing_reasoning, possible
+from .scene import INSTRUCTIONS, MathsScene, place_words, reasoning_text
 from .things import RELATIONS
 
 ELSEWHERE = (  # other things to do here; none of them is done by answering the board
@@ -38,3 +39,23 @@ def placing_wordings(key: Key, scene: PlacingScene) -> dict[str, str]:
     phrasings = [scene.worded(k) for k in range(len(PLACING))]
     paraphrased = draw.pick([p for p in phrasings if p != scene.instruction])
     return {"swapped": draw.pick(others).worded(), "paraphrased": paraphrased}
+
+
+def misled(key: Key, scene: MathsScene, taken: Sequence[int] = ()) -> str:
+    """What there is to think, but for its last sentence: that takes a tile of another digit than the answer's first, by
+    the key always the same one; none, where all tiles are alike. scene: as it is now; `taken`: tiles in the tray."""
+    draw, wanted = Draw(Keys.of([key]).fold("misled")), scene.equation.digits[0]
+    others = [t for t in scene.tiles if t.digit != wanted]
+    said = reasoning_text(scene, len(taken), taken).rstrip(".").rpartition(". ")[0]
+    if not others:
+        return f"{said}. none."
+    other = draw.pick(others)
+    return f"{said}. take {other.digit} {place_words(other.x, other.y)}."
+
+
+def placing_misled(key: Key, scene: PlacingScene) -> str:
+    """The same of toys: what would be right if another toy were meant, best one that is not named anyway."""
+    draw = Draw(Keys.of([key]).fold("misled"))
+    others = [k for k in scene.choices() if k != scene.target]
+    free = [k for k in others if k != scene.reference]
+    return placing_reasoning(replace(scene, target=draw.pick(free or others)), "take")

@@ -12,7 +12,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds import placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
-from mindhand.worlds.wordings import placing_wordings, wordings
+from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
 from .altered import LOWEST
 from .driver import Driver
@@ -51,8 +51,8 @@ class Account(Protocol):
 @dataclass(frozen=True)
 class Family:
     """sample: the scene of an episode; read: one from its JSON; lying: where its things are at first; perturbed: the
-    same as it then lies and is asked for; wordings: what else could be said. axes: the perturbations that it knows;
-    lowest: the height (m) that a perturbed start keeps above the table."""
+    same as it then lies and is asked for; wordings: what else could be said; misled: what would be wrong to think.
+    axes: the perturbations that it knows; lowest: the height (m) that a perturbed start keeps above the table."""
 
     name: str
     sample: Callable[[Key], Any]
@@ -63,6 +63,7 @@ class Family:
     expert: Callable[[Keys], Driver]
     perturbed: Callable[[Any, Key, Perturbation], Any]
     wordings: Callable[[Key, Any], dict[str, str]]
+    misled: Callable[[Key, Any], str]
     axes: tuple[str, ...]
     lowest: float
 
@@ -80,6 +81,7 @@ FAMILIES = {
             expert=Expert,
             perturbed=perturbed_scene,
             wordings=lambda key, s: wordings(key, s.instruction),
+            misled=lambda key, judge: misled(key, judge.now, judge.taken),
             axes=AXES,
             lowest=LOWEST,
         ),
@@ -93,6 +95,7 @@ FAMILIES = {
             expert=PlacingExpert,
             perturbed=perturbed_placing,
             wordings=placing_wordings,
+            misled=lambda key, judge: placing_misled(key, judge.now),
             axes=("start", "language", "noise"),
             lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
         ),

@@ -249,6 +249,11 @@ class DeskWorld:
         """What else could be said: see `worlds.wordings`."""
         return self._row(row).family.wordings(self._row(row).key, self._row(row).scene)
 
+    def thoughts(self, row: int) -> dict[str, str]:
+        """What is right to think now ("told"), and what is not ("misled"): see `worlds.wordings`."""
+        now = self._row(row)
+        return {"told": self.reasoning(row), "misled": now.family.misled(now.key, now.judge)}
+
     def target(self, row: int) -> tuple[int, np.ndarray] | None:
         """The thing now wanted, as the reasoning names it: index and (x, y, z, yaw) of how it is taken; None when all
         is done."""
