@@ -68,7 +68,7 @@ class Noise:
     sd: float = 0.012
     theta: float = 0.15
     share: float = 0.75  # of the episodes
-    joints: int = 6
+    joints: int = 6  # of all arms
 
     def steps(self, key: Key) -> Callable[[int], np.ndarray]:
         """A function of t = 0, 1, ... (asked in order) that gives the noise (joints,) of that step of the episode."""

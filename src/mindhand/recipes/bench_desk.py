@@ -1,6 +1,6 @@
 """Measures the desk: does the expert solve it, does its judge refuse what is wrong, how fast does it go.
 
-    python -m mindhand.recipes.bench_desk             all of it, about 12 minutes on one core, into results/
+    python -m mindhand.recipes.bench_desk             all of it, about 13 minutes on one core, into results/
     python -m mindhand.recipes.bench_desk runs/desk   drafts into another folder
 
 Every function returns the rows that its record is computed from; expected numbers are in the docstrings.
@@ -46,18 +46,18 @@ def _keys(protocol: str, task: str, count: int) -> Iterator[Key]:
     return (Key(protocol, task, i) for i in range(count))
 
 
-def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MATHS) -> list[Row]:
+def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MATHS, arms: int = 1) -> list[Row]:
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
     Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE. Of placing 500 of
-    every class; 494 with NOISE.
+    every class; 494 with NOISE. With two arms the same.
     """
-    rows = []
-    with DeskWorld(1) as world:
+    rows, joints = [], 6 * arms
+    with DeskWorld(1, arms=arms) as world:
         for key in _keys("bench-desk", f"{family}/{split}", episodes):
             world.reset([key], [0])
-            draws = Keys.of([key]).fold("noise").normal(400, 6)[0].astype(float)
-            state = np.zeros(6)
+            draws = Keys.of([key]).fold("noise").normal(400, joints)[0].astype(float)
+            state = np.zeros(joints)
 
             def act(step: int, state: np.ndarray = state, draws: np.ndarray = draws) -> np.ndarray:
                 if noise:
@@ -124,17 +124,18 @@ def misled(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
 
 
 def steps_per_second(
-    cameras: Sequence[str] | None, windows: int = 16, seconds: float = 1.0, family: str = MATHS
+    cameras: Sequence[str] | None, windows: int = 16, seconds: float = 1.0, family: str = MATHS, arms: int = 1
 ) -> list[Row]:
     """Control steps a processor second of one row with the expert driving, resets included; `cameras` as in
     `observe`, drawn every step. One row a window; the first, which warms up, is left out. Seconds of the
     processor, so that what else runs on the machine counts only by the caches and units it takes.
 
-    Expected of a processor whose other thread is busy: 3,000 without cameras, 450 with both; more when it is idle.
+    Expected of a processor whose other thread is busy: 3,000 without cameras, 450 with both; more when it is idle. Two
+    arms with three cameras: a quarter less.
     """
     rows: list[Row] = []
     task = f"{family}/R"
-    with DeskWorld(1) as world:
+    with DeskWorld(1, arms=arms) as world:
         index = 0
         world.reset([Key("bench-speed", task, index)], [0])
         for window in range(windows + 1):
@@ -199,6 +200,9 @@ def maths_matching(folder: str | None = None) -> list[Record]:
         out.append(write(f"negative_controls/wrong_{what}_arrived", rows, "arrived"))
     for name, cameras in (("no_camera", ()), ("one_arm_two_cameras_128", None)):
         out.append(write(f"steps_per_second/{name}", steps_per_second(cameras), "rate", "mean", "steps/cpu-s"))
+    out.append(write("expert_success/maths_matching_two_arms", expert("R", arms=2)))
+    two = steps_per_second(None, arms=2)
+    out.append(write("steps_per_second/maths_matching_two_arms", two, "rate", "mean", "steps/cpu-s"))
     out.append(write("scenes_per_second/front_128", scenes_per_second(), "rate", "mean", "scenes/cpu-s"))
     return out
 

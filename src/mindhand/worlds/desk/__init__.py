@@ -1,4 +1,4 @@
-"""The desk: a MuJoCo table with a whiteboard, number tiles and one arm."""
+"""The desk: a MuJoCo table with a whiteboard, number tiles or toys, and one arm or two."""
 
 import os
 import sys

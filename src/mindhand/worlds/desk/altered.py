@@ -50,8 +50,8 @@ _UP = np.array([0.0, 0.0, 1.0])
 
 
 @cache
-def _compiled(size: int) -> mujoco.MjModel:
-    spec = make_spec(size)
+def _compiled(size: int, arms: int) -> mujoco.MjModel:
+    spec = make_spec(size, arms)
     spec.add_texture(
         name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
         rgb1=[1, 1, 1], rgb2=[1, 1, 1], width=SIDE, height=SIDE, nchannel=3,
@@ -70,9 +70,9 @@ def needed(perturb: Perturbation) -> bool:
 class AlteredStage(Stage):
     """A row whose looks are perturbed: `alter` it before it is dressed."""
 
-    def __init__(self, size: int = 128):
-        super().__init__(size, copy.copy(_compiled(size)))
-        self._usual = _compiled(size)
+    def __init__(self, size: int = 128, arms: int = 1):
+        super().__init__(size, copy.copy(_compiled(size, arms)))
+        self._usual = _compiled(size, arms)
         self._table = self.model.geom("table").id
         self._lamp = self.model.light("lamp").id
         self._texture = self.model.texture("ground").id
@@ -113,13 +113,14 @@ class AlteredStage(Stage):
 
     def _turn_cameras(self, key: Key, level: int) -> None:
         m, keys = self.model, keys_of(key, "camera", level)
-        front, wrist = self.ids.cameras["front"], self.ids.cameras["wrist"]
+        front = self.ids.cameras["front"]
         m.cam_pos[front], m.cam_quat[front] = viewpoint(keys, level)
-        draw = Draw(keys.fold("wrist"))
-        m.cam_pos[wrist] += amount(draw, "camera", "mount", level) * _direction(draw)
-        half = math.radians(amount(draw, "camera", "tilt", level)) / 2
-        turn = np.concatenate([[math.cos(half)], math.sin(half) * _direction(draw)])
-        mujoco.mju_mulQuat(m.cam_quat[wrist], m.cam_quat[wrist].copy(), turn)
+        for role in sorted(set(self.ids.cameras) - {"front"}):
+            wrist, draw = self.ids.cameras[role], Draw(keys.fold(role))
+            m.cam_pos[wrist] += amount(draw, "camera", "mount", level) * _direction(draw)
+            half = math.radians(amount(draw, "camera", "tilt", level)) / 2
+            turn = np.concatenate([[math.cos(half)], math.sin(half) * _direction(draw)])
+            mujoco.mju_mulQuat(m.cam_quat[wrist], m.cam_quat[wrist].copy(), turn)
 
     def _shine(self, light: Lighting) -> None:
         m, colour = self.model, np.array(light.colour)
@@ -300,25 +301,35 @@ def ground(keys: Keys, level: int) -> np.ndarray:
 # ---- start ---------------------------------------------------------------------------------------------
 
 LOWEST = 0.09  # m above the table: the fingers and the bar that holds them clear every tile
+OWN_SIDE = 0.33  # m before an arm's base: two tools that start nearer than this do not meet (the middle is at .41)
 
 
 @cache
 def _corner_rays() -> np.ndarray:
     """(4,3): directions through the corners of the wrist picture, in the gripper's frame."""
-    camera = _compiled(128).camera(CAMERAS["wrist"])
+    camera = _compiled(128, 1).camera(CAMERAS["wrist"])
     depth = 1 / math.tan(math.radians(float(camera.fovy[0])) / 2)
     rays = np.array([(x, y, -depth) for x in (-1, 1) for y in (-1, 1)]) @ to_matrix(camera.quat, "quat_wxyz").T
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
 
 def start_joints(joints: np.ndarray, key: Key, level: int, lowest: float = LOWEST) -> np.ndarray:
-    """(6,) joints near those of a clean start, as far off as the level says: within limits, the tool within the
-    workspace and `lowest` (m) above the table or higher, and nothing but the table before the wrist camera."""
-    draw = Draw(keys_of(key, "start", level))
+    """(6,) joints of an arm, or (12,) of two, near those of a clean start, each as far off as the level says: within
+    limits, the tool within the workspace, on the arm's own side where there are two, and `lowest` (m) above the table
+    or higher, and nothing but the table before the wrist camera."""
+    keys = keys_of(key, "start", level)
+    if len(joints) == 6:
+        return _start(joints, keys, level, lowest, WORKSPACE[0][1])
+    sides = zip(joints.reshape(-1, 6), (keys, keys.fold("right")))
+    return np.concatenate([_start(side, own, level, lowest, OWN_SIDE) for side, own in sides])
+
+
+def _start(joints: np.ndarray, keys: Keys, level: int, lowest: float, far: float) -> np.ndarray:
+    draw = Draw(keys)
     while True:
         out = joints + amount(draw, "start", "joints", level) * _direction(draw, 6)
         at, rotation = forward(out)
-        inside = all(low <= x <= high for x, (low, high) in zip(at, WORKSPACE))
+        inside = all(low <= x <= high for x, (low, high) in zip(at, WORKSPACE)) and at[0] <= far
         down = (_corner_rays() @ rotation.T)[:, 2].max() < -0.12  # the table ends 3 m away
         if inside and down and at[2] >= lowest and (out >= LOW).all() and (out <= HIGH).all():
             return out

@@ -115,11 +115,10 @@ def add_arm(spec: mujoco.MjSpec, name: str, pos: tuple[float, float, float], yaw
     _dress(links, bits)
     gripper = links[-1]
     gripper.add_site(name=f"{name}/tcp", pos=[PINCH, 0, 0], size=[0.002] * 3, rgba=[0, 0, 0, 0])
-    # Up is the closing direction: a tile that the tool is aligned with is seen upright.
-    eye, look = np.array([0.02, 0.0, 0.095]), np.array([0.14, 0.0, 0.0])
-    gripper.add_camera(
-        name=f"{name}/wrist", pos=eye, quat=look_at(eye, look, np.array([0.0, 1.0, 0.0])), fovy=WRIST_FOVY
-    )
+    # Up is the closing direction, or its opposite where the arm looks the other way: a tile that the tool is aligned
+    # with is seen upright, by whichever arm.
+    eye, look, up = np.array([0.02, 0.0, 0.095]), np.array([0.14, 0.0, 0.0]), np.array([0.0, np.sign(np.cos(yaw)), 0.0])
+    gripper.add_camera(name=f"{name}/wrist", pos=eye, quat=look_at(eye, look, up), fovy=WRIST_FOVY)
     for side, sign in (("left", 1), ("right", -1)):
         finger = gripper.add_body(
             name=f"{name}/{side}_finger", pos=[FINGER_X, 0, 0], gravcomp=1, mass=_FINGER_MASS,

@@ -1,4 +1,4 @@
-"""The desk as a MuJoCo model: table, board, tray, number tiles, one arm, two cameras.
+"""The desk as a MuJoCo model: table, board, tray, number tiles, one arm or two, a camera on each and one in front.
 
 Frame: metres; table top z = 0, x to the right, y away from the front camera. The board stands between the camera
 and the tray, where no posture of the arm hides it. Numbers were chosen by measurement; those that break things
@@ -8,6 +8,7 @@ when changed say so.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import cache
 
 import mujoco
@@ -16,7 +17,7 @@ import numpy as np
 from mindhand.worlds.scene import FACES, PLACES, TILE, TILES
 
 from .arm import add_arm, look_at
-from .spec import SECONDS
+from .spec import HOME, SECONDS
 
 ARM = "arm"
 ARM_POS = (-0.41, 0.0, 0.0)  # the frame "arm_base" is the table's, moved here and not turned
@@ -37,10 +38,38 @@ LABEL_HALF, LABEL_TOP = (TILE[0] / 2 - 0.0015, TILE[1] / 2 - 0.0015), REST + 0.0
 FRONT_EYE, FRONT_LOOK, FRONT_FOVY = (0.0, -0.75, 0.86), (0.0, -0.088, 0.012), 21.0
 LAMP, LIGHT = (-0.25, 0.35, -1.0), 0.42  # direction; brightness of the lamp and of the ambient light
 HEADLIGHT = 0.35  # brightness of the light that each camera brings along
-STATIC, TILE_BITS, ARM_BITS = (1, 14), (2, 15), (4, 3)  # contype, conaffinity: the arm does not meet itself
-CAMERAS = {"front": "front", "wrist": f"{ARM}/wrist"}
+STATIC, TILE_BITS, ARM_BITS = (1, 14), (2, 15), (4, 3)  # contype, conaffinity: the arm does not meet itself,
+PAIR_BITS = (4, 11), (8, 7)  # and of two neither meets itself, but each the other
+CAMERAS = {"front": "front", "wrist": f"{ARM}/wrist", "wrist_right": "arm_right/wrist"}
 PLACE_COLOURS = ((0.20, 0.42, 0.80, 1), (0.94, 0.55, 0.16, 1))  # first digit blue, second orange
 PARK = (0.9, 0.9)  # where unused tiles lie, out of every picture
+
+
+@dataclass(frozen=True, eq=False)
+class Mount:
+    """Where an arm stands: its name in the model, what names of the second of two end with, where its base is (3,) m,
+    where its TCP is at home (3,) m, and the diagonal of its base's axes: the first arm looks to +x and its frame is the
+    table's, moved; the second looks to -x and its frame is also turned half about z."""
+
+    name: str
+    suffix: str
+    base: np.ndarray
+    home: tuple[float, float, float]
+    axes: np.ndarray
+
+    def local(self, position: np.ndarray) -> np.ndarray:
+        """A position (3,) m of the table's frame in the base's."""
+        return (position - self.base) * self.axes
+
+    def turned(self, rotation: np.ndarray) -> np.ndarray:
+        """A rotation (3,3) of the table's frame in the base's."""
+        return rotation * self.axes[:, None]
+
+
+MOUNTS = (
+    Mount(ARM, "", np.array(ARM_POS), HOME, np.array([1.0, 1.0, 1.0])),
+    Mount("arm_right", "_right", np.array([-ARM_POS[0], 0.0, 0.0]), (-HOME[0], *HOME[1:]), np.array([-1.0, -1.0, 1.0])),
+)
 
 
 def _material(spec: mujoco.MjSpec, name: str, size: tuple[int, int]) -> None:
@@ -131,14 +160,20 @@ def _front(spec: mujoco.MjSpec) -> None:
     spec.worldbody.add_camera(name="front", pos=FRONT_EYE, quat=front, fovy=FRONT_FOVY)
 
 
-def make_spec(size: int = 128) -> mujoco.MjSpec:
+def add_arms(spec: mujoco.MjSpec, count: int) -> None:
+    """Mount the first `count` of MOUNTS."""
+    for mount, bits in zip(MOUNTS[:count], (ARM_BITS,) if count == 1 else PAIR_BITS):
+        add_arm(spec, mount.name, tuple(mount.base), 0.0 if mount.axes[0] > 0 else np.pi, bits)
+
+
+def make_spec(size: int = 128, arms: int = 1) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = _table(size)
     _tray(spec)
     _board(spec)
     for k in range(MAX_TILES):
         _tile(spec, k)
-    add_arm(spec, ARM, ARM_POS, 0.0, ARM_BITS)
+    add_arms(spec, arms)
     _front(spec)
     return spec
 
@@ -152,10 +187,10 @@ def bare_spec(size: int = 128) -> mujoco.MjSpec:
 
 
 @cache
-def _compiled(size: int) -> mujoco.MjModel:
-    return make_spec(size).compile()
+def _compiled(size: int, arms: int) -> mujoco.MjModel:
+    return make_spec(size, arms).compile()
 
 
-def make_model(size: int = 128) -> mujoco.MjModel:
+def make_model(size: int = 128, arms: int = 1) -> mujoco.MjModel:
     """A model of its own, ready to simulate (compiled once a process, copied in a millisecond)."""
-    return copy.copy(_compiled(size))
+    return copy.copy(_compiled(size, arms))

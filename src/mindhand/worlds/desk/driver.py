@@ -16,7 +16,6 @@ import numpy as np
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
 
-from .build import ARM_POS
 from .stage import Stage
 
 PHASES = ("approach", "descend", "close", "lift", "carry", "lower", "open", "retreat")
@@ -81,26 +80,27 @@ class Manner:
 
 
 class Driver:
-    """Drives one row; `plan` is all its state. Each family's expert says how to begin (`_start`), what follows a
-    segment (`_next`), and when to hold still (`_would_hit`)."""
+    """Drives one arm of a row; `plan` is all its state. Each family's expert says how to begin (`_start`), what follows
+    a segment (`_next`), where one ends (`_go`), and when to hold still (`_would_hit`). Yaws are those of a tool in the
+    frame of its arm's base; a gripper is as it was after half a turn, so a thing's yaw, nearest to 0, is one too."""
 
     def __init__(self, keys: Keys):
         self._keys = keys
         self._manners: dict[tuple[int, ...], Manner] = {}
         self.plan = Plan()
 
-    def act(self, stage: Stage, judge: Any, step: int) -> np.ndarray:
-        """The command for control step `step`: (10,) TCP x y z in arm_base, rot6d, gripper. Asking twice in one
-        step gives the same answer."""
+    def act(self, stage: Stage, judge: Any, step: int, idle: bool = False) -> np.ndarray:
+        """The command for control step `step`: (10,) TCP x y z in the frame of the arm's base, rot6d, gripper. Asking
+        twice in one step gives the same answer. idle: begin nothing, go home and stay there."""
         plan = self.plan
         if plan.stamp != step:
             astray = bool(plan.now) and math.dist(stage.tcp.tolist(), plan.now[:3]) > ASTRAY
             if plan.stamp != step - 1 or not plan.phase or astray:
                 plan.begin = plan.now = [*stage.tcp.tolist(), stage.yaw, min(1.0, max(0.0, stage.gripper))]
-                self._start(stage, judge)
+                (self._leave if idle else self._start)(stage, judge)
             elif plan.t >= plan.steps:
                 plan.begin = list(plan.now)
-                self._next(stage, judge)
+                (self._leave if idle else self._next)(stage, judge)
             if self._would_hit(stage, judge):
                 plan.waited += 1
             else:
@@ -108,10 +108,9 @@ class Driver:
                 plan.now = self._at(plan.t / plan.steps)
             plan.stamp = step
         x, y, z, yaw, gripper = plan.now
-        bx, by, bz = ARM_POS
         # The tool points down: the first two columns of `tool_down(yaw)`.
         axes = (0.0, 0.0, -1.0, -math.sin(yaw), math.cos(yaw), 0.0)
-        return np.array([x - bx, y - by, z - bz, *axes, gripper], np.float32)
+        return np.array([*stage.arms[0].mount.local(np.array([x, y, z])), *axes, gripper], np.float32)
 
     def _start(self, stage: Stage, judge: Any) -> None:
         """Plan from wherever the arm is, which is where the plan now begins."""
@@ -124,6 +123,22 @@ class Driver:
     def _would_hit(self, stage: Stage, judge: Any) -> bool:
         """Whether a disturbed finger is about to come down on the thing instead of beside it."""
         raise NotImplementedError
+
+    def _go(self, phase: str, stage: Stage, judge: Any) -> None:
+        """Begin a segment: where it ends and how long it takes."""
+        raise NotImplementedError
+
+    def way(self, stage: Stage, judge: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where the thing now wanted is gripped, and where it then goes: x, y, ... (m) of both, table frame; None when
+        nothing is wanted."""
+        wanted = judge.target(stage)
+        return None if wanted is None else (wanted[1], wanted[1])
+
+    def _leave(self, stage: Stage, judge: Any) -> None:
+        """Up, home, and stay there."""
+        now, plan = self.plan.now, self.plan
+        low = now[2] < SAFE_Z and math.dist(now[:3], stage.home) > 0.05
+        self._go("retreat" if low and plan.phase != "retreat" else "home", stage, judge)
 
     def _at(self, s: float) -> list[float]:
         s = min(s, 1.0)

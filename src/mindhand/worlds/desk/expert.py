@@ -16,7 +16,7 @@ from mindhand.worlds.scene import PLACES
 from .build import PLATE, REST
 from .driver import DWELL, PHASES, PRESS, SAFE_Z, Driver, Manner
 from .judge import Judge, half_turn
-from .spec import HOME, SHUT
+from .spec import SHUT
 from .stage import Stage
 
 LIFTED = 0.015
@@ -42,7 +42,7 @@ class Expert(Driver):
         if judge.placed < len(judge.digits) and held in judge.scene.candidates(judge.placed, judge.taken):
             plan.tile = held
             self._go("carry", stage, judge)
-        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], HOME) > 0.05:
+        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], stage.home) > 0.05:
             self._go("retreat", stage, judge)
         else:
             self._choose(stage, judge)
@@ -125,7 +125,7 @@ class Expert(Driver):
         elif phase == "retreat":
             plan.end = [x, y, max(z, manner.above), yaw, 1.0]
         else:
-            plan.end = [*HOME, 0.0, 1.0]
+            plan.end = [*stage.home, 0.0, 1.0]
         self._time(manner, wait)
 
     def _grasp(self, stage: Stage, manner: Manner) -> tuple[float, float, float]:

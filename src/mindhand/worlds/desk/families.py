@@ -52,12 +52,14 @@ class Account(Protocol):
 class Family:
     """sample: the scene of an episode; read: one from its JSON; lying: where its things are at first; perturbed: the
     same as it then lies and is asked for; wordings: what else could be said; misled: what would be wrong to think.
-    axes: the perturbations that it knows; lowest: the height (m) that a perturbed start keeps above the table."""
+    axes: the perturbations that it knows; lowest: the height (m) that a perturbed start keeps above the table; arms:
+    the most that its desk may have, where `stage` is given their number, and its expert says what way a thing goes
+    (`Driver.way`)."""
 
     name: str
     sample: Callable[[Key], Any]
     read: Callable[[dict[str, Any]], Any]
-    stage: Callable[[], Stage]
+    stage: Callable[..., Stage]
     lying: Callable[[Any], Sequence[Pose]]
     judge: Callable[[Any], Account]
     expert: Callable[[Keys], Driver]
@@ -66,6 +68,7 @@ class Family:
     misled: Callable[[Key, Any], str]
     axes: tuple[str, ...]
     lowest: float
+    arms: int = 1
 
 
 FAMILIES = {
@@ -84,6 +87,7 @@ FAMILIES = {
             misled=lambda key, judge: misled(key, judge.now, judge.taken),
             axes=AXES,
             lowest=LOWEST,
+            arms=2,
         ),
         Family(
             name=placing.FAMILY,
@@ -98,17 +102,21 @@ FAMILIES = {
             misled=lambda key, judge: placing_misled(key, judge.now),
             axes=("start", "language", "noise"),
             lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
+            arms=2,
         ),
     )
 }
 
 
-def family_of(key: Key, perturb: Perturbation) -> Family:
-    """The family that a key's task names; refuses one that there is not, and perturbations that it does not know."""
+def family_of(key: Key, perturb: Perturbation, arms: int = 1) -> Family:
+    """The family that a key's task names; refuses one that there is not, perturbations that it does not know, and more
+    arms than it has a use for."""
     name = key.task.partition("/")[0]
     if name not in FAMILIES:
         raise BadData(f"task '{key.task}'", f"one of the families {tuple(FAMILIES)}", "correct Key.task")
     family = FAMILIES[name]
     if unknown := set(perturb.to_json()) - set(family.axes):
         raise BadData(f"perturbation of {sorted(unknown)} in '{name}'", f"axes among {family.axes}", "leave them clean")
+    if arms > family.arms:
+        raise BadData(f"'{name}' on a desk with {arms} arms", f"at most {family.arms}", "DeskWorld(rows, arms=1)")
     return family

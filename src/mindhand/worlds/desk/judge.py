@@ -65,13 +65,14 @@ class Judge:
         not yet let go."""
         if self.placed == len(self.digits):
             return False
-        (tx, ty, tz), shut = stage.tcp.tolist(), stage.gripper <= SHUT
+        hands = [(arm.gripper <= SHUT, *arm.tcp.tolist()) for arm in stage.arms]
         px, py = PLACES[self.placed]
         for k in self.scene.candidates(self.placed, self.taken):
             x, y, z = stage.positions[k].tolist()
             there = abs(x - px) < NEAR and abs(y - py) < NEAR
-            if _between(x - tx, y - ty, z - tz) and (shut or z > REST + MOVED or there):
-                return True
+            for shut, tx, ty, tz in hands:
+                if _between(x - tx, y - ty, z - tz) and (shut or z > REST + MOVED or there):
+                    return True
         return False
 
     def reasoning(self, stage: Stage) -> str:
@@ -102,9 +103,10 @@ class Judge:
 
     def update(self, stage: Stage) -> None:
         """Look once, after a control step. Plain floats: numpy costs more than it saves on six tiles."""
-        tiles, gripper, (tx, ty, tz) = stage.positions.tolist(), stage.gripper, stage.tcp.tolist()
-        beside = [max(abs(x - tx), abs(y - ty)) for x, y, _ in tiles]
-        self._choose(tiles, gripper, tz, beside)
+        tiles, hands = stage.positions.tolist(), [(arm.gripper, *arm.tcp.tolist()) for arm in stage.arms]
+        for arm, (gripper, tx, ty, tz) in zip(stage.arms, hands):
+            beside = [max(abs(x - tx), abs(y - ty)) for x, y, _ in tiles]
+            self._choose(f"wide{arm.mount.suffix}", tiles, gripper, tz, beside)
         inside, free = 0, []
         for k, (x, y, z) in enumerate(tiles):
             tray = in_tray(x, y)
@@ -113,10 +115,10 @@ class Judge:
             shifted = abs(x - rx) > SHIFTED or abs(y - ry) > SHIFTED
             if not (tray or (shifted and abs(z - REST) < HEIGHT / 2)) or not stage.still(k, SLOW, UPRIGHT):
                 continue
-            loose = not tray or gripper > SHUT or not _between(x - tx, y - ty, z - tz)
-            if loose and shifted:
+            held = tray and any(g <= SHUT and _between(x - tx, y - ty, z - tz) for g, tx, ty, tz in hands)
+            if not held and shifted:
                 self.rest[k] = x, y, stage.tile_yaw(k)
-            if loose and tray:
+            if not held and tray:
                 free.append(k)
         self.taken = self._filled(tiles, free)
         self.success = len(self.taken) == len(self.digits) and inside == len(self.taken)
@@ -135,9 +137,10 @@ class Judge:
                 break
         return taken
 
-    def _choose(self, tiles: list[list[float]], gripper: float, height: float, beside: list[float]) -> None:
-        closes = self.wide and gripper <= SHUT
-        self.wide = gripper > SHUT
+    def _choose(self, wide: str, tiles: list[list[float]], gripper: float, height: float, beside: list[float]) -> None:
+        """Look at one hand; its gripper's last look is kept in `wide`, or for a second arm in `wide_right`."""
+        closes = vars(self).get(wide, True) and gripper <= SHUT
+        vars(self)[wide] = gripper > SHUT
         if self.choice >= 0:
             return
         nearest = beside.index(min(beside))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mindhand.core.keys import Keys
 from mindhand.worlds.grips import GRIPS, HOLDERS, TIP
 
 from .driver import DWELL, PHASES, PRESS, SAFE_Z, Driver, Manner
 from .placing_judge import LIFTED, PlacingJudge, gap
-from .spec import HOME
 from .stage import Stage
 
 OVER = 0.018  # m between what is carried, or the open fingers, and what they pass over
@@ -43,7 +44,7 @@ class PlacingExpert(Driver):
             self._go("home", stage, judge)
         elif self._in_hand(stage, judge):
             self._go("lift" if plan.now[2] < SAFE_Z else "carry", stage, judge)
-        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], HOME) > 0.05:
+        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], stage.home) > 0.05:
             self._go("retreat", stage, judge)
         else:
             self._go("approach", stage, judge)
@@ -119,7 +120,7 @@ class PlacingExpert(Driver):
         elif phase == "retreat":
             plan.end = [x, y, max(z, manner.above + z - USUAL), yaw, 1.0]
         else:
-            plan.end = [*HOME, 0.0, 1.0]
+            plan.end = [*stage.home, 0.0, 1.0]
         self._time(manner, wait)
 
     def _grasp(self, stage: Stage, judge: PlacingJudge, manner: Manner) -> tuple[float, float, float, float]:
@@ -137,6 +138,11 @@ class PlacingExpert(Driver):
     def _goal(self, stage: Stage, judge: PlacingJudge) -> tuple[float, float, float]:
         """Where the target is to be put, as the toys lie now."""
         return judge.scene.moved(judge.rest).goal()
+
+    def way(self, stage: Stage, judge: PlacingJudge) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `Driver.way`."""
+        wanted = judge.target(stage)
+        return None if wanted is None else (wanted[1], np.array(self._goal(stage, judge)))
 
     def _over(self, stage: Stage, judge: PlacingJudge, manner: Manner) -> tuple[float, float, float, float]:
         """TCP x, y, z, yaw that puts the target, as it sits in the hand, where it is to go."""

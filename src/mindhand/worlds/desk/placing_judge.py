@@ -20,6 +20,7 @@ from mindhand.worlds.placing import PlacingScene, placing_reasoning
 from mindhand.worlds.things import ToyScene
 
 from .arm import FINGER_RANGE, PAD_INSET
+from .arms import Arm
 from .playground import ToyStage
 from .spec import EMPTY, PLACING_LIMIT, SHUT, SPEC
 from .stage import Stage
@@ -64,16 +65,21 @@ class PlacingJudge:
         return tuple(p + turn[i] * g.x + turn[i + 1] * g.y + turn[i + 2] * g.up for p, i in ((x, 0), (y, 3), (z, 6)))
 
     def gripped(self, stage: Stage) -> bool:
-        """Whether the target is between the fingers, and they are no further apart than it is wide, and not shut."""
-        if stage.gripper <= EMPTY:
-            return False
-        near = all(abs(a - b) < d for a, b, d in zip(self.grip_at(stage, self.scene.target), stage.tcp.tolist(), _HAND))
-        return near and gap(stage.gripper) < GRIPS[self.toys[self.scene.target].thing].width + LOOSE
+        """Whether the target is between two fingers, and they are no further apart than it is wide, and not shut."""
+        wide = GRIPS[self.toys[self.scene.target].thing].width + LOOSE
+        for arm in stage.arms:
+            if (gripper := arm.gripper) <= EMPTY or gap(gripper) >= wide:
+                continue
+            at = self.grip_at(stage, self.scene.target)
+            if all(abs(a - b) < d for a, b, d in zip(at, arm.tcp.tolist(), _HAND)):
+                return True
+        return False
 
     def update(self, stage: Stage) -> None:
         """Look once, after a control step. Plain floats: numpy costs more than it saves on six toys."""
-        places, gripper = stage.positions.tolist(), stage.gripper
-        self._choose(stage, places, gripper)
+        places = stage.positions.tolist()
+        for arm in stage.arms:
+            self._choose(stage, arm, places)
         held = self.gripped(stage)
         target = self.scene.target
         self.lifted |= held and places[target][2] > LIFTED
@@ -171,12 +177,14 @@ class PlacingJudge:
     def _away(self, k: int) -> float:
         return math.hypot(self.rest[k][0] - self.start[k][0], self.rest[k][1] - self.start[k][1])
 
-    def _choose(self, stage: Stage, places: list[list[float]], gripper: float) -> None:
-        closes = self.wide and gripper <= SHUT
-        self.wide = gripper > SHUT
+    def _choose(self, stage: Stage, arm: Arm, places: list[list[float]]) -> None:
+        """Look at one hand; its gripper's last look is kept in `wide`, or for a second arm in `wide_right`."""
+        wide, gripper = f"wide{arm.mount.suffix}", arm.gripper
+        closes = vars(self).get(wide, True) and gripper <= SHUT
+        vars(self)[wide] = gripper > SHUT
         if self.choice >= 0:
             return
-        tx, ty, tz = stage.tcp.tolist()
+        tx, ty, tz = arm.tcp.tolist()
         beside = []
         for k in self.scene.choices():
             x, y, z = self.grip_at(stage, k)

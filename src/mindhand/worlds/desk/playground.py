@@ -18,8 +18,7 @@ from mindhand.worlds.placing import PlacingScene
 from mindhand.worlds.things import Toy
 
 from . import notices
-from .arm import add_arm
-from .build import ARM, ARM_BITS, ARM_POS, PARK, TILE_BITS, bare_spec
+from .build import PARK, TILE_BITS, add_arms, bare_spec
 from .canvas import UNSEEN, Loose
 from .costumes import Wardrobe, add_costumes
 from .proxies import BOXES, Proxy, proxy
@@ -49,27 +48,27 @@ def _slot(spec: mujoco.MjSpec, k: int) -> None:
         )  # fmt: skip
 
 
-def make_toy_spec(size: int = 128) -> mujoco.MjSpec:
+def make_toy_spec(size: int = 128, arms: int = 1) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = bare_spec(size)
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE  # its boxes would be those of compiling
     for k in range(SLOTS):
         _slot(spec, k)
-    add_arm(spec, ARM, ARM_POS, 0.0, ARM_BITS)
+    add_arms(spec, arms)
     add_costumes(spec)
     return spec
 
 
 @cache
-def _compiled(size: int) -> mujoco.MjModel:
-    return make_toy_spec(size).compile()
+def _compiled(size: int, arms: int) -> mujoco.MjModel:
+    return make_toy_spec(size, arms).compile()
 
 
 class ToyStage(Stage):
     """A row. Positions are those of toys' frames: the middle of what they stand on."""
 
-    def __init__(self, size: int = 128):
-        super().__init__(size, copy.copy(_compiled(size)), NAMES)
+    def __init__(self, size: int = 128, arms: int = 1):
+        super().__init__(size, copy.copy(_compiled(size, arms)), NAMES)
         self._wardrobe = Wardrobe(self.model)
 
     def dress(self, scene: PlacingScene) -> None:
@@ -102,9 +101,9 @@ class ToyStage(Stage):
         m.body_inertia[body] = form.inertia if form else 1e-5
         m.body_iquat[body] = 1.0, 0.0, 0.0, 0.0
 
-    def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, ...]]) -> None:
-        """Put the arm at joints (6,), the gripper at 0..1 and the toys at (x, y, yaw), standing on the table, or
-        (x, y, yaw, z); everything at rest."""
+    def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
+        """Put arms at joints (6,) each, grippers (all alike or each) at 0..1 and the toys at (x, y, yaw), standing on
+        the table, or (x, y, yaw, z); everything at rest."""
         m, d, ids = self.model, self.data, self.ids
         mujoco.mj_resetData(m, d)
         for k in range(SLOTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +14,12 @@ import numpy as np
 from mindhand.worlds.scene import FACES, PLACES, TILE, MathsScene
 
 from . import textures
-from .arm import FINGER_RANGE
-from .build import ARM, ARM_POS, CAMERAS, MAX_TILES, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, make_model
+from .arms import Arm, slides
+from .build import ARM_POS, CAMERAS, MAX_TILES, MOUNTS, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, Mount, make_model
 from .canvas import UNSEEN, Brush, Canvas, Loose
-from .kinematics import JOINTS, tool_yaw
+from .kinematics import JOINTS
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_SPAN = FINGER_RANGE[1] - FINGER_RANGE[0]
 TILES = tuple(f"tile{k}" for k in range(MAX_TILES))
 
 
@@ -30,12 +30,18 @@ def _id(model: mujoco.MjModel, kind: str, name: str) -> int:
     return found
 
 
+def mounts_of(model: mujoco.MjModel) -> tuple[Mount, ...]:
+    """Those of `MOUNTS` that a model has an arm on."""
+    bodies = {model.body(k).name for k in range(model.nbody)}
+    return tuple(m for m in MOUNTS if f"{m.name}/base" in bodies)
+
+
 @dataclass(frozen=True)
 class Ids:
     """Where things are in the model's arrays."""
 
-    arm: np.ndarray  # (6,) qpos addresses of the joints
-    fingers: np.ndarray  # (2,) qpos addresses
+    arm: np.ndarray  # (6,) qpos addresses of the joints; of two arms (12,), the first one's first
+    fingers: np.ndarray  # (2,) qpos addresses; of two arms (4,)
     tiles: np.ndarray  # (n,) bodies: of tiles, or of whatever else lies loose
     tile_qpos: tuple[int, ...]
     tile_qvel: tuple[int, ...]  # dof addresses; the linear velocity comes first
@@ -44,14 +50,16 @@ class Ids:
     labels: tuple[int, ...]  # textures
     board: int  # texture
     board_geom: int
-    tcp: int  # site
+    tcps: tuple[int, ...]  # sites, one an arm
     cameras: dict[str, int]
 
     @staticmethod
     def of(m: mujoco.MjModel, loose: Sequence[str] = TILES) -> Ids:
         """loose: the names of the free bodies; tiles have a label each."""
-        joints = [_id(m, "JOINT", f"{ARM}/{j}") for j in JOINTS]
-        fingers = [_id(m, "JOINT", f"{ARM}/{side}_finger") for side in ("left", "right")]
+        arms = mounts_of(m)
+        joints = [_id(m, "JOINT", f"{a.name}/{j}") for a in arms for j in JOINTS]
+        fingers = [_id(m, "JOINT", f"{a.name}/{side}_finger") for a in arms for side in ("left", "right")]
+        roles = ("front", *(f"wrist{a.suffix}" for a in arms))
         free = [_id(m, "JOINT", name) for name in loose]
         labels = [f"label{k}" for k in range(len(loose))] if loose == TILES else []
         return Ids(
@@ -65,8 +73,8 @@ class Ids:
             labels=tuple(_id(m, "TEXTURE", name) for name in labels),
             board=_id(m, "TEXTURE", "board"),
             board_geom=_id(m, "GEOM", "board"),
-            tcp=_id(m, "SITE", f"{ARM}/tcp"),
-            cameras={role: _id(m, "CAMERA", name) for role, name in CAMERAS.items()},
+            tcps=tuple(_id(m, "SITE", f"{a.name}/tcp") for a in arms),
+            cameras={role: _id(m, "CAMERA", CAMERAS[role]) for role in roles},
         )
 
 
@@ -85,14 +93,21 @@ def resting(x: float, y: float) -> float:
 
 
 class Stage:
-    """A row. Positions are in the table's frame; `base` converts to "arm_base", which is shifted, not turned."""
+    """A row. Positions are in the table's frame; `base` converts to "arm_base", which is shifted, not turned.
+
+    `arms` are one or two; what a stage itself measures of an arm (`joints`, `tcp`, ...) is the first one's."""
 
     base = np.array(ARM_POS)
 
-    def __init__(self, size: int = 128, model: mujoco.MjModel | None = None, loose: Sequence[str] = TILES):
-        self.model = make_model(size) if model is None else model
+    def __init__(
+        self, size: int = 128, model: mujoco.MjModel | None = None, loose: Sequence[str] = TILES, arms: int = 1
+    ):
+        """arms: of the usual model; one that is given has its own."""
+        self.model = make_model(size, arms) if model is None else model
         self.data = mujoco.MjData(self.model)
-        self.ids = Ids.of(self.model, loose)
+        self.ids = ids = Ids.of(self.model, loose)
+        limbs = zip(mounts_of(self.model), ids.arm.reshape(-1, 6), ids.fingers.reshape(-1, 2), ids.tcps)
+        self.arms = tuple(Arm(self.data, *limb) for limb in limbs)
         self.scene: Any = None  # the one it is dressed as
         self.count = 0
         self.loose: Sequence[Loose] = ()  # what is drawn besides
@@ -122,9 +137,9 @@ class Stage:
                 self.model.tex_data[begin : begin + picture.size] = picture.ravel()
         self._textures = used
 
-    def set(self, joints: np.ndarray, gripper: float, poses: Sequence[tuple[float, ...]]) -> None:
-        """Put the arm at joints (6,), the gripper at 0..1 and the tiles at (x, y, yaw), lying, or (x, y, yaw, z);
-        everything at rest."""
+    def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
+        """Put arms at joints (6,) each, grippers (all alike or each) at 0..1 and the tiles at (x, y, yaw), lying, or
+        (x, y, yaw, z); everything at rest."""
         m, d, ids = self.model, self.data, self.ids
         mujoco.mj_resetData(m, d)
         for k in range(MAX_TILES):
@@ -137,17 +152,17 @@ class Stage:
             d.qpos[a : a + 7] = x, y, z, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)
         self._put_arm(joints, gripper)
 
-    def _put_arm(self, joints: np.ndarray, gripper: float) -> None:
-        finger = FINGER_RANGE[0] + _SPAN * gripper
+    def _put_arm(self, joints: np.ndarray, gripper: float | Sequence[float]) -> None:
+        grippers = np.broadcast_to(gripper, len(self.arms)).tolist()
         self.data.qpos[self.ids.arm] = joints
-        self.data.qpos[self.ids.fingers] = finger, -finger
-        self.command(joints, gripper)
+        self.data.qpos[self.ids.fingers] = [x for g in grippers for x in slides(g)]
+        self.command(joints, *grippers)
         self.refresh()
 
-    def command(self, joints: np.ndarray, gripper: float) -> None:
-        """Set the servos' targets: joints (6,) in radians, gripper 0 (closed) to 1 (open)."""
-        finger = FINGER_RANGE[0] + _SPAN * gripper
-        self.data.ctrl[:] = [*joints, finger, -finger]
+    def command(self, joints: np.ndarray, *grippers: float) -> None:
+        """Set the servos' targets: joints (6,) in radians of each arm, its gripper 0 (closed) to 1 (open)."""
+        each = [joints[6 * k : 6 * k + 6] for k in range(len(grippers))]
+        self.data.ctrl[:] = [x for own, gripper in zip(each, grippers) for x in (*own, *slides(gripper))]
 
     def advance(self) -> None:
         """One control step of 50 ms."""
@@ -161,31 +176,41 @@ class Stage:
 
     # ---- measured --------------------------------------------------------------------------------------
 
+    def by(self, arm: int) -> Stage:
+        """This stage as if it had only that arm: what an expert of one arm drives. Of this moment, not to be kept."""
+        out = copy.copy(self)
+        out.arms = (self.arms[arm],)
+        return out
+
     @property
     def joints(self) -> np.ndarray:
         """(6,) radians."""
-        return self.data.qpos[self.ids.arm]
+        return self.arms[0].joints
 
     @property
     def tcp(self) -> np.ndarray:
         """(3,) metres, table frame."""
-        return self.data.site_xpos[self.ids.tcp].copy()
+        return self.arms[0].tcp
 
     @property
     def rotation(self) -> np.ndarray:
-        """(3,3) of the tool."""
-        return self.data.site_xmat[self.ids.tcp].reshape(3, 3).copy()
+        """(3,3) of the tool, table frame."""
+        return self.arms[0].rotation
 
     @property
     def yaw(self) -> float:
-        """The tool's yaw, meaningful while it points down."""
-        return tool_yaw(self.data.site_xmat[self.ids.tcp].reshape(3, 3))
+        """The tool's yaw in the frame of the arm's base, meaningful while it points down."""
+        return self.arms[0].yaw
 
     @property
     def gripper(self) -> float:
         """0 closed to 1 open, the mean of both fingers."""
-        left, right = self.data.qpos[self.ids.fingers]
-        return float((left - right) / 2 - FINGER_RANGE[0]) / _SPAN
+        return self.arms[0].gripper
+
+    @property
+    def home(self) -> tuple[float, float, float]:
+        """The TCP's place at home (m), table frame."""
+        return self.arms[0].mount.home
 
     @property
     def positions(self) -> np.ndarray:
@@ -206,7 +231,7 @@ class Stage:
     # ---- pictures --------------------------------------------------------------------------------------
 
     def paint(self, canvas: Canvas, camera: str, shape: tuple[int, int]) -> np.ndarray:
-        """What camera "front" or "wrist" sees, uint8 (height, width, 3)."""
+        """What a camera sees, uint8 (height, width, 3)."""
         if self._brush is None:
             self._brush = canvas.brush(self.model)
         index = self.ids.cameras[camera]

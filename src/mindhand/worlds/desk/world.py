@@ -4,6 +4,9 @@ Action (10): absolute TCP pose in "arm_base" (metres; rot6d, the tool's first tw
 world does the inverse kinematics. State (10): the same numbers, measured. "arm_base" is the table's frame moved to
 the arm's base (-0.41, 0, 0), not turned; `geometry` and `project` speak the table's frame.
 
+With two arms action and state are (20): the left arm's ten, then the right one's in "right_arm_base", which is the
+table's frame moved to (0.41, 0, 0) and turned half about z; there is a camera "wrist_right" besides.
+
 An episode is a pure function of its Key, its `Perturbation` and the actions: bit-identical in any row, process or
 order.
 """
@@ -26,11 +29,14 @@ from mindhand.worlds.perturb import CLEAN, Perturbation
 from mindhand.worlds.perturb_noise import Sensor
 
 from .altered import AlteredStage, needed, start_joints
+from .build import MOUNTS
 from .canvas import Canvas
+from .driver import Driver
 from .families import FAMILIES, Family, family_of
-from .kinematics import HIGH, LOW, from_rot6d, inverse, to_rot6d, tool_down
+from .kinematics import HIGH, LOW, inverse, to_rot6d, tool_down
+from .pair import Pair
 from .senses import PLAIN, Senses
-from .spec import GRIPPER_STEP, HOME, JOINT_STEP, SECONDS, SPEC, START_SPREAD, WORKSPACE
+from .spec import SECONDS, SPEC, SPECS, START_SPREAD
 from .stage import Stage
 
 
@@ -53,13 +59,14 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 class _Row:
     """One episode in progress."""
 
-    def __init__(self, key: Key, family: Family, scene: Any, perturb: Perturbation):
+    def __init__(self, key: Key, family: Family, scene: Any, perturb: Perturbation, arms: int):
         self.key, self.family, self.scene, self.perturb = key, family, scene, perturb
         self.sensor = Sensor.of(key, perturb.noise) if perturb.noise else None
-        self.judge, self.expert = family.judge(scene), family.expert(Keys.of([key]))
+        self.judge, keys = family.judge(scene), Keys.of([key])
+        self.expert: Driver | Pair = family.expert(keys) if arms == 1 else Pair(family.expert, keys)
         self.steps = 0
-        self.joints = np.zeros(6)  # the last command, before any disturbance: the seed of the next
-        self.gripper = 1.0
+        self.joints = np.zeros(6 * arms)  # the last command, before any disturbance: the seed of the next
+        self.gripper = [1.0] * arms
         self.noise: np.ndarray | None = None  # of the next command only
 
 
@@ -70,13 +77,17 @@ class DeskWorld:
     `placing.sample_placing_task` ("spatial_placing/R", ...); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
+    arms: 1 or 2. A scripted expert of two uses one after the other.
     perturb: of every episode that `reset` begins; may be assigned between two of them. A restored row keeps its own.
     senses: what a policy is told besides pictures: depth, labels, a second eye, points, touch (`senses.Senses`).
     """
 
-    spec = SPEC
+    spec = SPEC  # with one arm
 
-    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN, senses: Senses = PLAIN):
+    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN, senses: Senses = PLAIN, arms: int = 1):
+        if arms not in SPECS:
+            raise BadData(f"a desk with {arms} arms", f"one of {tuple(SPECS)}", "correct arms=")
+        self.arms, self.spec = arms, SPECS[arms]
         self.perturb, self.senses = perturb, senses
         self._made: list[dict[str, Stage]] = [{} for _ in range(rows)]  # by family, and
         self._altered: list[AlteredStage | None] = [None] * rows  # when first needed
@@ -94,22 +105,22 @@ class DeskWorld:
         if len(keys) != len(rows):
             raise BadData(f"{len(keys)} keys for {len(rows)} rows", "one key a row", "pass equally many of both")
         for key, r in zip(keys, rows):
-            family = family_of(key, self.perturb)
+            family = family_of(key, self.perturb, self.arms)
             scene = family.sample(key)
             if self.perturb:
                 scene = family.perturbed(scene, key, self.perturb)
-            row = _Row(key, family, scene, self.perturb)
+            row = _Row(key, family, scene, self.perturb, self.arms)
             draw = Draw(Keys.of([key]).fold("start"))
-            start = np.array(HOME) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
-            pose = start - Stage.base, tool_down(draw.normal(0.05, 0.1))
-            row.joints = inverse(*pose, np.zeros(6)).joints
+            for mount, joints in zip(MOUNTS, row.joints.reshape(-1, 6)):
+                start = np.array(mount.home) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
+                joints[:] = inverse(mount.local(start), tool_down(draw.normal(0.05, 0.1)), np.zeros(6)).joints
             if self.perturb.start:
                 row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest)
             stage = self._begin(r, row)
             stage.set(row.joints, row.gripper, family.lying(scene))
 
     def step(self, actions: np.ndarray, rows: Sequence[int]) -> Outcome:
-        """One control step of 50 ms. actions (R,10) in the spec's units.
+        """One control step of 50 ms. actions (R,A) in the spec's units.
 
         A target outside the workspace or out of reach is moved to the nearest one that is not ("clipped"); a
         jump faster than the arm or the gripper can go is cut short ("limited"). Both are reported in the facts,
@@ -117,10 +128,10 @@ class DeskWorld:
         truncated after the judge's limit.
         """
         actions = np.asarray(actions, np.float64)
-        if actions.shape != (len(rows), SPEC.action_size) or not np.isfinite(actions).all():
+        if actions.shape != (len(rows), self.spec.action_size) or not np.isfinite(actions).all():
             raise BadData(
                 f"actions of shape {actions.shape}, finite: {bool(np.isfinite(actions).all())}",
-                f"finite numbers of shape ({len(rows)}, {SPEC.action_size})",
+                f"finite numbers of shape ({len(rows)}, {self.spec.action_size})",
                 "check what the policy returned before it reaches a robot",
             )
         facts = [self._step(action, self._row(r), self._stages[r]) for action, r in zip(actions, rows)]
@@ -129,32 +140,26 @@ class DeskWorld:
         return Outcome(success.astype(np.float32), success, success.copy(), late & ~success, tuple(facts))
 
     def _step(self, action: np.ndarray, row: _Row, stage: Stage) -> Mapping[str, Any]:
-        target = action.tolist()
-        position = [min(max(x, low), high) for x, (low, high) in zip(target[:3], WORKSPACE)]
-        rotation = from_rot6d(target[3:9])
-        clipped = position != target[:3] or rotation is None
-        found = inverse(position, stage.rotation if rotation is None else rotation, row.joints)
-        move = found.joints - row.joints
-        slow = np.minimum(np.maximum(move, -JOINT_STEP), JOINT_STEP)
-        squeeze = min(max(target[9], 0.0), 1.0) - row.gripper
-        shut = max(-GRIPPER_STEP, min(GRIPPER_STEP, squeeze))
-        row.joints = row.joints + slow
-        row.gripper += shut
-        if row.noise is None:
-            stage.command(row.joints, row.gripper)
-        else:
-            stage.command(np.clip(row.joints + row.noise, LOW, HIGH), row.gripper)
+        target, told = action.tolist(), []
+        for k, arm in enumerate(stage.arms):
+            last = row.joints[6 * k : 6 * k + 6]
+            told.append(arm.follow(target[10 * k : 10 * k + 10], last, row.gripper[k]))
+            last[:], row.gripper[k] = told[k].joints, told[k].gripper
+        joints = row.joints
+        if row.noise is not None:
+            joints = np.clip((row.joints + row.noise).reshape(-1, 6), LOW, HIGH).ravel()
             row.noise = None
+        stage.command(joints, *row.gripper)
         stage.advance()
         row.steps += 1
         row.judge.update(stage)
-        limited = shut != squeeze or bool((slow != move).any())
-        return {**row.judge.facts(), "clipped": clipped or not found.exact, "limited": limited, "steps": row.steps}
+        clipped, limited = any(t.clipped for t in told), any(t.limited for t in told)
+        return {**row.judge.facts(), "clipped": clipped, "limited": limited, "steps": row.steps}
 
     def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation:
         """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default, and then also
         what the further `senses` tell, as extras."""
-        roles = SPEC.roles if cameras is None else tuple(cameras)
+        roles = self.spec.roles if cameras is None else tuple(cameras)
         return Observation(
             images={role: np.stack([self._picture(r, role) for r in rows])[:, None] for role in roles},
             state=np.stack([self._state(r) for r in rows])[:, None],
@@ -171,7 +176,8 @@ class DeskWorld:
             row, stage = self._row(r), self._stages[r]
             key = {"protocol": row.key.protocol, "task": row.key.task, "index": row.key.index, "seed": row.key.seed}
             header = {
-                "scene_hash": scene_hash(), "key": key, "steps": row.steps, "gripper": row.gripper,
+                "scene_hash": scene_hash(), "key": key, "steps": row.steps,
+                "gripper": row.gripper[0] if self.arms == 1 else row.gripper,
                 "joints": row.joints.tolist(), "noise": None if row.noise is None else row.noise.tolist(),
                 "scene": row.scene.to_json(), "judge": row.judge.data(), "expert": row.expert.data(),
                 **({"perturb": row.perturb.to_json()} if row.perturb else {}),
@@ -181,7 +187,8 @@ class DeskWorld:
         return out
 
     def restore(self, rows: Sequence[int], snaps: Sequence[bytes]) -> None:
-        """Put snapshots into rows, of this or another world; refuses another world's or a damaged one."""
+        """Put snapshots into rows, of this or another world with as many arms; refuses another world's or a damaged
+        one."""
         for r, snap in zip(rows, snaps, strict=True):
             try:
                 begin = len(_MAGIC) + 4
@@ -189,17 +196,18 @@ class DeskWorld:
                 header = json.loads(snap[begin : begin + length])
                 state = np.frombuffer(snap[begin + length :], np.float64)
                 key, perturb = Key(**header["key"]), Perturbation.from_json(header.get("perturb", {}))
-                family = family_of(key, perturb)
+                family = family_of(key, perturb, self.arms)
+                grippers = np.atleast_1d(header["gripper"]).tolist()
                 good = snap.startswith(_MAGIC) and header["scene_hash"] == scene_hash()
                 good = good and state.size == self._stage(r, family).get_state().size
             except (ValueError, KeyError, TypeError, struct.error):
                 good = False
             if not good:
-                raise BadData("a snapshot that is damaged or of another scene declaration",
-                              f"one written by this version of the desk (scene {scene_hash()})",
+                raise BadData("a snapshot that is damaged, of another scene declaration or another number of arms",
+                              f"one written by this version of the desk (scene {scene_hash()}) with arms={self.arms}",
                               "take the snapshot again")  # fmt: skip
-            row = _Row(key, family, family.read(header["scene"]), perturb)
-            row.steps, row.gripper = header["steps"], header["gripper"]
+            row = _Row(key, family, family.read(header["scene"]), perturb, self.arms)
+            row.steps, row.gripper = header["steps"], grippers
             row.joints = np.array(header["joints"])
             row.noise = None if header["noise"] is None else np.array(header["noise"])
             row.judge.load(header["judge"])
@@ -207,30 +215,34 @@ class DeskWorld:
             self._begin(r, row).set_state(state)
 
     def expert(self, rows: Sequence[int]) -> np.ndarray:
-        """The scripted expert's next action (R,10), from whatever state the row is in."""
+        """The scripted expert's next action (R,A), from whatever state the row is in."""
         return np.stack(
             [self._row(r).expert.act(self._stages[r], self._row(r).judge, self._row(r).steps) for r in rows]
         )
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
-        """Privileged geometry, table frame: tcp (3,), tool (3,3), joints (6,), gripper, target (index of the thing now
-        wanted, -1 when done), object (4,) (that thing) and goal (4,) (`goal`), x y z yaw, NaN when done; and the
-        judge's own: of tiles, or of toys."""
+        """Privileged geometry, table frame: tcp (3,), tool (3,3), joints (6,), gripper, and of a second arm
+        "tcp_right" ...; target (index of the thing now wanted, -1 when done), object (4,) (that thing) and goal (4,)
+        (`goal`), x y z yaw, NaN when done; and the judge's own: of tiles, or of toys."""
         return [self._geometry(r) for r in rows]
 
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray:
         """Table-frame points (N,3), or (R,N,3) a row, to pixels (R,N,2) of that camera as the spec gives it:
         u right, v down, the picture's top left corner at 0, 0. NaN behind the camera."""
-        c = SPEC.camera(camera)
+        c = self.spec.camera(camera)
         points = np.broadcast_to(points, (len(rows), *np.shape(points)[-2:]))
         return np.stack([self._stages[r].project(p, camera, (c.height, c.width)) for p, r in zip(points, rows)])
 
     # ---- besides ---------------------------------------------------------------------------------------
 
     def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None:
-        """Add (R,6) radians to the joint command of the next `step` only: the recorder's noise, which the action
-        recorded as label does not contain. For Ornstein-Uhlenbeck noise call it before every step."""
-        for r, noise in zip(rows, np.asarray(joint_noise, np.float64), strict=True):
+        """Add (R,6) radians, of two arms (R,12), to the joint command of the next `step` only: the recorder's noise,
+        which the action recorded as label does not contain. For Ornstein-Uhlenbeck noise call it before every step."""
+        joint_noise = np.asarray(joint_noise, np.float64)
+        if joint_noise.shape != (len(rows), 6 * self.arms):
+            raise BadData(f"joint noise of shape {joint_noise.shape}", f"({len(rows)}, {6 * self.arms})",
+                          f"name all joints: a recorder is told by Noise(joints={6 * self.arms})")  # fmt: skip
+        for r, noise in zip(rows, joint_noise):
             self._row(r).noise = noise.copy()
 
     def scene(self, row: int) -> Any:
@@ -286,7 +298,7 @@ class DeskWorld:
         """Put an episode into a row: its stage, dressed."""
         stage = self._stage(r, row.family)
         if needed(row.perturb):
-            stage = self._altered[r] = self._altered[r] or AlteredStage()
+            stage = self._altered[r] = self._altered[r] or AlteredStage(arms=self.arms)
             stage.alter(row.key, row.perturb, row.scene)
         self._rows[r], self._stages[r] = row, stage
         stage.dress(row.scene)
@@ -295,12 +307,15 @@ class DeskWorld:
     def _stage(self, r: int, family: Family) -> Stage:
         made = self._made[r]
         if family.name not in made:
-            made[family.name] = family.stage()
+            made[family.name] = family.stage() if self.arms == 1 else family.stage(arms=self.arms)
         return made[family.name]
 
     def _state(self, r: int) -> np.ndarray:
-        stage = self._stages[r]
-        return np.concatenate([stage.tcp - Stage.base, to_rot6d(stage.rotation), [stage.gripper]]).astype(np.float32)
+        out = []
+        for arm in self._stages[r].arms:
+            tcp, rotation = arm.pose
+            out += [tcp, to_rot6d(rotation), [arm.gripper]]
+        return np.concatenate(out).astype(np.float32)
 
     def _sensed(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """Extras (R,1,...), after the pictures: toys are where they were last painted."""
@@ -312,9 +327,9 @@ class DeskWorld:
         return {name: np.stack([f[name] for f in found])[:, None] for name in found[0]} if found else {}
 
     def _picture(self, r: int, role: str) -> np.ndarray:
-        camera, stage = SPEC.camera(role), self._stages[r]
+        camera, stage = self.spec.camera(role), self._stages[r]
         if self._canvas is None:
-            self._canvas = Canvas(max(max(c.source) for c in SPEC.cameras))
+            self._canvas = Canvas(max(max(c.source) for c in self.spec.cameras))
         row = self._row(r)
         picture = stage.paint(self._canvas, role, camera.source)
         if row.sensor is not None:
@@ -326,10 +341,7 @@ class DeskWorld:
         target, goal, nothing = self.target(r), self.goal(r), np.full(4, np.nan)
         return {
             **judge.geometry(stage),
-            "tcp": stage.tcp,
-            "tool": stage.rotation,
-            "joints": stage.joints.copy(),
-            "gripper": stage.gripper,
+            **{f"{name}{arm.mount.suffix}": x for arm in stage.arms for name, x in arm.measured().items()},
             "target": -1 if target is None else target[0],
             "object": nothing if target is None else target[1],
             "goal": nothing if goal is None else goal,
