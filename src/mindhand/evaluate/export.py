@@ -37,7 +37,7 @@ from .ledger import ktest_tasks, opening_of
 from .protocol import Protocol, keys
 from .run import latencies
 
-RATES = ("success", "choice", "rac", "parsed")
+RATES = ("success", "choice", "false_take", "refused", "rac", "parsed")
 POINTS = ("ocr", "maths")
 FILLED = {
     "elapsed_sec": "seconds the policy took to answer; the world's are not in it",

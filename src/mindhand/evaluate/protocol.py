@@ -123,7 +123,32 @@ PLACING = Protocol(
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, within the world's time",
 )
-PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (MATHS, PLACING)}
+
+# What cannot be done beside what can, of the same keys and therefore (`worlds.absent`) the same scenes but for what is
+# absent: whoever always refuses has all of one half and nothing of the other.
+MATHS_ABSENT = replace(
+    MATHS,
+    name="maths-matching-absent",
+    version=1,
+    tasks=tuple(f"maths_matching/{split}{word}" for split in ("R", "K-dev", "K-test", "X") for word in ("", "/absent")),
+    episodes=100,
+    success=f"{MATHS.success}; where tiles of the answer are absent, none was taken or moved when the time is up, and "
+    "the hand is at home",
+)
+PLACING_ABSENT = replace(
+    PLACING,
+    name="spatial-placing-absent",
+    version=1,
+    tasks=tuple(
+        f"spatial_placing/{split}{word}"
+        for split in ("R", "K-dev", "K-test", "X")
+        for word in ("", "/absent-target", "/absent-reference")
+    ),
+    episodes=100,
+    success=f"{PLACING.success}; where one of both is absent, no toy was taken or moved when the time is up, and the "
+    "hand is at home",
+)
+PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (MATHS, PLACING, MATHS_ABSENT, PLACING_ABSENT)}
 
 
 def named(name: str) -> Protocol:

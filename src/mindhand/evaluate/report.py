@@ -36,8 +36,8 @@ SHOWN = 12  # failures of a part that are listed one by one; all are counted
 class Line:
     """One line of the summary: what part of the rows, how many, and every measure they carry.
 
-    measures: {"success", "choice", "rac", "parsed", "recognition", "spatial": rates; "ocr", "maths": points}. chance:
-    of success and choice.
+    measures: {"success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial": rates; "ocr",
+    "maths": points}. chance: of success and choice.
     """
 
     label: str
@@ -56,7 +56,7 @@ def label_of(task: str) -> str:
 
 def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> Line:
     measures: dict[str, Interval] = {}
-    for name in ("success", "choice", "rac", "parsed", "recognition", "spatial"):
+    for name in ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial"):
         known = [r[name] for r in rows if r.get(name) is not None]
         if known:
             measures[name] = wilson(sum(known), len(known))
@@ -94,8 +94,11 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
     columns = ["", "success"]
-    columns += [c for c in ("choice", "rac", "recognition", "spatial", "ocr", "maths") if c in has]
+    shown = ("choice", "false_take", "refused", "rac", "recognition", "spatial", "ocr", "maths")
+    columns += [c for c in shown if c in has and (c != "refused" or "false_take" in has)]
     heads = {
+        "false_take": "takes all the same",
+        "refused": "says none",
         "rac": "acts as it says",
         "spatial": "says the relation",
         "ocr": f"reads, of {OCR}",

@@ -5,7 +5,10 @@ arXiv 2505.21906, section 5; its weights). Every score is computed an episode, s
     maths /2   1 result; 1 tile chosen in text
     choice     the tile first closed upon (or moved) carries the digit then wanted
     success    the protocol's rule
-    rac        reasoning -> act consistency: the tile taken is the tile named in the own text
+    rac        reasoning -> act consistency: the tile taken is the tile named in the own text, or none and none is
+    refused    the first thought says "none"
+    false_take a tile was taken or moved where tiles of the answer are absent (`worlds.absent`), and only scored there:
+               "none" is then the tile to be named, and no tile the one to be chosen
 
 Texts are parsed exactly; a text without the exact form scores 0. Chance is what a policy gets that picks tiles
 uniformly, without looking at them.
@@ -20,9 +23,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindhand.core.errors import BadData
+from mindhand.worlds.absent import sample_maths_task
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_scene
-from mindhand.worlds.scene import MathsScene, place_words, read_reasoning, sample_task
+from mindhand.worlds.scene import REFUSAL, MathsScene, place_words, read_reasoning
 
 from .run import key_of
 
@@ -55,11 +59,11 @@ def score_text(text: str, scene: MathsScene) -> Text:
 
     expression: both operands as written. operator: as written; each counts by itself, so "3-4" on a board with
     "3+4" has its operands. tiles: every digit on the table, from left to right. result: the number after the "=".
-    tile: digit and place of a tile that serves as the answer's first digit. No points where the text has not the
-    exact form, or speaks of a tile already placed or in the hand.
+    tile: digit and place of a tile that serves as the answer's first digit; of a scene that is `lacking`, "none". No
+    points where the text has not the exact form, or speaks of a tile already placed or in the hand.
     """
     said = read_reasoning(text)
-    if said is None or said["placed"] or said["step"] != "take":
+    if said is None or said["placed"] or said["step"] not in ("take", REFUSAL):
         return Text(False, False, False, False, False)
     e = Equation.parse(said["expression"])
     table = tuple(t.digit for t in sorted(scene.tiles, key=lambda t: t.x))
@@ -69,7 +73,7 @@ def score_text(text: str, scene: MathsScene) -> Text:
         tiles=said["tiles"] == table,
         operator=e.op == scene.equation.op,
         result=said["answer"] == scene.equation.answer,
-        tile=(said["digit"], said["place"]) in serving,
+        tile=said["step"] == REFUSAL if scene.lacking else (said["digit"], said["place"]) in serving,
     )
 
 
@@ -83,8 +87,8 @@ def named_tiles(text: str, scene: MathsScene) -> tuple[int, ...] | None:
 
 
 def choice_chance(scene: MathsScene) -> float:
-    """A tile at random is one that serves as the first digit: acceptable / all."""
-    return len(scene.candidates(0)) / len(scene.tiles)
+    """A tile at random is one that serves as the first digit: acceptable / all; 0 where none should be taken."""
+    return 0.0 if scene.lacking else len(scene.candidates(0)) / len(scene.tiles)
 
 
 def success_chance(scene: MathsScene) -> float:
@@ -116,11 +120,11 @@ def why(row: Mapping[str, Any], scene: MathsScene) -> str:
 
 
 def score(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
-    """A row with its scores: `ocr`, `maths`, `parsed` (of the first thought; absent for a policy that does not
-    think), `choice`, `choice_chance`, `success_chance`, `rac` (True, False, or None where no tile was taken or
-    the thought then in force named none), `digits`, `why`. perturb: of the arm that the row is of. Refuses a row of
-    another task family."""
-    scene, facts = perturbed_scene(sample_task(key_of(row)), key_of(row), perturb), row["facts"]
+    """A row with its scores: `ocr`, `maths`, `parsed`, `refused` (of the first thought; absent for a policy that does
+    not think), `choice`, `choice_chance`, `success_chance`, `rac` (True, False, or None where no tile was taken or
+    the thought then in force does not say which), `digits`, `why`, and `false_take` where tiles are absent. perturb: of
+    the arm that the row is of. Refuses a row of another task family."""
+    scene, facts = perturbed_scene(sample_maths_task(key_of(row)), key_of(row), perturb), row["facts"]
     if facts.get("tiles") != len(scene.tiles):
         raise BadData(
             f"episode {row['key']} had {facts.get('tiles')} tiles, its key now gives {len(scene.tiles)}",
@@ -129,8 +133,8 @@ def score(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, An
         )
     out = dict(row)
     if row["thoughts"]:
-        first = score_text(row["thoughts"][0][1], scene)
-        out |= {"ocr": first.ocr, "maths": first.maths, "parsed": read_reasoning(row["thoughts"][0][1]) is not None}
+        first, said = score_text(row["thoughts"][0][1], scene), read_reasoning(row["thoughts"][0][1])
+        out |= {"ocr": first.ocr, "maths": first.maths, "parsed": said is not None, "refused": refuses(said)}
     out |= {
         "choice": bool(facts["choice_right"]),
         "choice_chance": choice_chance(scene),
@@ -139,14 +143,21 @@ def score(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, An
         "rac": _consistent(row, scene),
         "why": why(row, scene),
     }
-    return out
+    return out | {"false_take": facts["choice"] >= 0} if scene.lacking else out
+
+
+def refuses(said: Mapping[str, Any] | None) -> bool:
+    """Whether a thought, as it was read, says that nothing is to be taken."""
+    return said is not None and said["step"] == REFUSAL
 
 
 def _consistent(row: Mapping[str, Any], scene: MathsScene) -> bool | None:
     taken, when = row["facts"].get("choice", -1), row["chosen_at"]
     if taken < 0 or when is None:
-        return None
+        return True if row["thoughts"] and refuses(read_reasoning(row["thoughts"][-1][1])) else None
     # The thought in force when the tile was taken; it speaks of the tiles where they lay at first.
     before = [text for step, text in row["thoughts"] if step < when]
+    if before and refuses(read_reasoning(before[-1])):
+        return False
     named = named_tiles(before[-1], scene) if before else None
     return None if named is None else taken in named

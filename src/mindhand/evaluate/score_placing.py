@@ -5,7 +5,10 @@ arXiv 2505.21906, table 2: "recognition" and "spatial", a share each).
     spatial       the thought names the relation, and the reference it is to (said once the target is in the hand)
     choice        the toy first closed upon (or moved) is the target
     success       the protocol's rule
-    rac           reasoning -> act consistency: the toy taken is the toy named in the own text
+    rac           reasoning -> act consistency: the toy taken is the toy named in the own text, or none and none is
+    refused       the first thought says "none" at its end
+    false_take    a toy was taken or moved where one of both is missing (`worlds.absent`), and only scored there: it is
+                  recognised by "none" instead of a place then, and no toy is the choice
 
 Texts are parsed exactly. Chance of a choice is one of the toys that can be lifted; chance of success is not known
 without acting, and not given.
@@ -17,10 +20,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindhand.core.errors import BadData
+from mindhand.worlds.absent import sample_placing_task
 from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_placing
-from mindhand.worlds.placing import PlacingScene, read_placing, sample_placing_task, whereabouts
+from mindhand.worlds.placing import ROLES, PlacingScene, read_placing, whereabouts
+from mindhand.worlds.scene import REFUSAL
 
 from .run import key_of
+from .score import refuses
 
 
 def _called(scene: PlacingScene, k: int) -> str:
@@ -28,13 +34,20 @@ def _called(scene: PlacingScene, k: int) -> str:
     return f"{toy.colour} {toy.thing}"
 
 
+def _where(scene: PlacingScene, role: str) -> tuple[str, str | None]:
+    """What a thought calls the target, or the reference, and where it says that it lies: nowhere, if it is missing."""
+    if scene.missing is not None and scene.missing.role == role:
+        return scene.missing.said, None
+    k = getattr(scene, role)
+    return _called(scene, k), whereabouts(scene.toys.toys[k].x, scene.toys.toys[k].y)
+
+
 def recognised(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
-    """Whether a parsed thought of step "take" names target and reference and their places."""
-    if said is None or said["step"] != "take":
+    """Whether a parsed thought of step "take", or "none" where one is missing, names target and reference and their
+    places."""
+    if said is None or said["step"] != ("take" if scene.missing is None else REFUSAL):
         return False
-    want = [(_called(scene, k), whereabouts(scene.toys.toys[k].x, scene.toys.toys[k].y))
-            for k in (scene.target, scene.reference)]  # fmt: skip
-    return want == [(said["target"], said["target_place"]), (said["reference"], said["reference_place"])]
+    return all((said[role], said[f"{role}_place"]) == _where(scene, role) for role in ROLES)
 
 
 def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
@@ -44,9 +57,10 @@ def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
 
 
 def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
-    """A row with its scores: `recognition` and `parsed` (of the first thought) and `spatial` (of the first that says
-    "put", None where none does), all three absent for a policy that does not think; `choice`, `choice_chance`, `rac`
-    (None where no toy was taken or the thought then in force names none), `why`. perturb: of the row's arm."""
+    """A row with its scores: `recognition`, `parsed`, `refused` (of the first thought) and `spatial` (of the first that
+    says "put", None where none does), all absent for a policy that does not think; `choice`, `choice_chance`, `rac`
+    (None where no toy was taken or the thought then in force does not say which), `why`, and `false_take` where one of
+    both is missing. perturb: of the row's arm."""
     scene, facts = perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb), row["facts"]
     if facts.get("toys") != len(scene.choices()):
         raise BadData(
@@ -57,12 +71,15 @@ def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict
     out = dict(row)
     thoughts = [(step, read_placing(text)) for step, text in row["thoughts"]]
     if thoughts:
-        out |= {"recognition": recognised(thoughts[0][1], scene), "parsed": thoughts[0][1] is not None}
+        first = thoughts[0][1]
+        out |= {"recognition": recognised(first, scene), "parsed": first is not None, "refused": refuses(first)}
         put = [said for _, said in thoughts if said is not None and said["step"] == "put"]
         out["spatial"] = understood(put[0], scene) if put else None
+    if scene.missing is not None:
+        out["false_take"] = facts["choice"] >= 0
     return out | {
         "choice": bool(facts["choice_right"]),
-        "choice_chance": 1 / len(scene.choices()),
+        "choice_chance": 1 / len(scene.choices()) if scene.missing is None else 0.0,
         "rac": _consistent(row, thoughts, scene),
         "why": "" if row["success"] else str(facts.get("why") or row["end"]),
     }
@@ -71,7 +88,9 @@ def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict
 def _consistent(row: Mapping[str, Any], thoughts: list[tuple[int, Any]], scene: PlacingScene) -> bool | None:
     taken, when = row["facts"].get("choice", -1), row["chosen_at"]
     if taken < 0 or when is None:
-        return None
+        return True if thoughts and refuses(thoughts[-1][1]) else None
     before = [said for step, said in thoughts if step < when]
+    if before and refuses(before[-1]):
+        return False
     named = before[-1]["target"] if before and before[-1] is not None else None
     return None if named is None else named == _called(scene, taken)

@@ -1,6 +1,6 @@
 """Measures the desk: does the expert solve it, does its judge refuse what is wrong, how fast does it go.
 
-    python -m mindhand.recipes.bench_desk             all of it, about 13 minutes on one core, into results/
+    python -m mindhand.recipes.bench_desk             all of it, about 17 minutes on one core, into results/
     python -m mindhand.recipes.bench_desk runs/desk   drafts into another folder
 
 Every function returns the rows that its record is computed from; expected numbers are in the docstrings.
@@ -19,10 +19,12 @@ import numpy as np
 import mindhand.worlds.desk.world
 from mindhand.core.keys import Key, Keys
 from mindhand.core.record import Record, write_record
-from mindhand.worlds.desk.controls import Wanderer, insist, mislead, wrong_order
-from mindhand.worlds.desk.placing_controls import MISTAKES, mistaken
+from mindhand.worlds.absent import WORDS as ABSENT
+from mindhand.worlds.desk.controls import Wanderer, insist, mislead, nearest_order, wrong_order
+from mindhand.worlds.desk.placing_controls import MISTAKES, mistaken, nearest
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.world import DeskWorld
+from mindhand.worlds.perturb import Perturbation
 from mindhand.worlds.placing import FAMILY as PLACING
 from mindhand.worlds.scene import FAMILY as MATHS
 from mindhand.worlds.scene import sample_maths
@@ -50,7 +52,7 @@ def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MA
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
     Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE. Of placing 500 of
-    every class; 494 with NOISE. With two arms the same.
+    every class; 494 with NOISE. With two arms the same. Of impossible requests 500, and 500 with NOISE.
     """
     rows, joints = [], 6 * arms
     with DeskWorld(1, arms=arms) as world:
@@ -120,6 +122,35 @@ def misled(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
                 driver = mislead(world, 0, belief)
                 row = _episode(world, key, lambda _: world.expert([0]))
                 rows.append({**row, "arrived": driver.belief.success})
+    return rows
+
+
+def tempted(split: str, episodes: int = 200, family: str = MATHS) -> list[Row]:
+    """The expert's hand with a mind that misses nothing: an impossible request is taken for the nearest possible one.
+    `took`: it closed upon a thing. Expected: no success, and took in all."""
+    rows: list[Row] = []
+    with DeskWorld(1) as world:
+        for key in _keys("bench-tempted", f"{family}/{split}", episodes):
+            world.reset([key], [0])
+            scene = world.scene(0)
+            if family == MATHS:
+                insist(world, 0, nearest_order(scene))
+            else:
+                mislead(world, 0, nearest(scene))
+            row = _episode(world, key, lambda _: world.expert([0]))
+            rows.append({**row, "took": row["closed"] >= 0})
+    return rows
+
+
+def frozen(split: str, episodes: int = 200, family: str = MATHS, start: int = 0) -> list[Row]:
+    """An arm that holds its first pose. start: level of that perturbation. Expected of impossible requests: 200 of a
+    clean start, which is at home; 0 of their possible twins; of level 5 a sixth."""
+    rows = []
+    with DeskWorld(1, Perturbation(start=start)) as world:
+        for key in _keys("bench-frozen", f"{family}/{split}", episodes):
+            world.reset([key], [0])
+            pose = world.observe([0], ()).state[0]
+            rows.append(_episode(world, key, lambda _, pose=pose: pose))
     return rows
 
 
@@ -225,6 +256,27 @@ def spatial_placing(folder: str | None = None) -> list[Record]:
     return out
 
 
+def impossible(folder: str | None = None) -> list[Record]:
+    """What cannot be done, of both families: leave it alone."""
+    write, out = _writer(folder), []
+    for family, words in ABSENT.items():
+        for word in words:
+            name = f"{family}_{word.replace('-', '_')}"
+            for split, end in (("R", ""), ("K-dev", "_k_dev")):
+                out.append(write(f"expert_success/{name}{end}", expert(f"{split}/{word}", family=family)))
+            out.append(write(f"expert_success/{name}_noise", expert(f"R/{word}", noise=NOISE, family=family)))
+            out.append(write(f"negative_controls/{name}_random", wanderer(f"R/{word}", family=family)))
+            rows = tempted(f"R/{word}", family=family)
+            out.append(write(f"negative_controls/{name}_nearest", rows))
+            out.append(write(f"negative_controls/{name}_nearest_took", rows, "took"))
+            for start in (0, 5):
+                rows = frozen(f"R/{word}", family=family, start=start)
+                out.append(write(f"negative_controls/{name}_frozen" + ("_start5" if start else ""), rows))
+        out.append(write(f"negative_controls/{family}_frozen_twin", frozen("R", family=family)))
+    return out
+
+
 if __name__ == "__main__":
     maths_matching(*sys.argv[1:2])
     spatial_placing(*sys.argv[1:2])
+    impossible(*sys.argv[1:2])

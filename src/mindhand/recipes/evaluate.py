@@ -130,8 +130,7 @@ def evaluate(
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
     last = stages_of(checkpoint)[ALL]
     p = named(protocol)
-    family = p.tasks[0].split("/")[0]
-    p = p.only(*(f"{family}/{s}" for s in split), episodes=episodes)
+    p = p.only(*tasks_of(p, split), episodes=episodes)
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, console=console), against))
         return 0
@@ -157,6 +156,15 @@ def evaluate(
     write_exports(run, rows)
     console.print(f"report: {report}")
     return 0
+
+
+def tasks_of(protocol: Protocol, splits: Sequence[str]) -> list[str]:
+    """The protocol's tasks of these splits; a split that it has none of as a task that it has not."""
+    family, out = protocol.tasks[0].split("/")[0], []
+    for split in splits:
+        some = [t for t in protocol.tasks if t.split("/")[1:2] == [split]]
+        out += some or [f"{family}/{split}"]
+    return out
 
 
 def trainings(folder: Path) -> list[Path]:

@@ -220,9 +220,10 @@ def clear(a: Tile, b: Tile) -> bool:
 
 def guarded(scene: MathsScene, was: MathsScene) -> bool:
     """Whether a changed layout asks the same and can be done: every tile where tiles may lie and clear of the others,
-    and the tiles that are to be taken still the same ones (the leftmost of equal digits)."""
+    and the tiles that are to be taken, if they are there, still the same ones (the leftmost of equal digits)."""
     pairs = ((a, b) for i, a in enumerate(scene.tiles) for b in scene.tiles[:i])
-    return scene.order() == was.order() and all(within(t.x, t.y) for t in scene.tiles) and all(clear(*p) for p in pairs)
+    same = was.lacking or scene.order() == was.order()
+    return same and all(within(t.x, t.y) for t in scene.tiles) and all(clear(*p) for p in pairs)
 
 
 def shifted(scene: MathsScene, keys: Keys, level: int) -> MathsScene:

@@ -28,7 +28,7 @@ from .boards import Notice, sample_notice
 from .draw import Draw
 from .grips import GRIPS, HOLDERS, fits
 from .placing_layout import BESIDE, TURN, Layout, beside, lay
-from .scene import COLUMNS, FONTS, ROWS, Board, Glyph, equations, place_words, write_board
+from .scene import COLUMNS, FONTS, REFUSAL, ROWS, Board, Glyph, equations, place_words, write_board
 from .things import BY_NAME, COLOURS, FIELD, GRID, RELATIONS, THINGS, Thing, Toy, ToyScene, things
 
 VERSION = "placing-1"  # bump when the sampler changes what it draws: it is part of the hash
@@ -46,6 +46,7 @@ INSTRUCTIONS = (  # the first is canonical and what a world says; all mean the s
 )
 Item = tuple[str, str, str]  # names of target and reference, relation
 STEPS = ("take", "put", "done")
+ROLES = ("target", "reference")
 CHEATS = (("namesake", 0.35), ("alike", 0.35), ("", 0.30))  # another colour of the name, another thing of the colour
 COUNT = (3, 6)  # fewest and most toys
 CONTAINERS = ((0, 0.20), (1, 0.40), (2, 0.40))  # how many of them hold others
@@ -88,9 +89,18 @@ def items(split: str, about: str = "") -> tuple[Item, ...]:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """What is named and is not there: its role, "target" or "reference", and the words for it, "ball" or "red ball"."""
+
+    role: str
+    said: str
+
+
+@dataclass(frozen=True)
 class PlacingScene:
     """A fully sampled scene, as plain numbers: toys, which of them is to be put (`target`) how (`relation`) to which
-    (`reference`), what is on the board, and the instruction."""
+    (`reference`), what is on the board, and the instruction. Where one of both is `missing`, the toy of its index lies
+    in its stead, and nobody speaks of it."""
 
     toys: ToyScene
     target: int
@@ -98,20 +108,25 @@ class PlacingScene:
     relation: str
     writing: Board | Notice
     instruction: str
+    missing: Missing | None = None
 
     @property
     def split(self) -> str | None:
         """The item's class (`item_class`)."""
-        names = (self.toys.toys[k].thing for k in (self.target, self.reference))
-        return item_class(*names, self.relation)
+        return item_class(*(self.called(role).split()[-1] for role in ROLES), self.relation)
 
     def said(self, k: int) -> str:
         """The shortest words that only this toy answers to."""
         return self.toys.said(k)
 
+    def called(self, role: str) -> str:
+        """What an instruction calls the target, or the reference."""
+        gone = self.missing is not None and self.missing.role == role
+        return self.missing.said if gone else self.said(getattr(self, role))
+
     def worded(self, phrasing: int = 0) -> str:
         """The instruction in one of the phrasings."""
-        return INSTRUCTIONS[phrasing].format(self.said(self.target), self.relation, self.said(self.reference))
+        return INSTRUCTIONS[phrasing].format(self.called(ROLES[0]), self.relation, self.called(ROLES[1]))
 
     def goal(self) -> tuple[float, float, float]:
         """Where the target's middle and its bottom go (m), as the toys lie now."""
@@ -137,6 +152,7 @@ class PlacingScene:
         return {
             "toys": self.toys.to_json(), "target": self.target, "reference": self.reference,
             "relation": self.relation, "writing": {kind: asdict(self.writing)}, "instruction": self.instruction,
+            **({} if self.missing is None else {"missing": asdict(self.missing)}),
         }  # fmt: skip
 
     @staticmethod
@@ -147,7 +163,8 @@ class PlacingScene:
             writing: Board | Notice = Notice(**{**w, "lines": tuple(w["lines"])})
         else:
             writing = Board(**{**w, "glyphs": tuple(Glyph(**g) for g in w["glyphs"])})
-        return PlacingScene(**{**d, "toys": ToyScene.from_json(d["toys"]), "writing": writing})
+        missing = Missing(**d["missing"]) if "missing" in d else None
+        return PlacingScene(**{**d, "toys": ToyScene.from_json(d["toys"]), "writing": writing, "missing": missing})
 
 
 # ---- words ---------------------------------------------------------------------------------------------
@@ -173,42 +190,55 @@ def placing_reasoning(scene: PlacingScene, step: str, boxes: tuple[Box, Box] | N
     the hand: "blue cup right front. put red ball left of blue cup." "done": "red ball left of blue cup. done." Toys
     are named by colour and thing throughout. boxes: the stated variant: where target and reference are seen in a front
     picture of `size` pixels a side, written as cells behind their places: "red ball left back <x3><y18><x6><y23>."
+    What is missing has no place, and its name is the instruction's; then there is no next motion, whatever the step:
+    "ball none. blue cup right front. none."
     """
     if step not in STEPS:
         raise BadData(f"step '{step}'", f"one of {STEPS}", "correct it")
     pair = [scene.toys.toys[k] for k in (scene.target, scene.reference)]
     target, reference = names = [f"{t.colour} {t.thing}" for t in pair]
     motion = f"{target} {scene.relation} {reference}"
-    if step == "done":
+    if step == "done" and scene.missing is None:
         return f"{motion}. done."
     seen = [f"{name} {whereabouts(t.x, t.y)}" for name, t in zip(names, pair)]
     if boxes is not None:
         seen = [f"{words} {_cells(box, size)}" for words, box in zip(seen, boxes)]
+    if scene.missing is not None:
+        seen[ROLES.index(scene.missing.role)] = f"{scene.missing.said} {REFUSAL}"
+        return f"{seen[0]}. {seen[1]}. {REFUSAL}."
     if step == "take":
         return f"{seen[0]}. {seen[1]}. take {target}."
     return f"{seen[1]}. put {motion}."
 
 
-_TOY = rf"(?:{'|'.join(COLOURS)}) (?:{'|'.join(sorted(BY_NAME))})"
+_COLOUR, _THING = rf"(?:{'|'.join(COLOURS)})", rf"(?:{'|'.join(sorted(BY_NAME))})"
+_TOY = rf"{_COLOUR} {_THING}"
 _PLACE = rf"(?:{'|'.join(COLUMNS)}) (?:{'|'.join(ROWS)})"
 _BOX = r"(?: <x(?P<{0}l>\d+)><y(?P<{0}t>\d+)><x(?P<{0}r>\d+)><y(?P<{0}b>\d+)>)?"
 _SEEN = rf"(?P<{{0}}>{_TOY}) (?P<{{0}}at>{_PLACE}){_BOX}"
+_NAMED = rf"(?:{_SEEN}|(?P<no{{0}}>(?:{_COLOUR} )?{_THING}) {REFUSAL})"
 _HOW = rf"(?P<relation>{'|'.join(RELATIONS)})"
 _THOUGHTS = {
     "take": re.compile(rf"{_SEEN.format('a')}\. {_SEEN.format('b')}\. take (?P<target>{_TOY})\."),
     "put": re.compile(rf"{_SEEN.format('b')}\. put (?P<target>{_TOY}) {_HOW} (?P<again>{_TOY})\."),
     "done": re.compile(rf"(?P<target>{_TOY}) {_HOW} (?P<b>{_TOY})\. done\."),
+    REFUSAL: re.compile(rf"{_NAMED.format('a')}\. {_NAMED.format('b')}\. {REFUSAL}\."),
 }
 
 
 def read_placing(text: str) -> dict[str, Any] | None:
-    """The fields of a thought, or None where it does not have the exact form or contradicts itself: step, target and
-    reference ("red ball"), their places, the relation, and their boxes (left, top, right, bottom in cells; None where
-    none was given); what a step does not say is None."""
+    """The fields of a thought, or None where it does not have the exact form or contradicts itself: step ("take",
+    "put", "done" or "none"), target and reference ("red ball"), their places (None for what is missing), the relation,
+    and their boxes (left, top, right, bottom in cells; None where none was given); what a step does not say is None."""
     for step, form in _THOUGHTS.items():
         if (m := form.fullmatch(text.strip())) is None:
             continue
         said = m.groupdict()
+        if step == REFUSAL:
+            if said["a"] and said["b"]:  # nothing is missing, and it is not done all the same
+                return None
+            said["target"] = said["a"] = said["a"] or said["noa"]
+            said["b"] = said["b"] or said["nob"]
         if said.get("a", said["target"]) != said["target"] or said.get("again", said["b"]) != said["b"]:
             return None
         cells = {k: tuple(int(said[k + e]) for e in "ltrb") if said.get(k + "l") else None for k in "ab"}
@@ -225,7 +255,7 @@ def read_placing(text: str) -> dict[str, Any] | None:
 # ---- sampling ------------------------------------------------------------------------------------------
 
 
-def _pools(split: str, about: str) -> tuple[list[Thing], list[Thing]]:
+def pools(split: str, about: str) -> tuple[list[Thing], list[Thing]]:
     """The things that a scene is drawn from, each as often as it is named: those to be lifted, and containers."""
     known = ("R", "K") if split == "X" or about == "object" else ("R",)
     small, wide = list(things(known, False)), list(things(known, True))
@@ -276,7 +306,7 @@ def sample_placing(keys: Keys, split: str, *, about: str | None = None) -> Placi
     relation = draw.pick(sorted({r for *_, r in wanted}))
     count = COUNT[0] + draw.index(COUNT[1] - COUNT[0] + 1)
     luck = draw.among(LUCK)
-    small, wide = _pools(split, new)
+    small, wide = pools(split, new)
     while True:
         for _ in range(TRIES):
             made = _furnish(draw, count, small, wide)

@@ -12,6 +12,7 @@ from .things import CLEAR, COLOURS, FIELD, GAP, MATERIALS, Circle, Thing, Toy, T
 
 TURN = 1.2  # rad: a toy that can be held one way round only lies so that the tool turns by at most this
 SPOTS = 40  # tried for each toy
+TURNS = 8  # tried for a toy that is to lie where another one does
 BESIDE = 0.012  # m of table between a reference and the toy, or the open fingers, beside it
 Pose = tuple[float, float, float]  # x, y (m), yaw (rad)
 
@@ -34,6 +35,14 @@ def _blocked(thing: Thing, pose: Pose, others: Sequence[Circle]) -> bool:
     held = GRIPS[thing.name]
     at = (*held.point(*pose), held.tool_yaw(pose[2]), held.up)
     return not in_reach(*at[:2]) or any(in_the_way(c, *at) for c in others)
+
+
+def _roomy(thing: Thing, pose: Pose, others: Sequence[tuple[Thing, Pose]], circles: Sequence[Circle]) -> bool:
+    """Whether a thing may lie so among others (and their circles): apart, and fingers have room around all of them."""
+    here = _circle(thing, pose)
+    if not all(apart(here, c) for c in circles) or (thing.name in GRIPS and _blocked(thing, pose, circles)):
+        return False
+    return not any(t.name in GRIPS and _blocked(t, p, [here]) for t, p in others)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,17 @@ class Layout:
         if any(math.hypot(c[0] - x, c[1] - y) < c[2] + target.reach + GAP for c in others):
             return False
         return not _blocked(target, (x, y, yaw - GRIPS[target.name].tool_yaw(yaw)), others)
+
+    def swapped(self, draw: Draw, k: int, thing: Thing) -> Layout | None:
+        """The same with another thing in the place of thing k, turned as it may be; None where it has no room there."""
+        others = [pair for i, pair in enumerate(zip(self.things, self.poses)) if i != k]
+        circles = [_circle(*other) for other in others]
+        for _ in range(TURNS):
+            pose = (*self.poses[k][:2], _yaw(draw, thing))
+            if _roomy(thing, pose, others, circles):
+                things, poses = zip(*others[:k], (thing, pose), *others[k:])
+                return Layout(things, poses)
+        return None
 
     def luck(self, a: int, b: int, relation: str) -> float:
         """How often thing a would come to lie so to thing b if it were put so to any thing that there is, free or not;
@@ -95,13 +115,11 @@ def lay(draw: Draw, things: Sequence[Thing]) -> Layout | None:
     (x0, x1), (y0, y1) = FIELD
     poses: list[Pose] = []
     for thing in things:
-        circles = [_circle(t, p) for t, p in zip(things, poses)]
+        others = list(zip(things, poses))
+        circles = [_circle(*other) for other in others]
         for _ in range(SPOTS):
             pose = draw.uniform(x0, x1), draw.uniform(y0, y1), _yaw(draw, thing)
-            here = _circle(thing, pose)
-            if not all(apart(here, c) for c in circles) or (thing.name in GRIPS and _blocked(thing, pose, circles)):
-                continue
-            if not any(t.name in GRIPS and _blocked(t, p, [here]) for t, p in zip(things, poses)):
+            if _roomy(thing, pose, others, circles):
                 poses.append(pose)
                 break
         else:

@@ -18,6 +18,7 @@ Frame: metres and radians; table top z = 0, x to the right, y away from the fron
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -33,8 +34,6 @@ from .sampling import Span, distractors, layout
 VERSION = "maths-3"  # bump when the sampler changes what it draws: it is part of the hash
 SPLITS = ("R", "C", "K-dev", "K-test", "X")
 KNOWN = ("R", "C", "K-dev", "K-test")  # what VLM pretraining may hold
-
-
 _D = range(10)
 TABLES = (
     Table("sums", tuple(Equation(a, "+", b) for a in _D for b in _D),
@@ -203,6 +202,11 @@ class MathsScene:
             out.append(fit[0])
         return tuple(out)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether a tile that the answer needs is not there."""
+        return bool(Counter(self.equation.digits) - Counter(t.digit for t in self.tiles))
+
     def moved(self, poses: Sequence[tuple[float, float, float]]) -> MathsScene:
         """The same scene with the tiles at other (x, y, yaw)."""
         tiles = tuple(replace(t, x=x, y=y, yaw=w) for t, (x, y, w) in zip(self.tiles, poses, strict=True))
@@ -223,7 +227,8 @@ class MathsScene:
 # ---- words ---------------------------------------------------------------------------------------------
 
 SIDES = ("left", "right")  # of the tray, for the first and the second digit
-WORDS = ("tiles", "placed", "take", "put", "done", *COLUMNS, "front", "back")  # every word `reasoning_text` can say
+REFUSAL = "none"  # the last word of a thought about what cannot be done: nothing is to be taken
+WORDS = ("tiles", "placed", "take", "put", "done", REFUSAL, *COLUMNS, "front", "back")  # all that `reasoning_text` says
 
 
 def reasoning_text(scene: MathsScene, placed: int, taken: Sequence[int] | None = None, held: bool = False) -> str:
@@ -231,19 +236,22 @@ def reasoning_text(scene: MathsScene, placed: int, taken: Sequence[int] | None =
 
     The expression read, its result, and what to do now. Before a tile is in the hand: the digits on the table from left
     to right, what is placed, and the tile to take by digit and place: "9+7=16. tiles 63. 1 placed. take 6 middle
-    front." With it in the hand (`held`), where it goes: "9+7=16. 1 placed. put 6 right." No coordinates.
-    `taken`: indices of the placed tiles, where they are not the ones `scene.order()` names.
+    front." With it in the hand (`held`), where it goes: "9+7=16. 1 placed. put 6 right." No coordinates. Of a scene
+    that is `lacking`, held or not: "9+7=16. tiles 634. none." `taken`: indices of the placed tiles, where they are not
+    the ones `scene.order()` names.
     """
-    digits = scene.equation.digits
-    order = scene.order() if taken is None else scene.order(taken[:placed])
+    digits, lacking = scene.equation.digits, scene.lacking
+    order = tuple(taken or ()) if lacking else scene.order() if taken is None else scene.order(taken[:placed])
     parts = [f"{scene.equation.text}={scene.equation.answer}"]
-    held = held and placed < len(digits)
+    held = held and placed < len(digits) and not lacking
     if not held:
         table = sorted((t.x, t.digit) for i, t in enumerate(scene.tiles) if i not in order[:placed])
         parts.append(f"tiles {''.join(str(d) for _, d in table)}".strip())
     if placed:
         parts.append(" ".join([*(str(d) for d in digits[:placed]), "placed"]))
-    if placed == len(digits):
+    if lacking:
+        parts.append(REFUSAL)
+    elif placed == len(digits):
         parts.append("done")
     elif held:
         parts.append(f"put {digits[placed]} {SIDES[placed]}")
@@ -267,29 +275,29 @@ def reasoning_cell_text(
     `pixel`: where the tile to be taken is seen, (u, v) in a picture of `size` pixels a side.
     """
     text, (column, row) = reasoning_text(scene, placed, taken), cell_of(pixel, size)
-    return text if text.endswith("done.") else f"{text[:-1]} <x{column}><y{row}>."
+    return text if text.endswith(("done.", f"{REFUSAL}.")) else f"{text[:-1]} <x{column}><y{row}>."
 
 
 _THOUGHT = re.compile(
     r"(?P<expression>\d+[+\-x]\d+)=(?P<answer>\d+)\.(?P<table> tiles(?P<tiles>( \d+)?)\.)?"
-    r"( (?P<placed>\d( \d)*) placed\.)? ((?P<done>done)|take (?P<take>\d) (?P<place>\w+ \w+)"
+    r"( (?P<placed>\d( \d)*) placed\.)? ((?P<done>done)|(?P<none>none)|take (?P<take>\d) (?P<place>\w+ \w+)"
     r"( <x(?P<column>\d+)><y(?P<row>\d+)>)?|put (?P<put>\d) (?P<side>left|right))\."
 )
 
 
 def read_reasoning(text: str) -> dict[str, Any] | None:
     """The fields of a thought, or None where it does not have the exact form: expression, answer, tiles (None with a
-    tile in the hand), placed, step ("take", "put" or "done"), digit, place (where the tile to take lies, or the side of
-    the tray that it goes to; None when done, like digit), cell (None where no coordinate was given)."""
+    tile in the hand), placed, step ("take", "put", "done" or "none"), digit, place (where the tile to take lies, or the
+    side of the tray that it goes to; None when done or none, like digit), cell (None where no coordinate was given)."""
     m = _THOUGHT.fullmatch(text.strip())
     if m is None or bool(m["table"]) == bool(m["put"]):
         return None
-    step = next(s for s in ("take", "put", "done") if m[s])
+    step = next(s for s in ("take", "put", "done", REFUSAL) if m[s])
     return {
         "expression": m["expression"], "answer": int(m["answer"]),
         "tiles": tuple(int(d) for d in m["tiles"].strip()) if m["table"] else None,
         "placed": tuple(int(d) for d in (m["placed"] or "").split()),
-        "step": step, "digit": None if step == "done" else int(m[step]), "place": m["place"] or m["side"],
+        "step": step, "digit": int(m[step]) if m[step].isdigit() else None, "place": m["place"] or m["side"],
         "cell": (int(m["column"]), int(m["row"])) if m["column"] else None,
     }  # fmt: skip
 
@@ -302,8 +310,7 @@ def write_board(draw: Draw, expression: str, fonts: Sequence[Font], forms: Seque
     font = draw.pick(fonts)
     text = draw.pick(forms).format(expression)
     paper = draw.pick(list(PAPERS))
-    ink = draw.pick(PAPERS[paper][1])
-    times = draw.pick(font.times)
+    ink, times = draw.pick(PAPERS[paper][1]), draw.pick(font.times)
     drawn = text.replace("-", font.minus).replace("x", times)
     glyphs = tuple(
         Glyph(c, draw.uniform(-0.04, 0.04), draw.uniform(-0.06, 0.06), draw.pick(GLYPH_TURNS), draw.pick(GLYPH_SCALES))
@@ -313,8 +320,8 @@ def write_board(draw: Draw, expression: str, fonts: Sequence[Font], forms: Seque
 
 
 @cache
-def _prior(split: str) -> tuple[int, ...]:
-    # First digits: sums of two digits all begin with 1, and a 1 on the table must not tell how many tiles to take.
+def prior(split: str) -> tuple[int, ...]:
+    """First digits: sums of two digits all begin with 1, and a 1 on the table must not tell how many tiles to take."""
     return tuple(e.digits[0] for e in equations(split))
 
 
@@ -340,17 +347,15 @@ def sample_maths(
     pool = [e for e in equations(split) if digits is None or len(e.digits) == digits]
     styles = [f for f in FONTS if f.known == fonts]
     if not pool or not styles:
-        raise BadData(
-            f"split '{split}' with digits={digits}, fonts='{fonts}'", "digits 1 or 2, fonts R, K or X", "check"
-        )
+        what = f"split '{split}' with digits={digits}, fonts='{fonts}'"
+        raise BadData(what, "digits 1 or 2, fonts R, K or X", "check")
     picked = draw.pick(pool)
     e = equation if equation is not None else picked
     count = TILES[0] + draw.index(TILES[1] - TILES[0] + 1)
     chosen = [(d, "answer") for d in e.digits] if answer_tiles else []
-    chosen += distractors(draw, e, count - len(chosen), _prior(split))
+    chosen += distractors(draw, e, count - len(chosen), prior(split))
     if draw.chance(1 / 6):
-        # The copied tile may be the answer's: then either of the two serves.
-        chosen[-1] = (draw.pick(chosen[:-1])[0], "twin")
+        chosen[-1] = (draw.pick(chosen[:-1])[0], "twin")  # of the answer's, perhaps: then either of the two serves
     tile_font = draw.pick(styles).name
     tiles = tuple(
         Tile(d, x, y, yaw, draw.pick(list(FACES)), draw.pick(TILE_INKS), why)
@@ -378,11 +383,8 @@ def sample_task(key: Key) -> MathsScene:
         else:
             family = ""
     if family != FAMILY or split not in SPLITS:
-        raise BadData(
-            f"task '{key.task}'",
-            f"'{FAMILY}/<split>' with split one of {SPLITS}, then optionally '/1', '/2', '/font-K', '/font-X'",
-            "correct Key.task",
-        )
+        expected = f"'{FAMILY}/<split>' with split one of {SPLITS}, then optionally '/1', '/2', '/font-K', '/font-X'"
+        raise BadData(f"task '{key.task}'", expected, "correct Key.task")
     return sample_maths(Keys.of([key]), split, digits=digits, fonts=fonts)
 
 

@@ -32,7 +32,7 @@ def placing_wordings(key: Key, scene: PlacingScene) -> dict[str, str]:
     """The same for toys: "swapped" has another one put, to any of them and in any way that it can be."""
     draw, names = Draw(Keys.of([key]).fold("wordings")), [t.thing for t in scene.toys.toys]
     others = [
-        replace(scene, target=a, reference=b, relation=how)
+        replace(scene, target=a, reference=b, relation=how, missing=None)
         for a in scene.choices() for b in range(len(names)) for how in RELATIONS
         if a != scene.target and a != b and names[a] != names[b] and possible(names[a], names[b], how)
     ]  # fmt: skip
@@ -58,4 +58,4 @@ def placing_misled(key: Key, scene: PlacingScene) -> str:
     draw = Draw(Keys.of([key]).fold("misled"))
     others = [k for k in scene.choices() if k != scene.target]
     free = [k for k in others if k != scene.reference]
-    return placing_reasoning(replace(scene, target=draw.pick(free or others)), "take")
+    return placing_reasoning(replace(scene, target=draw.pick(free or others), missing=None), "take")

@@ -143,14 +143,13 @@ def _which(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:
 
 def ask_next(scene: MathsScene, taken: Sequence[int] = (), held: bool = False) -> Asked:
     """What is to be done next when the tiles `taken` lie in the tray, in order, and the next is in a hand or not
-    (`held`), in the words of a thought. Of a scene that lacks the tile, the sum and none."""
-    at, digits, row = len(taken), scene.equation.digits, _row(scene, taken)
-    if at < len(digits) and not (fit := scene.candidates(at, taken)):
-        return Asked("next", "", f"{scene.equation.text}={scene.equation.answer}. {NONE}.")
-    said = reasoning_text(scene, at, taken, held)
-    if at == len(digits):
+    (`held`), in the words of a thought."""
+    at, row, said = len(taken), _row(scene, taken), reasoning_text(scene, len(taken), taken, held)
+    if at == len(scene.equation.digits) or scene.lacking:
         return Asked("next", "", said, row=row)
-    return Asked("next in hand", "", said, place=at) if held else Asked("next", "", said, fit[0], row)
+    if held:
+        return Asked("next in hand", "", said, place=at)
+    return Asked("next", "", said, scene.candidates(at, taken)[0], row)
 
 
 def _next(scene: MathsScene, draw: Draw, known: Sequence[str]) -> Asked:

@@ -61,7 +61,7 @@ class QA:
     question: str
     answer: str
     point: Pixel | None = None
-    row: tuple[Pixel, ...] = ()
+    row: tuple[Pixel | None, ...] = ()
     parts: tuple[QA, ...] = ()
 
 

@@ -13,10 +13,9 @@ from mindhand.core.nouns import told
 from mindhand.worlds.boards import Notice
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.placing import INSTRUCTIONS, PlacingScene, item_class, placing_reasoning, possible, whereabouts
+from mindhand.worlds.placing import INSTRUCTIONS, Missing, PlacingScene, item_class, placing_reasoning, possible
 from mindhand.worlds.things import COLOURS, RELATIONS, Toy, ToyScene, things
 
-from .questions import NONE
 from .samples import QA, Pixel
 
 PLAN = "plan"
@@ -37,7 +36,7 @@ def plan(
 
     "the ball goes left of the cup, hand open" -> "red ball left back. blue cup right front. take red ball."
     "the red ball goes left of the cup, hand full" -> "blue cup right front. put red ball left of blue cup."
-    What is missing is told: "red ball none." or "red ball left back. blue cup none."
+    What is missing is told: "red ball none. blue cup right front. none." or "ball left back. blue cup none. none."
 
     `QA.row` is what each sentence is about, as far as it is to be seen.
     """
@@ -47,42 +46,38 @@ def plan(
             return None
         how = draw.pick(sorted({r for _, r, _ in pairs}))
         a, how, b = draw.pick([p for p in pairs if p[1] == how])
-        said, row, job = (
-            (scene.said(a), scene.said(b)),
-            (seen[a], seen[b], seen[a]),
-            (scene.toys[a], how, scene.toys[b]),
-        )
-        answer = placing_reasoning(PlacingScene(scene, a, b, how, _PLAIN, ""), "take")
+        made = PlacingScene(scene, a, b, how, _PLAIN, "")
+        said, row = (scene.said(a), scene.said(b)), (seen[a], seen[b], seen[a])
     elif way == "no reference":
-        a = draw.index(len(scene.toys))
-        other = _absent(scene, draw, known)
-        found = _jobs([scene.toys[a]], relations, [other])
-        if not found:
+        a, gone = draw.index(len(scene.toys)), _absent(scene, draw, known)
+        if not (jobs := _jobs([scene.toys[a]], relations, [gone])):
             return None
-        job = draw.pick(found)
-        said, row = (scene.said(a), _called(scene, other, draw)), (seen[a],)
-        answer = f"{_full(job[0])} {whereabouts(job[0].x, job[0].y)}. {said[1]} {NONE}."
+        said, row = (scene.said(a), _called(scene, gone, draw)), (seen[a],)
+        made = _with(scene, gone, a, len(scene.toys), draw.pick(jobs)[1], Missing("reference", said[1]))
     else:
-        found = _jobs([_absent(scene, draw, known, False)], relations, scene.toys)
-        if not found:
+        gone = _absent(scene, draw, known, False)
+        if not (jobs := _jobs([gone], relations, scene.toys)):
             return None
-        job = draw.pick(found)
-        b = scene.toys.index(job[2])
-        if way == "put":
-            said, row = (_full(job[0]), scene.said(b)), (seen[b],)
-            whole = ToyScene((*scene.toys, job[0]))
-            answer = placing_reasoning(PlacingScene(whole, len(scene.toys), b, job[1], _PLAIN, ""), "put")
-        else:
-            said, row = (_called(scene, job[0], draw), scene.said(b)), ()
-            answer = f"{said[0]} {NONE}."
+        _, how, reference = draw.pick(jobs)
+        b, put = scene.toys.index(reference), way == "put"
+        said = (_full(gone) if put else _called(scene, gone, draw), scene.said(b))
+        row = (seen[b],) if put else (None, seen[b])
+        made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
+    answer = placing_reasoning(made, "put" if way == "put" else "take")
     state = HAND[1] if way == "put" else draw.among(FREE)
-    own = item_class(job[0].thing, job[2].thing, job[1]) == "R" and draw.chance(OWN)
-    question = draw.pick(INSTRUCTIONS if own else phrases).format(said[0], job[1], said[1])
+    names = (made.toys.toys[k].thing for k in (made.target, made.reference))
+    own = item_class(*names, made.relation) == "R" and draw.chance(OWN)
+    question = draw.pick(INSTRUCTIONS if own else phrases).format(said[0], made.relation, said[1])
     if own:
         question = told(question, state or HAND[2])  # which a robot is never asked without
     elif state:
         question = told(question.rstrip("?"), state)
-    return QA(PLAN, question, answer, seen[a] if way == "take" else None, row)
+    return QA(PLAN, question, answer, seen[made.target] if way == "take" else None, row)
+
+
+def _with(scene: ToyScene, toy: Toy, target: int, reference: int, relation: str, gone: Missing | None) -> PlacingScene:
+    """What is asked about a toy that no picture shows: the last of the scene's."""
+    return PlacingScene(ToyScene((*scene.toys, toy)), target, reference, relation, _PLAIN, "", gone)
 
 
 def _full(toy: Toy) -> str:

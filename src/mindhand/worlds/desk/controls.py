@@ -58,6 +58,16 @@ def wrong_order(scene: MathsScene, keys: Keys) -> tuple[int, ...]:
     return (first, *(k for k in scene.order()[1:] if k != first))
 
 
+def nearest_order(scene: MathsScene) -> tuple[int, ...]:
+    """Tiles to place for an answer whose tiles are not all there: for each digit one that shows it or, by number, the
+    nearest."""
+    out: list[int] = []
+    for digit in scene.equation.digits:
+        left = [k for k in range(len(scene.tiles)) if k not in out]
+        out.append(min(left, key=lambda k: abs(scene.tiles[k].digit - digit)))
+    return tuple(out)
+
+
 def mislead(world: DeskWorld, row: int, belief: PlacingScene) -> Misled:
     """Let `world.expert` of this row, which places toys, do as another scene's instruction says, until the row is
     reset. Not kept in snapshots."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import placing, scene
+from mindhand.worlds import absent, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -21,6 +21,7 @@ from .judge import Judge
 from .placing_expert import PlacingExpert
 from .placing_judge import PlacingJudge
 from .playground import ToyStage
+from .refusal import Refusal, Refuser
 from .stage import Stage
 
 Pose = tuple[float, float, float]  # x, y (m), yaw (rad)
@@ -107,6 +108,25 @@ FAMILIES = {
     )
 }
 
+# Where what is asked for is absent: the same scenes but for that, and success is to leave them alone.
+IMPOSSIBLE = {
+    scene.FAMILY: replace(
+        FAMILIES[scene.FAMILY],
+        sample=absent.sample_maths_task,
+        judge=lambda s: Refusal(Judge(s), [str(t.digit) for t in s.tiles]),
+        expert=Refuser,
+        misled=lambda key, judge: misled(key, judge.now),
+        arms=1,
+    ),
+    placing.FAMILY: replace(
+        FAMILIES[placing.FAMILY],
+        sample=absent.sample_placing_task,
+        judge=lambda s: Refusal(PlacingJudge(s), [f"{t.colour} {t.thing}" for t in s.toys.toys]),
+        expert=Refuser,
+        arms=1,
+    ),
+}
+
 
 def family_of(key: Key, perturb: Perturbation, arms: int = 1) -> Family:
     """The family that a key's task names; refuses one that there is not, perturbations that it does not know, and more
@@ -114,7 +134,7 @@ def family_of(key: Key, perturb: Perturbation, arms: int = 1) -> Family:
     name = key.task.partition("/")[0]
     if name not in FAMILIES:
         raise BadData(f"task '{key.task}'", f"one of the families {tuple(FAMILIES)}", "correct Key.task")
-    family = FAMILIES[name]
+    family = (IMPOSSIBLE if absent.possible(key.task)[1] else FAMILIES)[name]
     if unknown := set(perturb.to_json()) - set(family.axes):
         raise BadData(f"perturbation of {sorted(unknown)} in '{name}'", f"axes among {family.axes}", "leave them clean")
     if arms > family.arms:

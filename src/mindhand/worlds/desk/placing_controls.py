@@ -34,6 +34,18 @@ class Misled(PlacingExpert):
         return super().act(stage, self.belief, step)
 
 
+def nearest(scene: PlacingScene) -> PlacingScene:
+    """The scene as whoever misses nothing believes it to be: meant is another toy of the missing one's name or, where
+    none is there, the one in its place; beside that, where nothing can be put in or on it."""
+    toys, missing = scene.toys.toys, scene.missing
+    if missing is None:
+        return scene
+    alike = [k for k, t in enumerate(toys) if t.thing in missing.said.split()]
+    out = replace(scene, missing=None, **({missing.role: alike[0]} if alike else {}))
+    names = (toys[k].thing for k in (out.target, out.reference))
+    return out if possible(*names, out.relation) else replace(out, relation=next(iter(RELATIONS)))
+
+
 def _beliefs(scene: PlacingScene, what: str) -> Sequence[PlacingScene]:
     if what == "target":
         return [replace(scene, target=k) for k in scene.choices() if k not in (scene.target, scene.reference)]

@@ -102,8 +102,10 @@ class PlacingJudge:
         self.success = self.lifted and self.calm >= CALM and near
 
     def _holds(self, stage: Stage, places: list[list[float]]) -> bool:
-        """Whether the target, which lies still, lies as it was to."""
+        """Whether the target, which lies still, lies as it was to: never where one of both is missing."""
         scene = self.scene
+        if scene.missing is not None:
+            return False
         (x, y, z), (u, v, w) = places[scene.target], places[scene.reference]
         container, upright = self.toys[scene.reference].kind, stage.data.xmat[stage.ids.tiles[scene.target], 8] > 0.9
         if scene.relation == container.way:

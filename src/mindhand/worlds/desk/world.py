@@ -74,7 +74,8 @@ class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
     Tasks are those of `scene.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...) and of
-    `placing.sample_placing_task` ("spatial_placing/R", ...); a row may have one of another family every time.
+    `placing.sample_placing_task` ("spatial_placing/R", ...), and impossible ones (`worlds.absent`); a row may have one
+    of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
     arms: 1 or 2. A scripted expert of two uses one after the other.
