@@ -65,3 +65,12 @@ def test_where_all_tiles_are_alike_none_is_named() -> None:
 
 def test_every_family_can_be_misled() -> None:
     assert all(callable(f.misled) for f in FAMILIES.values())
+
+
+@pytest.mark.parametrize("task", ["maths_matching/R/absent", "spatial_placing/R/absent-target"])
+def test_who_should_refuse_is_misled_into_taking(task: str) -> None:
+    with DeskWorld(1) as world:
+        world.reset([Key("thoughts", task, 0)], [0])
+        told, wrong = (read_thought(world.thoughts(0)[n]) for n in ("told", "misled"))
+        assert told is not None and wrong is not None
+        assert (told["step"], wrong["step"]) == ("none", "take")
