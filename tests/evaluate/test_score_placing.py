@@ -12,6 +12,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.evaluate.score_placing import score_placing
 from mindhand.evaluate.scores import scored
+from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_placing
 from mindhand.worlds.placing import SPLITS, placing_reasoning, sample_placing_task
 from mindhand.worlds.things import COLOURS, RELATIONS
 
@@ -20,9 +21,9 @@ keys = st.builds(
 )
 
 
-def row(key: Key, *texts: str, choice: int | None = None, success: bool = True, **facts) -> dict:
+def row(key: Key, *texts: str, choice: int | None = None, success: bool = True, perturb=CLEAN, **facts) -> dict:
     """An episode in which these were thought, 20 steps apart, and a toy was taken after the first thought."""
-    scene = sample_placing_task(key)
+    scene = perturbed_placing(sample_placing_task(key), key, perturb)
     taken = scene.target if choice is None else choice
     found = {"choice": taken, "choice_right": taken == scene.target, "toys": len(scene.choices()), "why": "", **facts}
     return {
@@ -61,6 +62,25 @@ def test_another_toy_named_is_not_recognised_and_not_what_was_taken():
     wrong = next(k for k in scene.choices() if k != scene.target)
     found = score_placing(row(key, text, choice=wrong, success=False, why="took another toy"))
     assert not found["choice"] and found["rac"] is False and found["why"] == "took another toy"
+
+
+def test_a_row_is_scored_by_the_scene_as_it_was_laid_out():
+    perturb = Perturbation(layout=5)
+    keys = [Key("test", "spatial_placing/R", i) for i in range(30)]
+    key = next(k for k in keys if len(sample_placing_task(k).toys.toys) == 3)
+    scene = perturbed_placing(sample_placing_task(key), key, perturb)
+    told = row(key, placing_reasoning(scene, "take"), placing_reasoning(scene, "put"), perturb=perturb)
+    (found,) = scored([told], "layout5+blank")
+    assert found["recognition"] and found["spatial"] and found["rac"] and found["choice"]
+    assert found["choice_chance"] == 1 / len(scene.choices()) < 1 / len(sample_placing_task(key).choices())
+    with pytest.raises(BadData, match="toys to take"):
+        scored([told])
+    # What the clean scene would have made one say is not recognised where a toy then lies in another place.
+    for k in keys:
+        clean = sample_placing_task(k)
+        text, now = placing_reasoning(clean, "take"), perturbed_placing(clean, k, perturb)
+        found = score_placing(row(k, text, perturb=perturb), perturb)
+        assert found["recognition"] == (text == placing_reasoning(now, "take"))
 
 
 def test_who_says_nothing_has_no_words_to_score():

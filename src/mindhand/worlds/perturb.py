@@ -4,7 +4,8 @@ What is changed is a pure function of (key, axis, level), drawn afresh for every
 axes, so that any of them compose. Level 0 changes nothing. Here is what needs no simulator: names, magnitudes, the
 layout and the litter on the table; the words and the sensors' noise are in `perturb_words` and `perturb_noise`.
 
-    layout      tiles shifted and turned beyond what scenes do, toys lying about
+    layout      tiles shifted and turned beyond what scenes do, toys lying about; or toys shifted and turned, and more
+                of them, as far as a scene may have them (`perturb_toys`)
     camera      where the front camera stands and looks, how the wrist's is mounted
     start       the joints that the arm starts from
     language    the instruction: chat around it, other words, a chain of reasons before it
@@ -24,6 +25,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 
 from .draw import Draw
+from .perturb_toys import rearranged
 from .perturb_words import REASONS, TOY_REASONS, rewrite
 from .placing import PlacingScene
 from .scene import APART, AREA, PLACES, TILE, YAW, MathsScene, Tile
@@ -39,7 +41,7 @@ MAGNITUDES: dict[str, dict[str, tuple[float, ...]]] = {
     "layout": {  # the paper shifts the target and adds distractors without giving sizes
         "shift": (0.0, 0.010, 0.020, 0.032, 0.045, 0.060),  # m
         "turn": (0.0, 6.0, 12.0, 18.0, 24.0, 30.0),  # degrees, on top of the scene's own; more, and 6 is a 9
-        "toys": (0, 1, 2, 3, 4, 6),
+        "toys": (0, 1, 2, 3, 4, 6),  # beside tiles; among toys, until there are six
     },
     "camera": {
         "cone": (0.0, 4.0, 8.0, 13.0, 19.0, 26.0),  # degrees of orbit; paper 15-75, where the board cannot be read
@@ -154,10 +156,15 @@ def perturbed_scene(scene: MathsScene, key: Key, perturb: Perturbation) -> Maths
 
 
 def perturbed_placing(scene: PlacingScene, key: Key, perturb: Perturbation) -> PlacingScene:
-    """The same of toys, of which nothing but the instruction is perturbed."""
-    if not perturb.language:
-        return scene
-    return replace(scene, instruction=_told(scene.instruction, key, perturb, TOY_REASONS))
+    """The same of toys, and of others that are put among them (layout)."""
+    out = scene
+    if level := perturb.layout:
+        turn = tuple(math.radians(d) for d in span("layout", "turn", level))
+        more = int(MAGNITUDES["layout"]["toys"][level])
+        out = rearranged(out, keys_of(key, "layout", level), span("layout", "shift", level), turn, more)
+    if perturb.language:
+        out = replace(out, instruction=_told(scene.instruction, key, perturb, TOY_REASONS))
+    return out
 
 
 def _told(instruction: str, key: Key, perturb: Perturbation, reasons: Sequence[str]) -> str:

@@ -136,6 +136,11 @@ class PlacingScene:
         dx, dy = beside(target.kind, reference.kind, self.relation)
         return reference.x + dx, reference.y + dy, 0.0
 
+    def layout(self) -> Layout:
+        """Where the toys lie, by what they are."""
+        toys = self.toys.toys
+        return Layout(tuple(t.kind for t in toys), tuple((t.x, t.y, t.yaw) for t in toys))
+
     def choices(self) -> tuple[int, ...]:
         """The toys that a gripper can lift: what there is to choose from."""
         return tuple(k for k, t in enumerate(self.toys.toys) if not t.kind.holds)

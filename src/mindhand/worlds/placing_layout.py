@@ -37,9 +37,9 @@ def _blocked(thing: Thing, pose: Pose, others: Sequence[Circle]) -> bool:
     return not in_reach(*at[:2]) or any(in_the_way(c, *at) for c in others)
 
 
-def _roomy(thing: Thing, pose: Pose, others: Sequence[tuple[Thing, Pose]], circles: Sequence[Circle]) -> bool:
-    """Whether a thing may lie so among others (and their circles): apart, and fingers have room around all of them."""
-    here = _circle(thing, pose)
+def roomy(thing: Thing, pose: Pose, others: Sequence[tuple[Thing, Pose]]) -> bool:
+    """Whether a thing may lie so among others: apart, in sight, and with room for fingers around all of them."""
+    here, circles = _circle(thing, pose), [_circle(*other) for other in others]
     if not all(apart(here, c) for c in circles) or (thing.name in GRIPS and _blocked(thing, pose, circles)):
         return False
     return not any(t.name in GRIPS and _blocked(t, p, [here]) for t, p in others)
@@ -63,7 +63,7 @@ class Layout:
         of the fingers, which let go with the tool at yaw 0. Not where it lies so already."""
         target, yaw, within = self.things[a], self.poses[a][2], relation == self.things[b].way
         x, y = self.goal(a, b, relation)
-        if self._lies(a, self.poses[a], b, relation) or not _inside(x, y):
+        if self._lies(a, self.poses[a], b, relation) or not inside(x, y):
             return False
         left = [k for k in range(len(self.things)) if k != a and not (within and k == b)]
         others = [_circle(self.things[k], self.poses[k]) for k in left]
@@ -74,10 +74,9 @@ class Layout:
     def swapped(self, draw: Draw, k: int, thing: Thing) -> Layout | None:
         """The same with another thing in the place of thing k, turned as it may be; None where it has no room there."""
         others = [pair for i, pair in enumerate(zip(self.things, self.poses)) if i != k]
-        circles = [_circle(*other) for other in others]
         for _ in range(TURNS):
             pose = (*self.poses[k][:2], _yaw(draw, thing))
-            if _roomy(thing, pose, others, circles):
+            if roomy(thing, pose, others):
                 things, poses = zip(*others[:k], (thing, pose), *others[k:])
                 return Layout(things, poses)
         return None
@@ -98,7 +97,8 @@ class Layout:
         return relation in ToyScene(tuple(toys)).relation(0, 1)
 
 
-def _inside(x: float, y: float) -> bool:
+def inside(x: float, y: float) -> bool:
+    """Whether a toy's middle may lie here."""
     return all(low <= v <= high for v, (low, high) in zip((x, y), FIELD))
 
 
@@ -110,18 +110,21 @@ def _yaw(draw: Draw, thing: Thing) -> float:
     return math.remainder(turned, 2 * math.pi)
 
 
+def spot(draw: Draw, thing: Thing, others: Sequence[tuple[Thing, Pose]]) -> Pose | None:
+    """A place for a thing among others; None where none is found."""
+    (x0, x1), (y0, y1) = FIELD
+    for _ in range(SPOTS):
+        pose = draw.uniform(x0, x1), draw.uniform(y0, y1), _yaw(draw, thing)
+        if roomy(thing, pose, others):
+            return pose
+    return None
+
+
 def lay(draw: Draw, things: Sequence[Thing]) -> Layout | None:
     """Places for all of these, in turn; None where one finds none."""
-    (x0, x1), (y0, y1) = FIELD
-    poses: list[Pose] = []
+    out: list[tuple[Thing, Pose]] = []
     for thing in things:
-        others = list(zip(things, poses))
-        circles = [_circle(*other) for other in others]
-        for _ in range(SPOTS):
-            pose = draw.uniform(x0, x1), draw.uniform(y0, y1), _yaw(draw, thing)
-            if _roomy(thing, pose, others, circles):
-                poses.append(pose)
-                break
-        else:
+        if (pose := spot(draw, thing, out)) is None:
             return None
-    return Layout(tuple(things), tuple(poses))
+        out.append((thing, pose))
+    return Layout(tuple(things), tuple(pose for _, pose in out))

@@ -14,7 +14,7 @@ from mindhand.worlds import absent, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
-from .altered import LOWEST
+from .altered import AlteredStage, AlteredToyStage
 from .driver import Driver
 from .expert import Expert
 from .judge import Judge
@@ -23,6 +23,7 @@ from .placing_judge import PlacingJudge
 from .playground import ToyStage
 from .refusal import Refusal, Refuser
 from .stage import Stage
+from .starts import LOWEST
 
 Pose = tuple[float, float, float]  # x, y (m), yaw (rad)
 
@@ -51,16 +52,17 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """sample: the scene of an episode; read: one from its JSON; lying: where its things are at first; perturbed: the
-    same as it then lies and is asked for; wordings: what else could be said; misled: what would be wrong to think.
-    axes: the perturbations that it knows; lowest: the height (m) that a perturbed start keeps above the table; arms:
-    the most that its desk may have, where `stage` is given their number, and its expert says what way a thing goes
-    (`Driver.way`)."""
+    """sample: the scene of an episode; read: one from its JSON; altered: the stage where its looks are perturbed;
+    lying: where its things are at first; perturbed: the same as it then lies and is asked for; wordings: what else
+    could be said; misled: what would be wrong to think. axes: the perturbations that it knows; lowest: the height (m)
+    that a perturbed start keeps above the table; arms: the most that its desk may have, where `stage` is given their
+    number, and its expert says what way a thing goes (`Driver.way`)."""
 
     name: str
     sample: Callable[[Key], Any]
     read: Callable[[dict[str, Any]], Any]
     stage: Callable[..., Stage]
+    altered: Callable[..., AlteredStage | AlteredToyStage]
     lying: Callable[[Any], Sequence[Pose]]
     judge: Callable[[Any], Account]
     expert: Callable[[Keys], Driver]
@@ -80,6 +82,7 @@ FAMILIES = {
             sample=scene.sample_task,
             read=scene.MathsScene.from_json,
             stage=Stage,
+            altered=AlteredStage,
             lying=lambda s: [(t.x, t.y, t.yaw) for t in s.tiles],
             judge=Judge,
             expert=Expert,
@@ -95,13 +98,14 @@ FAMILIES = {
             sample=placing.sample_placing_task,
             read=placing.PlacingScene.from_json,
             stage=ToyStage,
+            altered=AlteredToyStage,
             lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
             judge=PlacingJudge,
             expert=PlacingExpert,
             perturbed=perturbed_placing,
             wordings=placing_wordings,
             misled=lambda key, judge: placing_misled(key, judge.now),
-            axes=("start", "language", "noise"),
+            axes=AXES,
             lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
             arms=2,
         ),

@@ -10,7 +10,6 @@ import numpy as np
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.placing import PlacingScene, possible
-from mindhand.worlds.placing_layout import Layout
 from mindhand.worlds.things import RELATIONS, ToyScene
 
 from .placing_expert import PlacingExpert
@@ -58,8 +57,7 @@ def _beliefs(scene: PlacingScene, what: str) -> Sequence[PlacingScene]:
 def mistaken(scene: PlacingScene, what: str, keys: Keys) -> PlacingScene | None:
     """The same scene with one thing wrong, "target", "reference" or "relation", that can be done and does not make the
     instruction true by the way; None where there is none."""
-    toys = scene.toys.toys
-    layout = Layout(tuple(t.kind for t in toys), tuple((t.x, t.y, t.yaw) for t in toys))
+    toys, layout = scene.toys.toys, scene.layout()
     good = []
     for belief in _beliefs(scene, what):
         names = (toys[k].thing for k in (belief.target, belief.reference))

@@ -67,8 +67,9 @@ def _compiled(size: int, arms: int) -> mujoco.MjModel:
 class ToyStage(Stage):
     """A row. Positions are those of toys' frames: the middle of what they stand on."""
 
-    def __init__(self, size: int = 128, arms: int = 1):
-        super().__init__(size, copy.copy(_compiled(size, arms)), NAMES)
+    def __init__(self, size: int = 128, arms: int = 1, model: mujoco.MjModel | None = None):
+        """arms: of the usual model; one that is given has its own."""
+        super().__init__(size, copy.copy(_compiled(size, arms)) if model is None else model, NAMES)
         self._wardrobe = Wardrobe(self.model)
 
     def dress(self, scene: PlacingScene) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,7 @@ class Stage:
         self.scene: Any = None  # the one it is dressed as
         self.count = 0
         self.loose: Sequence[Loose] = ()  # what is drawn besides
+        self.pictures: Mapping[int, np.ndarray] = {}  # by texture, those that no scene has
         self._textures: dict[int, np.ndarray] = {}
         self._brush: Brush | None = None
 
@@ -130,7 +131,8 @@ class Stage:
         self._show(used)
 
     def _show(self, used: dict[int, np.ndarray]) -> None:
-        """These pictures, by texture, and no others."""
+        """These pictures, by texture, and no others but `pictures`."""
+        used = {**self.pictures, **used}
         for index, picture in used.items():
             if self._textures.get(index) is not picture:
                 begin = self.model.tex_adr[index]

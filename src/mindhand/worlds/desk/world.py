@@ -28,7 +28,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.perturb import CLEAN, Perturbation
 from mindhand.worlds.perturb_noise import Sensor
 
-from .altered import AlteredStage, needed, start_joints
+from .altered import AlteredStage, AlteredToyStage, needed
 from .build import MOUNTS
 from .canvas import Canvas
 from .driver import Driver
@@ -38,6 +38,7 @@ from .pair import Pair
 from .senses import PLAIN, Senses
 from .spec import SECONDS, SPEC, SPECS, START_SPREAD
 from .stage import Stage
+from .starts import start_joints
 
 
 def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -91,7 +92,7 @@ class DeskWorld:
         self.arms, self.spec = arms, SPECS[arms]
         self.perturb, self.senses = perturb, senses
         self._made: list[dict[str, Stage]] = [{} for _ in range(rows)]  # by family, and
-        self._altered: list[AlteredStage | None] = [None] * rows  # when first needed
+        self._altered: list[dict[str, AlteredStage | AlteredToyStage]] = [{} for _ in range(rows)]  # when first needed
         self._stages: list[Stage] = [self._stage(r, next(iter(FAMILIES.values()))) for r in range(rows)]
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
@@ -299,7 +300,10 @@ class DeskWorld:
         """Put an episode into a row: its stage, dressed."""
         stage = self._stage(r, row.family)
         if needed(row.perturb):
-            stage = self._altered[r] = self._altered[r] or AlteredStage(arms=self.arms)
+            made = self._altered[r]
+            if row.family.name not in made:
+                made[row.family.name] = row.family.altered(arms=self.arms)
+            stage = made[row.family.name]
             stage.alter(row.key, row.perturb, row.scene)
         self._rows[r], self._stages[r] = row, stage
         stage.dress(row.scene)
