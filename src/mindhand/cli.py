@@ -72,7 +72,9 @@ class DataRecord:
     """
 
     engine: ClassVar[str] = "mindhand.recipes.record:record"
-    task: Annotated[Positional[str], arg(help="which demonstrations: maths or placing", metavar="TASK")] = "maths"
+    task: Annotated[
+        Positional[str], arg(help="whose: maths, placing, course-clear, course-near, course-across", metavar="TASK")
+    ] = "maths"
     episodes: Annotated[int, arg(help="how many")] = 400
     workers: Annotated[int, arg(help="processes; the data are the same for any number")] = 2
     run: Run = Path("runs/data")
@@ -139,11 +141,10 @@ class Eval:
         Positional[Path | None], arg(help="of a policy, or the folder of its training", metavar="DIR")
     ] = None
     protocol: Annotated[str, arg(help="name of a protocol")] = "maths-matching"
-    split: Annotated[tuple[Literal["R", "C", "K-dev", "K-test", "X"], ...], arg(help="which knowledge")] = (
-        "R",
-        "K-dev",
-        "X",
-    )
+    split: Annotated[
+        tuple[Literal["R", "C", "K-dev", "K-test", "X", "clear", "near", "across"], ...],
+        arg(help="which knowledge; of obstacle-course, which levels"),
+    ] = ("R", "K-dev", "X")
     episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False

@@ -26,6 +26,7 @@ FROZEN = {
     "spatial-placing-1": "07247f859f60",
     "maths-matching-absent-1": "83f80d2b06d1",
     "spatial-placing-absent-1": "2996d22696da",
+    "obstacle-course-1": "be6fdd9aa4d3",
 }
 
 

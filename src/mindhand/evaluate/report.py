@@ -29,6 +29,7 @@ SPLITS = {
     "K-test": "Open world (K-test)",
     "X": "True novelty (X)",
 }
+RATES = ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit", "displaced")
 SHOWN = 12  # failures of a part that are listed one by one; all are counted
 
 
@@ -36,7 +37,8 @@ SHOWN = 12  # failures of a part that are listed one by one; all are counted
 class Line:
     """One line of the summary: what part of the rows, how many, and every measure they carry.
 
-    measures: {"success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial": rates; "ocr",
+    measures: {"success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit",
+    "displaced": rates; "ocr",
     "maths": points}. chance: of success and choice.
     """
 
@@ -56,7 +58,7 @@ def label_of(task: str) -> str:
 
 def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> Line:
     measures: dict[str, Interval] = {}
-    for name in ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial"):
+    for name in RATES:
         known = [r[name] for r in rows if r.get(name) is not None]
         if known:
             measures[name] = wilson(sum(known), len(known))
@@ -94,13 +96,17 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
     columns = ["", "success"]
-    shown = ("choice", "false_take", "refused", "rac", "recognition", "spatial", "ocr", "maths")
+    shown = (
+        "choice", "false_take", "refused", "rac", "recognition", "spatial", "hit", "displaced", "ocr", "maths",
+    )  # fmt: skip
     columns += [c for c in shown if c in has and (c != "refused" or "false_take" in has)]
     heads = {
         "false_take": "takes all the same",
         "refused": "says none",
         "rac": "acts as it says",
         "spatial": "says the relation",
+        "hit": "hits an obstacle",
+        "displaced": "moves an obstacle",
         "ocr": f"reads, of {OCR}",
         "maths": f"computes, of {MATHS}",
     }

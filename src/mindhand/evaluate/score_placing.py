@@ -61,7 +61,12 @@ def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict
     says "put", None where none does), all absent for a policy that does not think; `choice`, `choice_chance`, `rac`
     (None where no toy was taken or the thought then in force does not say which), `why`, and `false_take` where one of
     both is missing. perturb: of the row's arm."""
-    scene, facts = perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb), row["facts"]
+    return scored_as(row, perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb))
+
+
+def scored_as(row: Mapping[str, Any], scene: PlacingScene) -> dict[str, Any]:
+    """The same of a row whose scene is known."""
+    facts = row["facts"]
     if facts.get("toys") != len(scene.choices()):
         raise BadData(
             f"episode {row['key']} had {facts.get('toys')} toys to take, its key now gives {len(scene.choices())}",

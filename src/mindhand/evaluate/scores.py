@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mindhand.worlds import placing, scene
+from mindhand.worlds import course, placing, scene
 from mindhand.worlds.perturb import Perturbation
 
 from .arms import perturbation_of
 from .protocol import CLEAN
 from .score import score
+from .score_course import score_course
 from .score_placing import score_placing
 
 SCORERS: Mapping[str, Callable[[Mapping[str, Any], Perturbation], dict[str, Any]]] = {
     scene.FAMILY: score,
     placing.FAMILY: score_placing,
+    course.FAMILY: score_course,
 }
 
 

@@ -12,6 +12,7 @@ from mindhand.core.errors import Refusal
 from . import bench_desk, bench_evaluate, bench_nano, leaks, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
@@ -19,6 +20,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "leaks": ("what a policy chooses that cannot see, or is not told (10 minutes)", leaks.publish),
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
+    "course": ("the same where obstacles stand about (8 minutes)", bench_desk.obstacle_course),
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }

@@ -1,6 +1,6 @@
 """Measures the desk: does the expert solve it, does its judge refuse what is wrong, how fast does it go.
 
-    python -m mindhand.recipes.bench_desk             all of it, about 17 minutes on one core, into results/
+    python -m mindhand.recipes.bench_desk             all of it, about 25 minutes on one core, into results/
     python -m mindhand.recipes.bench_desk runs/desk   drafts into another folder
 
 Every function returns the rows that its record is computed from; expected numbers are in the docstrings.
@@ -20,7 +20,9 @@ import mindhand.worlds.desk.world
 from mindhand.core.keys import Key, Keys
 from mindhand.core.record import Record, write_record
 from mindhand.worlds.absent import WORDS as ABSENT
-from mindhand.worlds.desk.controls import Wanderer, insist, mislead, nearest_order, wrong_order
+from mindhand.worlds.course import FAMILY as COURSE
+from mindhand.worlds.course import LEVELS
+from mindhand.worlds.desk.controls import Wanderer, careless, insist, mislead, nearest_order, wrong_order
 from mindhand.worlds.desk.placing_controls import MISTAKES, mistaken, nearest
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.world import DeskWorld
@@ -52,7 +54,8 @@ def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MA
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
     Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE. Of placing 500 of
-    every class; 494 with NOISE. With two arms the same. Of impossible requests 500, and 500 with NOISE.
+    every class; 494 with NOISE. With two arms the same. Of impossible requests 500, and 500 with NOISE. Of 200 of each
+    level of the obstacle course: 200.
     """
     rows, joints = [], 6 * arms
     with DeskWorld(1, arms=arms) as world:
@@ -154,8 +157,28 @@ def frozen(split: str, episodes: int = 200, family: str = MATHS, start: int = 0)
     return rows
 
 
+def unaware(level: str, episodes: int = 200) -> list[Row]:
+    """The expert of placing among obstacles that it does not know of. Facts are those of the whole episode.
+
+    Expected: all succeed and none hits at the level "clear", a quarter hits at "near", and all hit and none succeeds
+    at "across".
+    """
+    rows: list[Row] = []
+    with DeskWorld(1) as world:
+        for key in _keys("bench-unaware", f"{COURSE}/{level}", episodes):
+            world.reset([key], [0])
+            careless(world, 0)
+            rows.append(_episode(world, key, lambda _: world.expert([0])))
+    return rows
+
+
 def steps_per_second(
-    cameras: Sequence[str] | None, windows: int = 16, seconds: float = 1.0, family: str = MATHS, arms: int = 1
+    cameras: Sequence[str] | None,
+    windows: int = 16,
+    seconds: float = 1.0,
+    family: str = MATHS,
+    arms: int = 1,
+    split: str = "R",
 ) -> list[Row]:
     """Control steps a processor second of one row with the expert driving, resets included; `cameras` as in
     `observe`, drawn every step. One row a window; the first, which warms up, is left out. Seconds of the
@@ -165,7 +188,7 @@ def steps_per_second(
     arms with three cameras: a quarter less.
     """
     rows: list[Row] = []
-    task = f"{family}/R"
+    task = f"{family}/{split}"
     with DeskWorld(1, arms=arms) as world:
         index = 0
         world.reset([Key("bench-speed", task, index)], [0])
@@ -276,7 +299,26 @@ def impossible(folder: str | None = None) -> list[Record]:
     return out
 
 
+def obstacle_course(folder: str | None = None) -> list[Record]:
+    """The third family: the expert, and one that does not know of the obstacles."""
+    write, out = _writer(folder), []
+    rows = [row for level in LEVELS for row in expert(level, episodes=200, family=COURSE)]
+    out.append(write(f"expert_success/{COURSE}", rows))
+    out.append(write(f"obstacle_hits/{COURSE}_expert", rows, "hit"))
+    noisy = [row for level in LEVELS for row in expert(level, episodes=200, noise=NOISE, family=COURSE)]
+    out.append(write(f"expert_success/{COURSE}_noise", noisy))
+    for level in LEVELS:
+        rows = unaware(level)
+        out.append(write(f"obstacle_hits/{level}", rows, "hit"))
+        out.append(write(f"unaware_success/{COURSE}_{level}", rows))
+    for name, cameras in (("", ()), ("_two_cameras_128", None)):
+        rows = steps_per_second(cameras, family=COURSE, split="near")
+        out.append(write(f"steps_per_second/{COURSE}{name}", rows, "rate", "mean", "steps/cpu-s"))
+    return out
+
+
 if __name__ == "__main__":
     maths_matching(*sys.argv[1:2])
     spatial_placing(*sys.argv[1:2])
     impossible(*sys.argv[1:2])
+    obstacle_course(*sys.argv[1:2])

@@ -49,7 +49,7 @@ from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vla import VLA, remember
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
-from mindhand.worlds import placing, scene
+from mindhand.worlds import absent, course, placing, scene
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
@@ -98,16 +98,21 @@ class ChatVLA2Plan:
     seed: int = 0
 
 
-FAMILIES = {"maths": scene.FAMILY, "placing": placing.FAMILY}  # by the name of their demonstrations
+TASKS = {  # by the name of their demonstrations
+    "maths": f"{scene.FAMILY}/R",
+    "placing": f"{placing.FAMILY}/R",
+    **{f"{name}-{word}": f"{of}/R/{word}" for name, of in (("maths", scene.FAMILY), ("placing", placing.FAMILY))
+       for word in absent.WORDS[of]},
+    **{f"course-{level}": f"{course.FAMILY}/{level}" for level in course.LEVELS},
+}  # fmt: skip
+FAMILIES = tuple(dict.fromkeys(task.partition("/")[0] for task in TASKS.values()))
 
 
 def family_of(reader: LeRobotReader) -> str:
     """The family of tasks that a dataset demonstrates; refuses one of several, and one of none of ours."""
     found = sorted({"" if e.key is None else e.key.task.partition("/")[0] for e in reader.episodes})
-    if len(found) != 1 or found[0] not in FAMILIES.values():
-        raise BadData(
-            f"demonstrations of {found}", f"of one of {sorted(FAMILIES.values())}", "record some: mindhand data record"
-        )
+    if len(found) != 1 or found[0] not in FAMILIES:
+        raise BadData(f"demonstrations of {found}", f"of one of {FAMILIES}", "record some: mindhand data record")
     return found[0]
 
 
@@ -119,8 +124,8 @@ def blank(text: str) -> str:
 def record(
     folder: Path, episodes: int, task: str = "maths", *, workers: int = 2, console: Console | None = None
 ) -> Path:
-    """Demonstrations of class R with injected noise; resumes, and finds finished what is finished."""
-    keys = [Key("demonstrations", f"{FAMILIES[task]}/R", i) for i in range(episodes)]
+    """Demonstrations of a task (`TASKS`) with injected noise; resumes, and finds finished what is finished."""
+    keys = [Key("demonstrations", TASKS[task], i) for i in range(episodes)]
     command = f"mindhand data record {task} --episodes {episodes}"
     with LeRobotWriter(folder, SPEC, pictures="model", labels=GAZE, scene=scene_hash(), command=command) as writer:
         record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
@@ -180,7 +185,7 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, arm: Arm) -> list[S
     """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
     words, grid = vla.backbone.words, token_grid(vla.backbone)
     family = family_of(robot.reader)
-    if family == placing.FAMILY and len(words.encode(" basket")) > 1:
+    if family != scene.FAMILY and len(words.encode(" basket")) > 1:
         raise Refusal("a VLM that has never heard of toys", "one of a whole pretraining", "mindhand pretrain nano")
     how = {"brief": plan.brief and family == scene.FAMILY, "words": arm.words}
     texts = warm_up(family, plan.seed + 1, plan.warmup, **how)

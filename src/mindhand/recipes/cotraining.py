@@ -13,7 +13,7 @@ from mindhand.data.synthetic.samples import ImageText
 from mindhand.data.synthetic.toy_corpus import SHARES, ToyCorpus
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.toy_plans import PLAN
-from mindhand.worlds import placing
+from mindhand.worlds import scene
 
 from .nano import BRIEF
 
@@ -41,10 +41,10 @@ def warm_up(family: str, seed: int, steps: int, *, brief: bool, words: bool) -> 
     if it thinks in `words`. brief: ask of the desk only what a brief pretraining asked."""
     desk = _desk(seed, steps, 32, 4, brief, words)
     desk = replace(desk, mix=replace(desk.mix, bare=0.0))
-    return Blend(desk, _toys(seed, 32, 4, words), TOYS) if family == placing.FAMILY else desk
+    return Blend(desk, _toys(seed, 32, 4, words), TOYS) if family != scene.FAMILY else desk
 
 
 def beside(family: str, seed: int, steps: int, rows: int, *, brief: bool, words: bool) -> Sampler:
     """Of the second stage: a picture with one question for (step, row)."""
     desk = _desk(seed, steps, rows, 1, brief, words)
-    return Blend(desk, _toys(seed, rows, 1, words), TOYS).sample if family == placing.FAMILY else desk.sample
+    return Blend(desk, _toys(seed, rows, 1, words), TOYS).sample if family != scene.FAMILY else desk.sample

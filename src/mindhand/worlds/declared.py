@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-from . import absent, boards, grips, hands, placing, scene, things, wide
+from . import absent, boards, course, grips, hands, placing, scene, things, wide
 
 
 def scene_hash() -> str:
     """12 hexadecimal digits that change when anything declared in these files does."""
-    everything = {m.__name__: m.declared() for m in (absent, boards, grips, hands, placing, scene, things, wide)}
+    modules = (absent, boards, course, grips, hands, placing, scene, things, wide)
+    everything = {m.__name__: m.declared() for m in modules}
     return hashlib.blake2b(json.dumps(everything, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -296,11 +296,12 @@ def _offers(layout: Layout, wanted: frozenset[Item], relation: str, luck: float)
     return [p for p in pairs if layout.free(*p, relation) and layout.luck(*p, relation) <= luck]
 
 
-def sample_placing(keys: Keys, split: str, *, about: str | None = None) -> PlacingScene:
+def sample_placing(keys: Keys, split: str, *, about: str | None = None, count: tuple[int, int] = COUNT) -> PlacingScene:
     """One scene of a class: a relation, all that the class allows equally likely; 3 to 6 toys; and one of the toys
     that can be put so to one of the others.
 
-    keys: one row. about: which of "object" and "relation" is of class K; both equally often without it.
+    keys: one row. about: which of "object" and "relation" is of class K; both equally often without it. count: fewest
+    and most toys.
 
     The relation does not hold already. The spot where the target goes is free, in reach and in the front picture, and
     whatever can be lifted has room for fingers around it.
@@ -309,19 +310,19 @@ def sample_placing(keys: Keys, split: str, *, about: str | None = None) -> Placi
     new = about or (draw.pick(ABOUT) if split.startswith("K") else "")
     wanted = frozenset(items(split, new))
     relation = draw.pick(sorted({r for *_, r in wanted}))
-    count = COUNT[0] + draw.index(COUNT[1] - COUNT[0] + 1)
+    many = count[0] + draw.index(count[1] - count[0] + 1)
     luck = draw.among(LUCK)
     small, wide = pools(split, new)
     while True:
         for _ in range(TRIES):
-            made = _furnish(draw, count, small, wide)
+            made = _furnish(draw, many, small, wide)
             layout = lay(draw, [thing for thing, _ in made])
             if layout is None:
                 continue
             offers = _offers(layout, wanted, relation, luck)
             if offers:
                 return _scene(draw, made, layout, draw.pick(offers), relation)
-        count = count - 1 if count > COUNT[0] else COUNT[1]  # three toys may be too few, six too many
+        many = many - 1 if many > count[0] else count[1]  # three toys may be too few, six too many
 
 
 def _scene(

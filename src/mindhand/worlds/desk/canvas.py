@@ -146,7 +146,6 @@ class Brush:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._loaded: dict[int, np.ndarray] = {}
-        self._radius = np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)[:, None]
 
     def paint(
         self,
@@ -215,6 +214,7 @@ class Brush:
     ) -> None:
         """Make the scene what this camera sees; `loose` comes last in it."""
         self._camera.fixedcamid = camera
+        self._radius = np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)[:, None]  # shapes may have changed
         unseen = outside(model, data, camera, shape[1] / shape[0], self._radius)
         was = model.geom_group[unseen]
         model.geom_group[unseen] = UNSEEN  # the driver works on every geom, wherever it is

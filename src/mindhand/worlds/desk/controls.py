@@ -17,6 +17,7 @@ from .expert import Expert
 from .judge import NEAR, Judge
 from .kinematics import to_rot6d, tool_down
 from .placing_controls import Misled
+from .placing_expert import PlacingExpert
 from .spec import SHUT
 from .stage import Stage
 from .world import DeskWorld
@@ -72,6 +73,14 @@ def mislead(world: DeskWorld, row: int, belief: PlacingScene) -> Misled:
     """Let `world.expert` of this row, which places toys, do as another scene's instruction says, until the row is
     reset. Not kept in snapshots."""
     driver = Misled(Keys.of([world.observe([row], ()).keys[0]]), belief)
+    world._row(row).expert = driver
+    return driver
+
+
+def careless(world: DeskWorld, row: int) -> PlacingExpert:
+    """Let `world.expert` of this row, of the obstacle course, go as if there were no obstacles, until the row is reset.
+    Not kept in snapshots."""
+    driver = PlacingExpert(Keys.of([world.observe([row], ()).keys[0]]))
     world._row(row).expert = driver
     return driver
 

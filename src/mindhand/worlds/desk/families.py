@@ -10,11 +10,14 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, placing, scene
+from mindhand.worlds import absent, course, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
 from .altered import AlteredStage, AlteredToyStage
+from .course_expert import CourseExpert
+from .course_judge import CourseJudge
+from .course_stage import CourseStage, free_start
 from .driver import Driver
 from .expert import Expert
 from .judge import Judge
@@ -55,8 +58,8 @@ class Family:
     """sample: the scene of an episode; read: one from its JSON; altered: the stage where its looks are perturbed;
     lying: where its things are at first; perturbed: the same as it then lies and is asked for; wordings: what else
     could be said; misled: what would be wrong to think. axes: the perturbations that it knows; lowest: the height (m)
-    that a perturbed start keeps above the table; arms: the most that its desk may have, where `stage` is given their
-    number, and its expert says what way a thing goes (`Driver.way`)."""
+    that a perturbed start keeps above the table; free: whether an arm may then have these joints; arms: the most that
+    its desk may have, where `stage` is given their number, and its expert says what way a thing goes (`Driver.way`)."""
 
     name: str
     sample: Callable[[Key], Any]
@@ -72,6 +75,7 @@ class Family:
     axes: tuple[str, ...]
     lowest: float
     arms: int = 1
+    free: Callable[[Any, np.ndarray], bool] = lambda scene, joints: True
 
 
 FAMILIES = {
@@ -108,6 +112,22 @@ FAMILIES = {
             axes=AXES,
             lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
             arms=2,
+        ),
+        Family(
+            name=course.FAMILY,
+            sample=course.sample_course_task,
+            read=course.CourseScene.from_json,
+            stage=CourseStage,
+            altered=AlteredToyStage,  # never: its looks are not perturbed
+            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
+            judge=CourseJudge,
+            expert=CourseExpert,
+            perturbed=perturbed_placing,
+            wordings=placing_wordings,
+            misled=lambda key, judge: placing_misled(key, judge.now),
+            axes=("start", "language", "noise"),
+            lowest=0.125,
+            free=free_start,
         ),
     )
 }

@@ -23,13 +23,14 @@ from .canvas import Canvas
 from .kinematics import JOINTS
 from .stage import Stage
 
-NOTHING, _TILE, _TOY, _MANY = 0, 16, 32, 16
-# What the numbers of a segmentation mean: the same in every scene, row and version. Tiles and toys by their index in
-# the scene; toys that only lie about are counted alike.
+NOTHING, _TILE, _TOY, _OBSTACLE, _MANY = 0, 16, 32, 48, 16
+# What the numbers of a segmentation mean: the same in every scene, row and version. Tiles, toys and obstacles by their
+# index in the scene; toys that only lie about are counted alike.
 LABELS: Mapping[int, str] = {
     NOTHING: "nothing", 1: "table", 2: "board", 3: "tray", 4: "arm", 5: "gripper", 6: "arm_right", 7: "gripper_right",
     **{_TILE + k: f"tile {k}" for k in range(_MANY)},
     **{_TOY + k: f"toy {k}" for k in range(_MANY)},
+    **{_OBSTACLE + k: f"obstacle {k}" for k in range(_MANY)},
 }  # fmt: skip
 IDS: Mapping[str, int] = {name: k for k, name in LABELS.items()}
 _GRIPPER = (JOINTS[-1], "left_finger", "right_finger")
@@ -93,7 +94,7 @@ def _label(model: mujoco.MjModel, geom: int) -> int:
     if root.endswith("/base"):
         part = "gripper" if name.rpartition("/")[2] in _GRIPPER else "arm"
         return IDS[part if root == f"{ARM}/base" else f"{part}_right"]
-    found = re.fullmatch(r"(tile|toy)(\d+)", name)
+    found = re.fullmatch(r"(tile|toy|obstacle)(\d+)", name)
     known = IDS.get(f"{found[1]} {found[2]}") if found else None
     if known is None:
         raise BadData(f"body '{name}' without a label", f"one of {list(IDS)}", "give it one in LABELS")

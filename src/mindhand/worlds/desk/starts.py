@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -17,6 +18,7 @@ from .build import CAMERAS, make_model
 from .kinematics import HIGH, LOW, forward
 from .spec import WORKSPACE
 
+Free = Callable[[np.ndarray], bool]  # whether an arm may have these joints (6,)
 LOWEST = 0.09  # m above the table: the fingers and the bar that holds them clear every tile
 OWN_SIDE = 0.33  # m before an arm's base: two tools that start nearer than this do not meet (the middle is at .41)
 
@@ -30,23 +32,25 @@ def _corner_rays() -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
 
-def start_joints(joints: np.ndarray, key: Key, level: int, lowest: float = LOWEST) -> np.ndarray:
+def start_joints(
+    joints: np.ndarray, key: Key, level: int, lowest: float = LOWEST, free: Free = lambda _: True
+) -> np.ndarray:
     """(6,) joints of an arm, or (12,) of two, near those of a clean start, each as far off as the level says: within
     limits, the tool within the workspace, on the arm's own side where there are two, and `lowest` (m) above the table
-    or higher, and nothing but the table before the wrist camera."""
+    or higher, with nothing but the table before the wrist camera, and `free`."""
     keys = keys_of(key, "start", level)
     if len(joints) == 6:
-        return _start(joints, keys, level, lowest, WORKSPACE[0][1])
+        return _start(joints, keys, level, lowest, WORKSPACE[0][1], free)
     sides = zip(joints.reshape(-1, 6), (keys, keys.fold("right")))
-    return np.concatenate([_start(side, own, level, lowest, OWN_SIDE) for side, own in sides])
+    return np.concatenate([_start(side, own, level, lowest, OWN_SIDE, free) for side, own in sides])
 
 
-def _start(joints: np.ndarray, keys: Keys, level: int, lowest: float, far: float) -> np.ndarray:
+def _start(joints: np.ndarray, keys: Keys, level: int, lowest: float, far: float, free: Free) -> np.ndarray:
     draw = Draw(keys)
     while True:
         out = joints + amount(draw, "start", "joints", level) * direction(draw, 6)
         at, rotation = forward(out)
         inside = all(low <= x <= high for x, (low, high) in zip(at, WORKSPACE)) and at[0] <= far
         down = (_corner_rays() @ rotation.T)[:, 2].max() < -0.12  # the table ends 3 m away
-        if inside and down and at[2] >= lowest and (out >= LOW).all() and (out <= HIGH).all():
+        if inside and down and at[2] >= lowest and (out >= LOW).all() and (out <= HIGH).all() and free(out):
             return out

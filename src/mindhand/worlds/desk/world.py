@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,9 @@ class _Row:
 class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
-    Tasks are those of `scene.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...) and of
-    `placing.sample_placing_task` ("spatial_placing/R", ...), and impossible ones (`worlds.absent`); a row may have one
-    of another family every time.
+    Tasks are those of `scene.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...), of
+    `placing.sample_placing_task` ("spatial_placing/R", ...) and of `course.sample_course_task` ("obstacle_course/near",
+    ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
     arms: 1 or 2. A scripted expert of two uses one after the other.
@@ -117,7 +118,8 @@ class DeskWorld:
                 start = np.array(mount.home) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
                 joints[:] = inverse(mount.local(start), tool_down(draw.normal(0.05, 0.1)), np.zeros(6)).joints
             if self.perturb.start:
-                row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest)
+                free = partial(family.free, scene)
+                row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest, free)
             stage = self._begin(r, row)
             stage.set(row.joints, row.gripper, family.lying(scene))
 
