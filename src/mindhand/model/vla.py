@@ -261,8 +261,7 @@ class VLA(nn.Module):
 
     @torch.no_grad()
     def think(self, obs: Observation, state: State) -> tuple[Context, State]:
-        """Everything before the hand moves: see, read the instruction, reason. "forced" in `state`, or a
-        text "thought" that is observed, is thought instead of an own one."""
+        """All before the hand moves: see, read, reason. "forced" in `state`, or an observed text "thought", is thought."""
         for t in self.transforms:
             obs, state = t.act(obs, state)
         inputs = self.prepare(obs)
