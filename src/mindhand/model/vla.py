@@ -261,7 +261,7 @@ class VLA(nn.Module):
 
     @torch.no_grad()
     def think(self, obs: Observation, state: State) -> tuple[Context, State]:
-        """All before the hand moves: see, read, reason. "forced" in `state`, or an observed text "thought", is thought."""
+        """See, read the instruction, reason. "forced" in `state`, or an observed text "thought", is the thought."""
         for t in self.transforms:
             obs, state = t.act(obs, state)
         inputs = self.prepare(obs)
