@@ -29,17 +29,12 @@ from .run import key_of
 from .score import refuses
 
 
-def _called(scene: PlacingScene, k: int) -> str:
-    toy = scene.toys.toys[k]
-    return f"{toy.colour} {toy.thing}"
-
-
 def _where(scene: PlacingScene, role: str) -> tuple[str, str | None]:
     """What a thought calls the target, or the reference, and where it says that it lies: nowhere, if it is missing."""
     if scene.missing is not None and scene.missing.role == role:
         return scene.missing.said, None
-    k = getattr(scene, role)
-    return _called(scene, k), whereabouts(scene.toys.toys[k].x, scene.toys.toys[k].y)
+    toy = scene.toys.toys[getattr(scene, role)]
+    return toy.full, whereabouts(toy.x, toy.y)
 
 
 def recognised(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
@@ -52,7 +47,7 @@ def recognised(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
 
 def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
     """Whether a parsed thought of step "put" names the relation and the reference."""
-    wanted = scene.relation, _called(scene, scene.reference)
+    wanted = scene.relation, scene.toys.toys[scene.reference].full
     return said is not None and said["step"] == "put" and (said["relation"], said["reference"]) == wanted
 
 
@@ -98,4 +93,4 @@ def _consistent(row: Mapping[str, Any], thoughts: list[tuple[int, Any]], scene: 
     if before and refuses(before[-1]):
         return False
     named = before[-1]["target"] if before and before[-1] is not None else None
-    return None if named is None else named == _called(scene, taken)
+    return None if named is None else named == scene.toys.toys[taken].full

@@ -201,7 +201,7 @@ def placing_reasoning(scene: PlacingScene, step: str, boxes: tuple[Box, Box] | N
     if step not in STEPS:
         raise BadData(f"step '{step}'", f"one of {STEPS}", "correct it")
     pair = [scene.toys.toys[k] for k in (scene.target, scene.reference)]
-    target, reference = names = [f"{t.colour} {t.thing}" for t in pair]
+    target, reference = names = [t.full for t in pair]
     motion = f"{target} {scene.relation} {reference}"
     if step == "done" and scene.missing is None:
         return f"{motion}. done."

@@ -88,6 +88,11 @@ class Toy:
         """What it is."""
         return BY_NAME[self.thing]
 
+    @property
+    def full(self) -> str:
+        """ "red ball": no two of a scene are called so."""
+        return f"{self.colour} {self.thing}"
+
 
 @dataclass(frozen=True)
 class ToyScene:
@@ -107,7 +112,7 @@ class ToyScene:
         """The shortest words that only toy k answers to."""
         toy = self.toys[k]
         alone = sum(t.thing == toy.thing for t in self.toys) == 1
-        return toy.thing if alone else f"{toy.colour} {toy.thing}"
+        return toy.thing if alone else toy.full
 
     def relation(self, a: int, b: int) -> tuple[str, ...]:
         """Every way in which toy a lies to toy b: one beside the other counts from `CLEAR` on, and only where that

@@ -60,7 +60,7 @@ def plan(
             return None
         _, how, reference = draw.pick(jobs)
         b, put = scene.toys.index(reference), way == "put"
-        said = (_full(gone) if put else _called(scene, gone, draw), scene.said(b))
+        said = (gone.full if put else _called(scene, gone, draw), scene.said(b))
         row = (seen[b],) if put else (None, seen[b])
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
     answer = placing_reasoning(made, "put" if way == "put" else "take")
@@ -78,10 +78,6 @@ def plan(
 def _with(scene: ToyScene, toy: Toy, target: int, reference: int, relation: str, gone: Missing | None) -> PlacingScene:
     """What is asked about a toy that no picture shows: the last of the scene's."""
     return PlacingScene(ToyScene((*scene.toys, toy)), target, reference, relation, _PLAIN, "", gone)
-
-
-def _full(toy: Toy) -> str:
-    return f"{toy.colour} {toy.thing}"
 
 
 def _pairs(scene: ToyScene, relations: Sequence[str]) -> list[tuple[int, str, int]]:
@@ -119,4 +115,4 @@ def _absent(scene: ToyScene, draw: Draw, known: Sequence[str], holds: bool | Non
 def _called(scene: ToyScene, toy: Toy, draw: Draw) -> str:
     """What is not there, by name alone only where no other has it."""
     here = toy.thing in {t.thing for t in scene.toys}
-    return _full(toy) if here or draw.chance(0.5) else toy.thing
+    return toy.full if here or draw.chance(0.5) else toy.thing

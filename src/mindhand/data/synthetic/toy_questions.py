@@ -169,7 +169,7 @@ class Asker:
         toys, with_colour = self.scene.toys, self.draw.chance(0.5)
         if self.draw.chance(0.5):
             at = self.draw.index(len(toys))
-            said = f"{toys[at].colour} {toys[at].thing}" if with_colour else toys[at].thing
+            said = toys[at].full if with_colour else toys[at].thing
             return self._qa("there", [said], "yes", at)
         if with_colour:  # a name that is there in a colour that it has not
             name = self.draw.pick([t.thing for t in toys])
@@ -250,7 +250,7 @@ class Asker:
             return None
         order = self._from_left(range(len(toys)))
         row = [self.look.toys[k] for k in order for _ in range(2)]
-        return self._qa("caption", [], ", ".join(f"{toys[k].colour} {toys[k].thing}" for k in order), None, row)
+        return self._qa("caption", [], ", ".join(toys[k].full for k in order), None, row)
 
     def turn(self) -> QA | None:
         """A second turn that stands on the first: "what is the striped toy? ball. and what colour has it?" -> "red"."""

@@ -21,7 +21,7 @@ from mindhand.worlds.grips import PAD, TIP
 
 from .course_judge import CourseJudge
 from .course_stage import CourseStage
-from .driver import PHASES, RATE, Manner, Plan
+from .driver import PHASES, RATE, Manner, Plan, smoothed
 from .placing_expert import CORRIDOR, OVER, PlacingExpert
 from .placing_judge import gap
 
@@ -48,9 +48,8 @@ class CourseExpert(PlacingExpert):
         self.plan = CoursePlan()
 
     def _at(self, s: float) -> list[float]:
-        out, s = super()._at(s), min(s, 1.0)
-        swell = math.sin(math.pi * s * s * s * (10 - 15 * s + 6 * s * s))
-        return [v + (self.plan.around[i] * swell if i < 3 else 0.0) for i, v in enumerate(out)]
+        swell = math.sin(math.pi * smoothed(s))
+        return [v + (self.plan.around[i] * swell if i < 3 else 0.0) for i, v in enumerate(super()._at(s))]
 
     def load(self, data: dict[str, Any]) -> None:
         """The inverse of `data`."""

@@ -79,6 +79,12 @@ class Manner:
         )
 
 
+def smoothed(s: float) -> float:
+    """How much of a segment is gone when `s` of its time is: with the least jerk."""
+    s = min(s, 1.0)
+    return s * s * s * (10 - 15 * s + 6 * s * s)
+
+
 class Driver:
     """Drives one arm of a row; `plan` is all its state. Each family's expert says how to begin (`_start`), what follows
     a segment (`_next`), where one ends (`_go`), and when to hold still (`_would_hit`). Yaws are those of a tool in the
@@ -136,13 +142,14 @@ class Driver:
 
     def _leave(self, stage: Stage, judge: Any) -> None:
         """Up, home, and stay there."""
-        now, plan = self.plan.now, self.plan
-        low = now[2] < SAFE_Z and math.dist(now[:3], stage.home) > 0.05
-        self._go("retreat" if low and plan.phase != "retreat" else "home", stage, judge)
+        self._go("retreat" if self._low(stage) and self.plan.phase != "retreat" else "home", stage, judge)
+
+    def _low(self, stage: Stage) -> bool:
+        """Whether the hand has to go up before it goes anywhere else."""
+        return self.plan.now[2] < SAFE_Z and math.dist(self.plan.now[:3], stage.home) > 0.05
 
     def _at(self, s: float) -> list[float]:
-        s = min(s, 1.0)
-        smooth = s * s * s * (10 - 15 * s + 6 * s * s)
+        smooth = smoothed(s)
         out = [a + (b - a) * smooth for a, b in zip(self.plan.begin, self.plan.end)]
         swell = math.sin(math.pi * smooth) ** 2
         return [out[i] + self.plan.bump[i] * swell if i < 3 else out[i] for i in range(5)]

@@ -42,7 +42,7 @@ class Expert(Driver):
         if judge.placed < len(judge.digits) and held in judge.scene.candidates(judge.placed, judge.taken):
             plan.tile = held
             self._go("carry", stage, judge)
-        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], stage.home) > 0.05:
+        elif self._low(stage):
             self._go("retreat", stage, judge)
         else:
             self._choose(stage, judge)

@@ -78,64 +78,56 @@ class Family:
     free: Callable[[Any, np.ndarray], bool] = lambda scene, joints: True
 
 
-FAMILIES = {
-    f.name: f
-    for f in (
-        Family(
-            name=scene.FAMILY,
-            sample=scene.sample_task,
-            read=scene.MathsScene.from_json,
-            stage=Stage,
-            altered=AlteredStage,
-            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.tiles],
-            judge=Judge,
-            expert=Expert,
-            perturbed=perturbed_scene,
-            wordings=lambda key, s: wordings(key, s.instruction),
-            misled=lambda key, judge: misled(key, judge.now, judge.taken),
-            axes=AXES,
-            lowest=LOWEST,
-            arms=2,
-        ),
-        Family(
-            name=placing.FAMILY,
-            sample=placing.sample_placing_task,
-            read=placing.PlacingScene.from_json,
-            stage=ToyStage,
-            altered=AlteredToyStage,
-            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
-            judge=PlacingJudge,
-            expert=PlacingExpert,
-            perturbed=perturbed_placing,
-            wordings=placing_wordings,
-            misled=lambda key, judge: placing_misled(key, judge.now),
-            axes=AXES,
-            lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
-            arms=2,
-        ),
-        Family(
-            name=course.FAMILY,
-            sample=course.sample_course_task,
-            read=course.CourseScene.from_json,
-            stage=CourseStage,
-            altered=AlteredToyStage,  # never: its looks are not perturbed
-            lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
-            judge=CourseJudge,
-            expert=CourseExpert,
-            perturbed=perturbed_placing,
-            wordings=placing_wordings,
-            misled=lambda key, judge: placing_misled(key, judge.now),
-            axes=("start", "language", "noise"),
-            lowest=0.125,
-            free=free_start,
-        ),
-    )
-}
+_MATHS = Family(
+    name=scene.FAMILY,
+    sample=scene.sample_task,
+    read=scene.MathsScene.from_json,
+    stage=Stage,
+    altered=AlteredStage,
+    lying=lambda s: [(t.x, t.y, t.yaw) for t in s.tiles],
+    judge=Judge,
+    expert=Expert,
+    perturbed=perturbed_scene,
+    wordings=lambda key, s: wordings(key, s.instruction),
+    misled=lambda key, judge: misled(key, judge.now, judge.taken),
+    axes=AXES,
+    lowest=LOWEST,
+    arms=2,
+)
+_PLACING = Family(
+    name=placing.FAMILY,
+    sample=placing.sample_placing_task,
+    read=placing.PlacingScene.from_json,
+    stage=ToyStage,
+    altered=AlteredToyStage,
+    lying=lambda s: [(t.x, t.y, t.yaw) for t in s.toys.toys],
+    judge=PlacingJudge,
+    expert=PlacingExpert,
+    perturbed=perturbed_placing,
+    wordings=placing_wordings,
+    misled=lambda key, judge: placing_misled(key, judge.now),
+    axes=AXES,
+    lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
+    arms=2,
+)
+_COURSE = replace(  # toys are placed, among obstacles, which an altered stage does not have
+    _PLACING,
+    name=course.FAMILY,
+    sample=course.sample_course_task,
+    read=course.CourseScene.from_json,
+    stage=CourseStage,
+    judge=CourseJudge,
+    expert=CourseExpert,
+    axes=("start", "language", "noise"),
+    free=free_start,
+    arms=1,
+)
+FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE)}
 
 # Where what is asked for is absent: the same scenes but for that, and success is to leave them alone.
 IMPOSSIBLE = {
     scene.FAMILY: replace(
-        FAMILIES[scene.FAMILY],
+        _MATHS,
         sample=absent.sample_maths_task,
         judge=lambda s: Refusal(Judge(s), [str(t.digit) for t in s.tiles]),
         expert=Refuser,
@@ -143,9 +135,9 @@ IMPOSSIBLE = {
         arms=1,
     ),
     placing.FAMILY: replace(
-        FAMILIES[placing.FAMILY],
+        _PLACING,
         sample=absent.sample_placing_task,
-        judge=lambda s: Refusal(PlacingJudge(s), [f"{t.colour} {t.thing}" for t in s.toys.toys]),
+        judge=lambda s: Refusal(PlacingJudge(s), [t.full for t in s.toys.toys]),
         expert=Refuser,
         arms=1,
     ),

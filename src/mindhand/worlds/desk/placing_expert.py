@@ -44,7 +44,7 @@ class PlacingExpert(Driver):
             self._go("home", stage, judge)
         elif self._in_hand(stage, judge):
             self._go("lift" if plan.now[2] < SAFE_Z else "carry", stage, judge)
-        elif plan.now[2] < SAFE_Z and math.dist(plan.now[:3], stage.home) > 0.05:
+        elif self._low(stage):
             self._go("retreat", stage, judge)
         else:
             self._go("approach", stage, judge)

@@ -203,7 +203,7 @@ class PlacingJudge:
 
     def why(self) -> str:
         """Why it is no success yet, in a phrase; "" when it is one."""
-        named = [f"{t.colour} {t.thing}" for t in self.toys]
+        named = [t.full for t in self.toys]
         if self.success:
             return ""
         if self.choice < 0:
