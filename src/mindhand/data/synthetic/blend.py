@@ -14,8 +14,8 @@ from .mix import Mix
 from .samples import QA, ImageText
 from .toy_corpus import ToyCorpus
 
-TOYS = 0.55  # share of the steps
-FACTS = 4  # sums in words beside every picture: a fifth of a step
+TOYS = 0.6  # share of the steps
+FACTS = 6  # sums in words beside every picture: a quarter of a step
 QUESTIONS = {"desk": 8, "toys": 12}  # a picture
 WIDE = 0.4  # of the desk's boards that no thought is about
 

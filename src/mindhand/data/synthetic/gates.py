@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mindhand.core.keys import Key, Keys
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.hands import SCAN_UNSEEN
-from mindhand.worlds.scene import MathsScene, equations, sample_maths, write_board
+from mindhand.worlds.scene import TILE, MathsScene, equations, sample_maths, write_board
 from mindhand.worlds.things import GRID, RELATIONS, sample_toys
 from mindhand.worlds.wide import wide_equations
 
@@ -92,14 +93,24 @@ def _fact(gate: str, draw: Draw) -> tuple[str, str]:
     return draw.pick(FACTS["calc"]).format(e.text), str(e.answer)
 
 
+def _ordered(scene: MathsScene) -> bool:
+    """Whether no two tiles lie behind one another: seen from the front, perspective turns the order of those round."""
+    xs = sorted(t.x for t in scene.tiles)
+    return min(b - a for a, b in pairwise(xs)) > TILE[0] / 3
+
+
 def _maths(gate: str, draw: Draw, keys: Keys) -> Item:
-    fonts = draw.pick(("R", "K"))
-    scene: MathsScene = sample_maths(keys, "K-dev", answer_tiles=gate == "tile_listing", fonts=fonts)
+    fonts, listed = draw.pick(("R", "K")), gate == "tile_listing"
+    scene: MathsScene = sample_maths(keys, "K-dev", answer_tiles=listed, fonts=fonts)
+    if listed:
+        many = (sample_maths(keys.fold(attempt), "K-dev", fonts=fonts) for attempt in range(10_000))
+        count = len(scene.tiles)
+        scene = next(s for s in chain([scene], many) if len(s.tiles) == count and _ordered(s))
     if gate == "equation_reading":
         e = draw.pick(wide_equations("K-dev")) if draw.chance(0.5) else scene.equation
         board = write_board(draw, e.text, pens(fonts))
         scene = MathsScene(e, "K-dev", scene.tiles, scene.tile_font, board)
-    kind = "tiles" if gate == "tile_listing" else "read"
+    kind = "tiles" if listed else "read"
     asked = ask(kind, scene, draw, ())
     qa = word(kind, asked, draw.index(len(PHRASES[asked.phrases])))
     return qa.question, qa.answer, front(scene, None, None).image

@@ -66,8 +66,8 @@ PRETRAIN = Mix(
         ("which", 0.05), ("colour", 0.05), ("count", 0.05), ("exist", 0.05),
     ),
     full=(
-        ("read", 0.10), ("where", 0.11), ("solve", 0.12), ("tiles", 0.15), ("calc", 0.10),
-        ("which", 0.10), ("answer", 0.10), ("colour", 0.10), ("count", 0.06), ("exist", 0.06),
+        ("read", 0.10), ("where", 0.10), ("solve", 0.12), ("tiles", 0.22), ("calc", 0.08),
+        ("which", 0.09), ("answer", 0.10), ("colour", 0.08), ("count", 0.06), ("exist", 0.05),
     ),
 )  # fmt: skip
 COTRAIN = Mix(early=_EVEN, full=_EVEN, until=0.0)

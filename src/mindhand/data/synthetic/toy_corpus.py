@@ -15,7 +15,7 @@ from mindhand.core.keys import Keys
 from mindhand.worlds.boards import Chart, Notice, sample_chart, sample_notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
-from mindhand.worlds.hands import HANDS
+from mindhand.worlds.hands import HANDS, SCAN
 from mindhand.worlds.scene import FONTS, KNOWN, Board, Font, write_board
 from mindhand.worlds.things import MATERIALS, ToyScene, sample_toys
 from mindhand.worlds.wide import wide_equations, written
@@ -25,22 +25,24 @@ from .questions import addressed, pool
 from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
 from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 
-WRITINGS = (("sum", 0.50), ("number", 0.14), ("notice", 0.14), ("chart", 0.22))
+WRITINGS = (("sum", 0.50), ("number", 0.22), ("notice", 0.14), ("chart", 0.14))
+SCANNED = 0.25  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
 THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
 ADDRESSED = 0.25  # share of the questions
 CROWD = (4, 9)  # toys of a page for the eye alone: each is one more thing to name, at hardly any cost
 HOLDERS = 2  # of them containers: six kinds among 32, of which a scene to be asked about has at most one
 WRITTEN = 6  # one question of so many is about what is written
-FORMS = (("calc", 0.55), ("calc in full", 0.25), ("calc in steps", 0.20))  # of sums in words alone
+FORMS = (("calc", 0.65), ("calc in full", 0.20), ("calc in steps", 0.15))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
 SHARES = (  # of the questions about toys
-    ("name", 0.12), ("hue", 0.11), ("pattern", 0.04), ("amount", 0.10), ("there", 0.11), ("relation", 0.11),
-    ("beside", 0.03), ("lies", 0.04), ("point", 0.10), ("box", 0.10), ("choice", 0.02), ("caption", 0.03),
+    ("name", 0.13), ("hue", 0.11), ("pattern", 0.03), ("amount", 0.16), ("there", 0.15), ("relation", 0.08),
+    ("beside", 0.02), ("lies", 0.03), ("point", 0.07), ("box", 0.08), ("choice", 0.02), ("caption", 0.03),
     ("turn", 0.02), ("plan", 0.07),
 )  # fmt: skip
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
 PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
+SCANS = tuple(p for p in PENS if p.name == SCAN)
 
 
 @cache
@@ -70,7 +72,8 @@ def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board
         return sample_notice(draw, fonts), None
     if kind == "chart":
         return sample_chart(draw), None
-    hands = pens(draw.pick(fonts))
+    scanned = "H" in fonts and draw.chance(SCANNED)
+    hands = SCANS if scanned else pens(draw.pick(fonts))
     if kind == "number":
         return write_board(draw, str(draw.index(10 ** (1 + draw.index(3)))), hands, ("{}",)), None
     of = sample_sum(draw)
