@@ -167,12 +167,16 @@ class Eval:
 class Prove:
     """Run a method's experiment: on and off arms, several trainings, paired scenes, a record.
 
-    Example: mindhand prove --list
+    Example: mindhand prove chatvla2 --queue --minutes 60
     """
 
     engine: ClassVar[str] = "mindhand.recipes.prove:prove"
     method: Annotated[Positional[tuple[str, ...]], arg(help="names of methods", metavar="METHOD")] = ()
     list: Annotated[bool, arg(help="the catalogue: name, claim, what was measured")] = False
+    queue: Annotated[bool, arg(help="run what is not done yet; resumable, also after a kill")] = False
+    minutes: Annotated[float, arg(help="of the queue; what is not finished by then goes on the next time")] = 60.0
+    base: Annotated[Path | None, arg(help="the VLM to begin with; nano as shipped unless given", metavar="DIR")] = None
+    workers: Annotated[int, arg(help="cells that run side by side, each on one core")] = 2
     run: Run = Path("runs/proofs")
 
 

@@ -15,7 +15,7 @@ from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.recipes import evaluate, skeleton, stages
-from mindhand.recipes.chatvla2 import BLIND, OURS, SILENT, ChatVLA2Plan, record, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, record, train
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
@@ -29,12 +29,13 @@ from mindhand.recipes.nano import (
 )
 from mindhand.recipes.rollouts import load_policy, read_thought, rows_of
 from mindhand.recipes.train import train as train_verb
+from mindhand.recipes.variants import BLIND, OURS, SILENT
 from mindhand.train.glyph import GlyphReader
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 
 QUIET = Console(quiet=True)
-PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8, experts=2, active=1)
+PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, rows=8)
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,18 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import PLACING
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
-from mindhand.recipes.chatvla2 import OURS, ChatVLA2Plan, family_of, record, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, family_of, record, train
 from mindhand.recipes.cotraining import beside, warm_up
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import rows_of
+from mindhand.recipes.variants import OURS
 from mindhand.worlds import placing, scene
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.placing import read_placing
 from mindhand.worlds.things import BY_NAME, RELATIONS
 
 QUIET = Console(quiet=True)
-PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, experts=2, active=1)
+PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_static_experts_route_by_task():
     model = vlm()
     Upcycle(MoEConfig(mixture="static+dynamic")).apply(model)
     with torch.no_grad():
-        model.towers["vlm"].layers[0].ffn.static[1].down.weight += 0.1
+        model.towers["vlm"].layers[0].ffn.static.each[1].down.weight += 0.1
     same = logits(model, torch.tensor([0, 0]))
     robot = logits(model, torch.tensor([0, 1]))
     assert torch.equal(same[0], robot[0]) and (same[1] - robot[1]).abs().max() > 1e-3

@@ -244,5 +244,5 @@ def test_its_tokens_go_to_the_static_experts_of_robots():
     before = oft.predict(ctx, oft.corrupt(code(), Keys.seeded(2)))
     with torch.no_grad():
         for block in model.towers["vlm"].layers:
-            block.ffn.static[0].down.weight += 1  # the image-text experts
+            block.ffn.static.each[0].down.weight += 1  # the image-text experts
     assert torch.equal(before, oft.predict(ctx, oft.corrupt(code(), Keys.seeded(2))))

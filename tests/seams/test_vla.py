@@ -272,7 +272,7 @@ def test_words_are_written_by_the_row_s_expert():
     for task, moves in ((0, (False, True)), (1, (True, False))):
         with torch.no_grad():
             for block in made.backbone.towers["vlm"].layers:
-                block.ffn.static[task].down.weight += 1
+                block.ffn.static.each[task].down.weight += 1
         a, b = both()
         assert (not torch.equal(robot, a), not torch.equal(chat[:, :5], b[:, :5])) == moves
         robot, chat = a, b

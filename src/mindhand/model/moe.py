@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 
+from .ffn_edits import TaskFFN, copied, replace_ffns
 from .steady import steady
-from .trunk import FFN, Tower
+from .trunk import FFN
 
 Mixture = Literal["dynamic", "shared+dynamic", "static+dynamic", "static+shared+dynamic"]
 # what the raw sums of the rejected mixtures multiply the FFN by at initialisation
@@ -62,16 +63,8 @@ class MoE(nn.Module):
         width = like.gate_up.in_features
         self.router = nn.Linear(width, c.experts, device=self.gate_up.device, dtype=self.gate_up.dtype)
         self.scores, self.inner = nn.Identity(), nn.Identity()
-        inner = like.down.in_features
-
-        def copy() -> FFN:
-            with torch.device(self.gate_up.device):
-                ffn = FFN(width, inner).to(self.gate_up.dtype)
-            ffn.load_state_dict(like.state_dict())
-            return ffn
-
-        self.shared = copy() if "shared" in c.mixture else None
-        self.static = nn.ModuleList(copy() for _ in range(c.tasks)) if "static" in c.mixture else None
+        self.shared = copied(like) if "shared" in c.mixture else None
+        self.static = TaskFFN(like, c.tasks) if "static" in c.mixture else None
 
     def forward(self, x: Tensor, task: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
         """(B,n,D) -> (B,n,D); `task` (B,n) int64 chooses the static expert. `valid` changes nothing: each token is
@@ -80,11 +73,7 @@ class MoE(nn.Module):
         if self.shared is not None:
             y = y + self.shared(x)
         if self.static is not None:
-            if task is None:
-                raise BuildError("static experts without a task", "Segment.task: 0 image-text, 1 robot", "pass it")
-            outs = torch.stack([ffn(x) for ffn in self.static])  # static experts are few and small
-            fixed = outs.gather(0, task.view(1, *task.shape, 1).expand(1, *outs.shape[1:]))[0]
-            y = 0.5 * (fixed + y)
+            y = 0.5 * (self.static(x, task) + y)
         return y / GAIN[self.config.mixture] if self.config.rescale else y
 
     def routed(self, x: Tensor) -> Tensor:
@@ -129,16 +118,7 @@ class Upcycle:
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`."""
-        backbone = getattr(vla, "backbone", vla)
-        tower: Tower = backbone.towers[self.tower]
-        for l, block in enumerate(tower.layers):
-            if not isinstance(block.ffn, FFN):
-                raise BuildError(
-                    f"layer {l} of tower '{self.tower}' holds a {type(block.ffn).__name__}",
-                    "a plain FFN to copy",
-                    "upcycle once, before other edits of the FFN",
-                )
-            block.ffn = MoE(self.config, block.ffn)
+        replace_ffns(vla, self.tower, lambda ffn: MoE(self.config, ffn))
 
 
 def traffic(scores: Tensor, active: int, valid: Tensor) -> Tensor:

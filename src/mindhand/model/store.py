@@ -17,10 +17,12 @@ from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry, Registry
 from mindhand.core.spec import Spec
 
+from .cascade import Cascade
 from .codec import ChunkCodec, CodecConfig
 from .diffusion import DDIM, ODE, SDE
 from .expert import ActionExpert, ExpertConfig
 from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from .ffn_edits import PerTask, Widen
 from .moe import Upcycle
 from .reasoner import ReasonerConfig, WordsReasoner
 from .state_words import StateWords
@@ -31,11 +33,15 @@ from .words import Words
 PARTS = Registry()
 PARTS.add(Entry("vlm", VLMConfig, lambda config, *, words, **_: VLM(config, words)))
 PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(config)))
+PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
-PLAIN = {"upcycle": Upcycle, "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords}  # each its own Config
+PLAIN = {  # each its own Config
+    "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,
+    "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords,
+}  # fmt: skip
 for _name, _part in PLAIN.items():
     PARTS.add(Entry(_name, _part, lambda config, **_: config))
 NAMES: dict[type, str] = {

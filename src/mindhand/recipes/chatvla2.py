@@ -5,8 +5,8 @@
     alignment    image-text : robot = 1:3; text, action and gaze losses, all of the model learns
     fine-tuning  the VLM is frozen and its thoughts are remembered; the hand alone learns
 
-An `Arm` says what differs between policies that are compared; everything else is shared. Demonstrations hold sums, or
-toys, of class R only; image-text of the later stages holds R and C (`cotraining`); K and X are met at test.
+A `Variant` says what differs between policies that are compared; everything else is shared. Demonstrations hold sums,
+or toys, of class R only; image-text of the later stages holds R and C (`cotraining`); K and X are met at test.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import MATHS
+from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
-from mindhand.model.following import Place
-from mindhand.model.moe import MoE, MoEConfig, Upcycle
+from mindhand.model.moe import MoE
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
@@ -58,29 +58,15 @@ from .cotraining import beside, warm_up
 from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
 from .rollouts import read_thought
+from .variants import OURS, Variant
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One policy of a comparison.
-
-    words: it reasons before it acts; False: the same model learns and acts without a word. eyes: the hand sees
-    (wrist and gaze); False: words and proprioception only, the control for layouts that can be guessed.
-    """
-
-    name: str
-    words: bool = True
-    eyes: bool = True
-    place: Place = "latter"
-
-
+HEARD = 1024  # frames at which a hand that learns with its mind hears, before it begins, how that thinks
 AIMS = {"aim/front": 1.0, "aim/wrist": 1.0}  # weights of the eyes' own losses
-OURS, SILENT, BLIND = Arm("reasoning"), Arm("silent", words=False, place="none"), Arm("blind", eyes=False)
 
 
 @dataclass(frozen=True)
 class ChatVLA2Plan:
-    """Sizes of everything. The defaults are what two CPU cores do in some minutes, all arms together."""
+    """Sizes of everything. The defaults are what two CPU cores do in some minutes, all variants together."""
 
     episodes: int = 340  # demonstrations, all of class R
     every: int = 2  # every so-many-th frame becomes a training sample
@@ -91,8 +77,6 @@ class ChatVLA2Plan:
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
     tune: int = 1000  # steps of `rows`
     rows: int = 64
-    experts: int = 8  # 0: dense
-    active: int = 2
     brief: bool = True  # co-training asks of sums what a brief pretraining asked; False: all ten kinds of question
     process: Process = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
@@ -132,15 +116,17 @@ def record(
     return folder
 
 
-def frames(folder: Path, cache: Path, plan: ChatVLA2Plan, vla: VLA, arm: Arm, console: Console | None) -> RobotFrames:
+def frames(
+    folder: Path, cache: Path, plan: ChatVLA2Plan, vla: VLA, variant: Variant, console: Console | None
+) -> RobotFrames:
     """The recorded frames, decoded once."""
     reader = LeRobotReader(folder)
     pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
-    words_of = str if arm.words else blank
+    words_of = str if variant.words else blank
     return RobotFrames(reader, pictures, vla.backbone.words, plan.horizon, words_of=words_of, transforms=vla.transforms)
 
 
-def build(nano: Path, plan: ChatVLA2Plan, arm: Arm) -> VLA:
+def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
     """A VLA around a pretrained VLM: upcycled, with an untrained hand."""
     reader = load_vla(nano)
     backbone = reader.backbone
@@ -151,19 +137,19 @@ def build(nano: Path, plan: ChatVLA2Plan, arm: Arm) -> VLA:
         base = expert_config(
             "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
         )
-        config = replace(base, place=arm.place, process=plan.process)
+        config = replace(base, place=variant.place, process=variant.process or plan.process)
         look = GazeConfig(looking(backbone).layer, grid, (camera.height, camera.width), config.width, config.state)
-        streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if arm.eyes else []
+        streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if variant.eyes else []
         return VLA(
             spec=SPEC,
             backbone=backbone,
-            expert=ActionExpert(config),
+            expert=Cascade(config) if variant.cascade else ActionExpert(config),
             codec=ChunkCodec(SPEC),
-            reasoner=WordsReasoner(ReasonerConfig(limit=40 if arm.words else 0), read_thought),
+            reasoner=WordsReasoner(ReasonerConfig(limit=40 if variant.words else 0), read_thought),
             streams=streams,
             transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
             objectives=[looking(backbone)],
-            edits=[Upcycle(MoEConfig(plan.experts, plan.active))] if plan.experts else [],
+            edits=[] if variant.edit is None else [variant.edit],
         )
 
 
@@ -181,66 +167,70 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
     vla.codec.fit(batches())
 
 
-def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, arm: Arm) -> list[Stage]:
-    """The first two stages; the third needs the second's thoughts (`fine_tuning`)."""
-    words, grid = vla.backbone.words, token_grid(vla.backbone)
-    family = family_of(robot.reader)
-    if family != scene.FAMILY and len(words.encode(" basket")) > 1:
+def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -> list[Stage]:
+    """The stages before the hand alone learns, which needs the thoughts they leave behind (`fine_tuning`)."""
+    grid, family = token_grid(vla.backbone), family_of(robot.reader)
+    if family != scene.FAMILY and len(vla.backbone.words.encode(" basket")) > 1:
         raise Refusal("a VLM that has never heard of toys", "one of a whole pretraining", "mindhand pretrain nano")
-    how = {"brief": plan.brief and family == scene.FAMILY, "words": arm.words}
-    texts = warm_up(family, plan.seed + 1, plan.warmup, **how)
-    sample = beside(family, plan.seed + 2, plan.align, plan.mixed, **how)
-    # With a thing in the hand there is little to see: half of those frames are enough.
-    put = np.array(["put" in robot.reader.reasoning(int(i)) for i in robot.cache.frames])
-    kept = ~put | (np.arange(len(put)) % 2 == 0)
-    sets = [
-        SampleSet("desk corpus", "image-text", np.arange(1 << 20)),
-        SampleSet("demonstrations", "robot", robot.cache.frames[kept]),
-    ]
-    mixture = Mixture(sets, plan.mixed, plan.seed)
+    how = {"brief": plan.brief and family == scene.FAMILY, "words": variant.words}
     # A mind that learns at the speed of a new hand forgets what it knew (docs/log.md).
     gentle = Optimiser(
         lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"), slow=(("backbone.*", plan.gentle),)
     )
-    weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if arm.eyes else {})
+    whole = [name for name in variant.stages if name in ("robot", "alignment")]
+    steps = plan.align + (0 if "fine-tuning" in variant.stages else plan.tune)
     out = []
-    if plan.warmup:
-        source = CorpusSource(texts, words, grid, 0)
-        out.append(
-            Stage(
-                "warm-up",
-                source,
-                plan.warmup,
-                ("backbone.*",),
-                {"text": 1.0, "look": 0.5},
-                gentle,
-            )
-        )
-    source = RobotSource(robot, mixture, plan.seed, sample, grid=grid)
-    out.append(Stage("alignment", source, plan.align, ("*",), weights, gentle, seed=plan.seed))
+    for name in variant.stages:
+        if name == "warm-up" and plan.warmup:
+            source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, **how), vla.backbone.words, grid, 0)
+            out.append(Stage(name, source, plan.warmup, ("backbone.*",), {"text": 1.0, "look": 0.5}, gentle))
+        if name in whole:
+            weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
+            sample = beside(family, plan.seed + 2, steps, plan.mixed, **how) if name == "alignment" else None
+            source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
+            out.append(Stage(name, source, steps // len(whole), ("*",), weights, gentle, seed=plan.seed))
     return out
 
 
-def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, arm: Arm, folder: Path) -> Stage:
+def mixture(robot: RobotFrames, plan: ChatVLA2Plan, texts: bool) -> Mixture:
+    """Which frames a stage before the last sees; texts: with image-text beside them, 1:3."""
+    # With a thing in the hand there is little to see: half of those frames are enough.
+    put = np.array(["put" in robot.reader.reasoning(int(i)) for i in robot.cache.frames])
+    kept = ~put | (np.arange(len(put)) % 2 == 0)
+    sets = [SampleSet("demonstrations", "robot", robot.cache.frames[kept])]
+    if texts:
+        sets.insert(0, SampleSet("desk corpus", "image-text", np.arange(1 << 20)))
+    return Mixture(sets, plan.mixed, plan.seed)
+
+
+def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant, folder: Path) -> Stage:
     """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
-    mixture = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
-    kept = remembered_thoughts(vla, robot, folder)
-    vla.expert.prompt.fit(torch.from_numpy(kept["prompt"]))
-    vla.expert.thought.fit(torch.from_numpy(kept["reasoning"]))
-    source = RobotSource(robot, mixture, plan.seed + 3, kept=kept)
-    train = ("expert.*", "streams.*") if arm.eyes else ("expert.*",)
-    weights = {"action": 1.0} | (AIMS if arm.eyes else {})
+    every = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
+    kept = listen(vla, robot, robot.cache.frames, folder / "thoughts.npz")
+    source = RobotSource(robot, every, plan.seed + 3, kept=kept)
+    train = ("expert.*", "streams.*") if variant.eyes else ("expert.*",)
+    weights = {"action": 1.0} | (AIMS if variant.eyes else {})
     hand = Optimiser(lr=2e-3, muon=0.0, warmup=50, decay=0.6)
     return Stage("fine-tuning", source, plan.tune, train, weights, hand, seed=plan.seed)
 
 
+def listen(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+    """Fit the hand to what the VLM thinks at these frames; returns that (`remembered_thoughts`)."""
+    kept = remembered_thoughts(vla, robot, index, file)
+    vla.expert.prompt.fit(torch.from_numpy(kept["prompt"]))
+    vla.expert.thought.fit(torch.from_numpy(kept["reasoning"]))
+    return kept
+
+
 @torch.inference_mode()
-def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str, np.ndarray]:
-    """Mean hidden states of prompt and reasoning for every cached frame, float32 (frames, D), kept in `folder`.
+def remembered_thoughts(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+    """Mean hidden states of prompt and reasoning at global frames (ascending), float32 (frames, D), kept in `file`.
 
     A thought is thought anew as often as an evaluation asks, and wherever its words change; between, it is as old as
     one that a chunk is carried out by."""
-    file = folder / "thoughts.npz"
+    if isinstance(vla.expert, Cascade):
+        said = goal_codes(robot.thoughts(index), vla.expert.config.trunk)
+        return {"prompt": np.zeros_like(said), "reasoning": said}
     if file.exists():
         with np.load(file, allow_pickle=False) as found:
             return {n: found[n] for n in found.files}
@@ -249,7 +239,6 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, folder: Path) -> dict[str,
         if isinstance(part, MoE):
             part.train()
     parts: dict[str, list[np.ndarray]] = {}
-    index = robot.cache.frames
     texts = np.array(robot.thoughts(index))
     episode = robot.reader.episode_index[index]
     query = robot.reader.frame_index[index] // MATHS.replan
@@ -274,30 +263,36 @@ def train(
     cache: Path,
     folder: Path,
     plan: ChatVLA2Plan = ChatVLA2Plan(),
-    arm: Arm = OURS,
+    variant: Variant = OURS,
     *,
     mind: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """All stages of one arm in `folder`, resuming; returns the checkpoint.
+    """All stages of one variant in `folder`, resuming; returns the checkpoint.
 
-    mind: the run folder of another arm whose finished VLM, and thoughts, are taken over: only the hand is trained.
+    mind: the run folder of another variant whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vla = build(nano, plan, arm)
-    robot = frames(demos, cache, plan, vla, arm, console)
-    first = stages(vla, robot, plan, arm) if mind is None else []
-    about = {"plan": asdict(plan), "arm": asdict(arm), "demos": robot.reader.fingerprint(), "scene": scene_hash()}
-    write_json(folder / "plan.json", {**about, "stages": [stage.name for stage in first]})
+    vla = build(nano, plan, variant)
+    robot = frames(demos, cache, plan, vla, variant, console)
+    first = stages(vla, robot, plan, variant) if mind is None else []
+    about: dict[str, Any] = {"plan": asdict(plan), "variant": asdict(variant), "demos": robot.reader.fingerprint()}
+    about |= {"scene": scene_hash(), "stages": [stage.name for stage in first]}
+    write_json(folder / "plan.json", about)
     fit(vla, robot)
     if mind is not None:
         copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
+    last = variant.stages[-1] == "fine-tuning"
+    heard = robot.cache.frames[:: max(1, len(robot.cache.frames) // HEARD)]
     for stage in first:
+        if not last and stage.train == ("*",) and not bool(vla.expert.thought.fitted):
+            listen(vla, robot, heard, folder / "heard.npz")
         train_stage(vla, stage, folder / stage.name, console=console)
         save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(SPEC))
-    tune = fine_tuning(vla, robot, plan, arm, folder)
-    train_stage(vla, tune, folder / tune.name, console=console)
+    if last:
+        tune = fine_tuning(vla, robot, plan, variant, folder)
+        train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(SPEC))
     return checkpoint

@@ -29,10 +29,11 @@ from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 
-from .chatvla2 import BLIND, OURS, SILENT, Arm, ChatVLA2Plan, address, record, train
+from .chatvla2 import ChatVLA2Plan, address, record, train
 from .evaluate import summary_table
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
 from .rollouts import rows_of
+from .variants import BLIND, OURS, SILENT, Variant
 
 SPLITS = ("R", "K-dev", "X")
 TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pretraining asks
@@ -89,9 +90,11 @@ def _pretrain(folder: Path, plan: DemoPlan) -> None:
     pretrain_nano(folder, plan.nano, console=Console(stderr=True))
 
 
-def _train(nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, arm: Arm, mind: Path | None) -> None:
+def _train(
+    nano: Path, demos: Path, cache: Path, folder: Path, plan: DemoPlan, variant: Variant, mind: Path | None
+) -> None:
     torch.set_num_threads(1)
-    train(nano, demos, cache, folder, plan.maths, arm, mind=mind, console=Console(stderr=True))
+    train(nano, demos, cache, folder, plan.maths, variant, mind=mind, console=Console(stderr=True))
 
 
 def _examine(folder: Path, plan: DemoPlan) -> None:
@@ -127,8 +130,8 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     at.mkdir(exist_ok=True)
     clock = Clock(at / "seconds.json")
     nano, demos, cache = at / "nano", at / "demonstrations", at / "frames"
-    arms = (OURS, SILENT, BLIND)
-    folders = {arm.name: at / arm.name for arm in arms}
+    variants = (OURS, SILENT, BLIND)
+    folders = {variant.name: at / variant.name for variant in variants}
 
     console.rule("1/4  demonstrations of sums")
     if not (demos / "meta" / "info.json").exists() or not (at / "recorded").exists():
@@ -139,18 +142,18 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
         clock.time("pretrain", lambda: _pretrain(nano, plan))
     console.rule("3/4  three policies, in three stages each")
 
-    def training(arm: Arm) -> list[Job]:
-        if (folders[arm.name] / "checkpoint" / "manifest.json").exists():
+    def training(variant: Variant) -> list[Job]:
+        if (folders[variant.name] / "checkpoint" / "manifest.json").exists():
             return []
-        mind = folders[OURS.name] if arm == BLIND else None  # the blind hand is given the mind of the one that sees
-        return [(_train, (nano / "checkpoint", demos, cache, folders[arm.name], plan, arm, mind))]
+        mind = folders[OURS.name] if variant == BLIND else None  # the blind hand is given the mind of the one that sees
+        return [(_train, (nano / "checkpoint", demos, cache, folders[variant.name], plan, variant, mind))]
 
     if todo := [*training(OURS), *training(SILENT)]:
         clock.time("train two policies", lambda: together(todo))
     console.rule("4/4  evaluation, and a third policy: a blind hand")
     every = MATHS.only(*(f"maths_matching/{s}" for s in SPLITS), episodes=min(plan.episodes, MATHS.episodes))
     part = every.only("maths_matching/R", "maths_matching/K-dev")
-    taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in arms]
+    taken = [(folders[a.name], every if a == OURS else part, 3 if a == OURS else 0) for a in variants]
     ours, silent, blind = ((_evaluate, t) for t in taken)
     jobs: list[Job] = [(_in_turn, ([*training(BLIND), blind],)), ours, silent]
     minds = {"what nano knew": nano, "what it knows after all stages": folders[OURS.name]}
@@ -159,15 +162,15 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
     for title, folder in minds.items():
         console.print(exam_table(read_rows(folder / "exam.jsonl"), title))
     rows = {}
-    for arm, (where, protocol, films) in zip(arms, taken):  # what is evaluated already is only read
-        rows[arm.name] = rows_of(where / "checkpoint", protocol, where / "evaluation", films=films, console=console)
-        console.print(summary_table(rows[arm.name], arm.name))
+    for variant, (where, protocol, films) in zip(variants, taken):  # what is evaluated already is only read
+        rows[variant.name] = rows_of(where / "checkpoint", protocol, where / "evaluation", films=films, console=console)
+        console.print(summary_table(rows[variant.name], variant.name))
     page = write_report(
         folders[OURS.name] / "evaluation",
         rows[OURS.name],
         rate_hz=SPEC.rate,
         title="mindhand demo: a robot reads the board",
-        beside=[_arms(rows), _kept(nano, folders[OURS.name]), _clock(clock)],
+        beside=[_variants(rows), _kept(nano, folders[OURS.name]), _clock(clock)],
     )
     return page
 
@@ -175,7 +178,7 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
 Beside = tuple[str, list[str], list[list[Any]]]  # a table of the report: heading, columns, rows
 
 
-def _arms(rows: dict[str, list[dict[str, Any]]]) -> Beside:
+def _variants(rows: dict[str, list[dict[str, Any]]]) -> Beside:
     body = []
     for name, some in rows.items():
         for line in by_task(some):

@@ -28,10 +28,11 @@ from mindhand.evaluate.run import evaluate
 from mindhand.model.store import save_vla
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 
-from .chatvla2 import OURS, ChatVLA2Plan, build
+from .chatvla2 import ChatVLA2Plan, build
 from .doctor import smoke_observation
 from .nano import NanoPlan, build_reader
 from .rollouts import load_policy
+from .variants import OURS
 
 Row = dict[str, Any]
 PROTOCOL = replace(MATHS.only("maths_matching/R", "maths_matching/K-dev", episodes=12), steps=64, rows=4)

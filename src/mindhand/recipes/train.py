@@ -11,8 +11,9 @@ from rich.console import Console
 from mindhand.core.errors import Refusal
 from mindhand.model.shipped import shipped
 
-from .chatvla2 import BLIND, OURS, SILENT, ChatVLA2Plan
+from .chatvla2 import ChatVLA2Plan
 from .chatvla2 import train as train_chatvla2
+from .variants import BLIND, OURS, SILENT
 
 RECIPES = {"chatvla2": OURS, "chatvla2-silent": SILENT, "chatvla2-blind": BLIND}
 

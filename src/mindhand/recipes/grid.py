@@ -1,0 +1,233 @@
+"""The grid of `mindhand prove chatvla2`: every variant on both families, several trainings, the same scenes for all.
+
+    <run>/<address>/demonstrations/<family>      recorded once; address: a hash of plan, VLM and scenes
+    <run>/<address>/frames/<family>              their decoded frames
+    <run>/<address>/<family>/<variant>/<n>       training n, of so many steps as ChatVLA-2
+    <run>/<address>/<family>/<variant>/<n>x5     of five times as many
+        checkpoint/  evaluation/  misled/  scorecard.jsonl  done.json
+
+A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mindhand.core.checkpoint import load_checkpoint
+from mindhand.data.cache import FrameCache
+from mindhand.data.files import read_rows, write_json
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.evaluate.claim_evidence import BASE, Evidence, Training
+from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
+from mindhand.evaluate.scores import scored
+from mindhand.train.loop import Stopped
+from mindhand.train.ranks import end_with_parent
+from mindhand.worlds.declared import scene_hash
+
+from .chatvla2 import ChatVLA2Plan, address, record, train
+from .rollouts import rows_of
+from .stages import mind_rows
+from .variants import GRID, SAME
+
+PROTOCOLS = {"maths": MATHS, "placing": PLACING}
+PILOT = ("B7", "F0", "F1", "B1", "B3", "B4")
+HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
+TRAININGS = 5  # of the headline's
+LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its
+MATCHED = 0.03
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """Sizes. Every baseline is given what ChatVLA-2 is given."""
+
+    recipe: ChatVLA2Plan = field(default_factory=lambda: ChatVLA2Plan(brief=False))
+    episodes: int = 200  # of each class
+    splits: tuple[str, ...] = ("R", "K-dev")
+    items: int = 100  # of each part of the scorecard
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a variant on a family of tasks. longer: times the steps of ChatVLA-2."""
+
+    family: str
+    variant: str
+    training: int
+    longer: int = 1
+
+    @property
+    def path(self) -> str:
+        """Its folder in the grid's."""
+        return f"{self.family}/{self.variant}/{self.training}" + (f"x{self.longer}" if self.longer > 1 else "")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A plan, the VLM that everything begins with, and where its cells are."""
+
+    plan: GridPlan
+    nano: Path
+    run: Path
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of this plan, this VLM and these scenes."""
+        return self.run / address(asdict(self.plan), load_checkpoint(self.nano, None).fingerprint, scene_hash())
+
+    def done(self, cell: Cell) -> bool:
+        """Whether it is trained, evaluated and examined."""
+        return (self.root / cell.path / "done.json").exists()
+
+    def protocol(self, family: str) -> Protocol:
+        """What its cells are evaluated by."""
+        whole = PROTOCOLS[family]
+        task = whole.tasks[0].partition("/")[0]
+        return whole.only(*(f"{task}/{split}" for split in self.plan.splits), episodes=self.plan.episodes)
+
+    def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
+        """Scored episodes of a cell that is done; [] of an arm that it has not."""
+        file = self.root / cell.path / arm / "rows.jsonl"
+        return scored(read_rows(file), "clean" if arm == "evaluation" else arm) if file.exists() else []
+
+
+def order() -> Iterator[Cell]:
+    """All cells of the grid that can be known before any is run: the pilot, the headline, the others."""
+    seen: set[Cell] = set()
+    some = [Cell("maths", v, 0) for v in PILOT]
+    some += [Cell(family, v, n) for n in range(TRAININGS) for family in PROTOCOLS for v in HEADLINE]
+    some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]
+    for cell in some:
+        if cell not in seen:
+            seen.add(cell)
+            yield cell
+
+
+def due(grid: Grid) -> Iterator[Cell]:
+    """Cells that are not done, in their order; each is followed by the longer ones that matching asks for."""
+    for cell in order():
+        for longer in LONGER:
+            at = replace(cell, longer=longer)
+            if not grid.done(at):
+                yield at
+                break
+            if matched(grid, at):
+                break
+
+
+def matched(grid: Grid, cell: Cell) -> bool:
+    """Whether a cell's in-domain success is within `MATCHED` of that of the same training of ChatVLA-2; also where
+    that is not known yet, and of ChatVLA-2 itself."""
+    ours = Cell(cell.family, "B7", cell.training)
+    if cell.variant == "B7" or not grid.done(ours):
+        return True
+    here, there = (_in_domain(grid, c) for c in (cell, ours))
+    return here >= there - MATCHED
+
+
+def _in_domain(grid: Grid, cell: Cell) -> float:
+    rows = [r["success"] for r in grid.rows(cell) if r["task"].endswith("/R")]
+    return sum(rows) / max(len(rows), 1)
+
+
+def prepare(grid: Grid, family: str, console: Console | None) -> tuple[Path, Path]:
+    """Demonstrations of a family and their frames, made once."""
+    demos, cache = grid.root / "demonstrations" / family, grid.root / "frames" / family
+    if not (demos / "done.json").exists():
+        record(demos, grid.plan.recipe.episodes, family, console=console)
+        write_json(demos / "done.json", {"episodes": grid.plan.recipe.episodes})
+    FrameCache.build(cache, LeRobotReader(demos), every=grid.plan.recipe.every, console=console)
+    return demos, cache
+
+
+def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
+    """Train, evaluate and examine one cell, going on from wherever it was stopped."""
+    demos, cache = prepare(grid, cell.family, console)
+    folder, variant, recipe = grid.root / cell.path, GRID[cell.variant], grid.plan.recipe
+    recipe = replace(recipe, seed=cell.training)
+    recipe = replace(recipe, **{n: cell.longer * getattr(recipe, n) for n in ("align", "tune")})
+    checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
+    protocol = grid.protocol(cell.family)
+    rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
+    if variant.words:
+        open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t))
+        rows_of(checkpoint, replace(open_world, arm="misled"), folder / "misled", workers=1, films=0, console=console)
+    mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
+    write_json(folder / "done.json", {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint})
+
+
+def _work(grid: Grid, cell: Cell, until: float) -> bool:
+    """A worker's part: one cell, until the clock says so; whether it was finished."""
+    torch.set_num_threads(1)
+    timer = threading.Timer(max(0.0, until - time.time()), _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+    try:
+        run_cell(grid, cell, Console(stderr=True))
+        return True
+    except (Stopped, KeyboardInterrupt):
+        return False
+    finally:
+        timer.cancel()
+
+
+def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int:
+    """Run what is due for so many minutes, `workers` cells at a time; returns how many were finished. A cell that fails
+    is reported and left out until the next time."""
+    until, count, tried = time.time() + 60 * minutes, 0, set()
+    for family in dict.fromkeys(cell.family for cell in due(grid)):
+        prepare(grid, family, console)
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+        running: dict[Any, Cell] = {}
+        while True:
+            while len(running) < workers and time.time() < until:
+                cell = next((c for c in due(grid) if c not in tried), None)
+                if cell is None:
+                    break
+                tried.add(cell)
+                console.print(f"begins: {cell.path}")
+                running[pool.submit(_work, grid, cell, until)] = cell
+            if not running:
+                return count
+            for job in wait(running, return_when=FIRST_COMPLETED).done:
+                cell, error = running.pop(job), job.exception()
+                console.print(f"{'failed: ' + repr(error) if error else 'ended'}: {cell.path}")
+                count += error is None and job.result()
+
+
+def evidence(grid: Grid, longer: bool = True) -> Evidence:
+    """The rows of all cells that are done, as claims are judged on. longer: of several lengths the longest, which is
+    matched in-domain; else equal steps."""
+    chosen: dict[tuple[str, str, int], Cell] = {}
+    for at in finished(grid):
+        where = at.family, at.variant, at.training
+        if longer or where not in chosen:
+            chosen[where] = at
+    cells: dict[str, dict[str, Training]] = {}
+    for at in chosen.values():
+        of, name = cells.setdefault(at.variant, {}), str(at.training)
+        before = of.get(name, Training())
+        card = read_rows(grid.root / at.path / "scorecard.jsonl") if at.family == "maths" else before.scorecard
+        episodes, swapped = [*before.episodes, *grid.rows(at)], [*before.swapped, *grid.rows(at, "misled")]
+        of[name] = Training(episodes, swapped, card)
+    known = {name: cells[of] for name, of in SAME.items() if of in cells}
+    base = mind_rows(grid.nano, grid.plan.items, grid.root / "base.jsonl")
+    named = {name: of for name, of in cells.items() if name not in ("F0", "F1")} | known
+    return Evidence({BASE: {"0": Training(scorecard=base)}, **named})
+
+
+def finished(grid: Grid) -> list[Cell]:
+    """All cells that are done, of every length."""
+    return [at for cell in order() for n in LONGER if grid.done(at := replace(cell, longer=n))]

@@ -1,0 +1,116 @@
+"""What the grid's finished cells say: a table of them, the differences that claims speak of, and the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mindhand.core.errors import BadData
+from mindhand.core.files import write_atomic
+from mindhand.core.intervals import Interval
+from mindhand.core.record import measure
+from mindhand.evaluate.claims import for_report, judge, rich_table
+from mindhand.evaluate.page import Cell as Shown
+from mindhand.evaluate.page import page, rate, table
+
+from .grid import LONGER, Cell, Grid, evidence, finished
+from .variants import GRID
+
+Rows = list[dict[str, Any]]
+MEASURES = ("success", "choice", "rac")
+COLUMNS = ("policy", "family", "steps", "trainings", "class", *MEASURES, "obeys another thought")
+
+
+def _each(rows: Sequence[Mapping[str, Any]], name: str) -> Interval | None:
+    """The rate of a column over rows that have it, and their trainings."""
+    some = [r for r in rows if r.get(name) is not None]
+    return measure(some, name, "rate")[0] if some else None
+
+
+def _of(grid: Grid, cells: Sequence[Cell], arm: str = "evaluation") -> Rows:
+    return [{**row, "training": cell.training} for cell in cells for row in grid.rows(cell, arm)]
+
+
+def lines(grid: Grid) -> list[tuple[list[str], list[tuple[Interval | None, float | None]]]]:
+    """One line a variant, family, length and class of tasks: words, then intervals with their chance, as `COLUMNS`."""
+    done, out = finished(grid), []
+    for family, variant, longer in dict.fromkeys((c.family, c.variant, c.longer) for c in done):
+        cells = [c for c in done if (c.family, c.variant, c.longer) == (family, variant, longer)]
+        rows, given = _of(grid, cells), _of(grid, cells, "misled")
+        for task in dict.fromkeys(r["task"] for r in rows):
+            here = [r for r in rows if r["task"] == task]
+            found: list[tuple[Interval | None, float | None]] = []
+            for name in MEASURES:
+                chance = [r[f"{name}_chance"] for r in here if f"{name}_chance" in r]
+                found.append((_each(here, name), sum(chance) / len(chance) if chance else None))
+            misled = [{**r, "rac": bool(r["rac"])} for r in given if r["task"] == task]  # who takes nothing obeys not
+            found.append((_each(misled, "rac"), None))
+            words = [variant, family, f"{longer}x", str(len(cells)), task.partition("/")[2]]
+            out.append((words, found))
+    return out
+
+
+def differences(grid: Grid, ours: str = "B7") -> list[tuple[list[str], Interval]]:
+    """Success of ChatVLA-2 less that of every other variant, longest first, over trainings that both have: paired by
+    scene, bootstrap over trainings and scenes."""
+    done, out = finished(grid), []
+    for family in dict.fromkeys(c.family for c in done):
+        for variant in (v for v in GRID if v != ours):
+            for longer in reversed(LONGER):
+                theirs = [c for c in done if (c.family, c.variant, c.longer) == (family, variant, longer)]
+                mine = [c for t in theirs if (c := replace(t, variant=ours, longer=1)) in done]
+                theirs = [t for t in theirs if replace(t, variant=ours, longer=1) in mine]
+                if not mine:
+                    continue
+                rows = [{**r, "arm": "on"} for r in _of(grid, mine)] + [{**r, "arm": "off"} for r in _of(grid, theirs)]
+                for task in dict.fromkeys(r["task"] for r in rows):
+                    found, _ = measure([r for r in rows if r["task"] == task], "success", "difference")
+                    words = [f"{ours} less {variant}", family, f"{longer}x", str(len(mine)), task.partition("/")[2]]
+                    out.append((words, found))
+    return out
+
+
+def _points(x: Interval) -> str:
+    return f"{100 * x.value:+.0f} ({100 * x.low:+.0f} to {100 * x.high:+.0f})"
+
+
+def _short(found: tuple[Interval | None, float | None]) -> str:
+    x, chance = found
+    if x is None:
+        return "-"
+    beside = "" if chance is None else f", chance {chance:.2f}"
+    return f"{x.value:.2f} ({x.low:.2f} to {x.high:.2f}){beside}"
+
+
+def show(grid: Grid, console: Console) -> None:
+    """The tables, for the terminal. BadData where no cell is done."""
+    if not finished(grid):
+        raise BadData(f"no finished cell in {grid.root}", "some", "mindhand prove chatvla2 --queue --minutes 60")
+    cells = Table(*COLUMNS, title="The grid")
+    for words, found in lines(grid):
+        cells.add_row(*words, *(_short(x) for x in found))
+    pairs = Table("difference", "family", "steps", "trainings", "class", "success, points", title="Paired")
+    for words, x in differences(grid):
+        pairs.add_row(*words, Text(_points(x)))
+    for one in (cells, pairs, rich_table(judge(evidence(grid)))):
+        console.print(one)
+
+
+def write_grid_report(grid: Grid, file: Path) -> Path:
+    """The same as one page."""
+    body: list[list[Shown]] = [[*words, *(rate(x, chance) for x, chance in found)] for words, found in lines(grid)]
+    pairs: list[list[Shown]] = [[*words, _points(x)] for words, x in differences(grid)]
+    claims, columns, found = for_report(judge(evidence(grid)))
+    sections = [
+        ("Cells", table("", COLUMNS, body)),
+        ("Differences", table("", ("difference", "family", "steps", "trainings", "class", "success, points"), pairs)),
+        (claims, table("", columns, found)),
+    ]
+    write_atomic(file, page("ChatVLA-2, proven or not", f"{len(finished(grid))} cells of {grid.root.name}", sections))
+    return file

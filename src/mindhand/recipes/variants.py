@@ -1,0 +1,88 @@
+"""Policies that are compared: ChatVLA-2, what it is measured against, and ablations of it.
+
+A `Variant` says what differs; backbone, demonstrations, scenes, hand and eyes are shared. Names are those by which
+`evaluate/claims.py` speaks of them (chatvla2.md 7.7). A variant without the last stage has its steps in those it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mindhand.core.errors import BadData
+from mindhand.model.expert import Process
+from mindhand.model.ffn_edits import PerTask, Widen
+from mindhand.model.following import Place
+from mindhand.model.moe import MoEConfig, Upcycle
+
+Name = Literal["warm-up", "robot", "alignment", "fine-tuning"]
+PAPER: tuple[Name, ...] = ("warm-up", "alignment", "fine-tuning")
+EXPERTS = Upcycle()  # the paper's: 8, 2 active
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One policy of a comparison; the defaults are ChatVLA-2 (2505.21906).
+
+    words: it reasons before it acts; False: the same model learns and acts without a word. eyes: the hand sees
+    (wrist and gaze); False: words and proprioception only, the control for layouts that can be guessed. place: of
+    reasoning-following. edit: surgery on the pretrained VLM; None: it stays as it is. stages, in this order:
+
+        warm-up      the VLM alone, on image-text
+        robot        all of it, on robot data alone
+        alignment    all of it, on image-text and robot data, 1:3
+        fine-tuning  the VLM is frozen, the hand alone learns
+    """
+
+    name: str
+    words: bool = True
+    eyes: bool = True
+    place: Place = "latter"
+    edit: Any = EXPERTS
+    stages: tuple[Name, ...] = PAPER
+    process: Process | None = None  # of the hand; None: the plan's
+    cascade: bool = False  # the hand hears words alone (model/cascade.py)
+
+    def __post_init__(self) -> None:
+        known = [s for s in Name.__args__ if s in self.stages]
+        if not self.stages or list(self.stages) != known:
+            raise BadData(f"stages {self.stages}", f"some of {Name.__args__}, in that order", "correct the variant")
+        if self.cascade and self.stages != ("fine-tuning",):
+            raise BadData(f"a cascade with stages {self.stages}", "the last alone: its mind is frozen", "correct it")
+
+
+def experts(count: int, active: int, **more: Any) -> Upcycle:
+    """The edit to so many experts."""
+    return Upcycle(MoEConfig(count, active, **more))
+
+
+OURS = Variant("reasoning")
+SILENT = Variant("silent", words=False, place="none")
+BLIND = Variant("blind", eyes=False)
+GRID = {
+    v.name: v
+    for v in (
+        Variant("B7"),
+        Variant("F0", edit=None, stages=("fine-tuning",)),
+        Variant("F1", edit=None, stages=("fine-tuning",), cascade=True),
+        Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
+        Variant("B3", place="film", edit=None, stages=("robot",)),
+        Variant("B4", place="film", edit=None, stages=("alignment",)),
+        Variant("B5", place="film", edit=PerTask(), stages=("robot", "alignment")),
+        *(
+            Variant(f"{name}-{how}", edit=experts(8, 2, mixture=mixture, rescale=how == "rescaled"))
+            for name, mixture in (("B6a", "static+dynamic"), ("B6b", "shared+dynamic"))
+            for how in ("raw", "rescaled")
+        ),
+        Variant("B8a", edit=Widen(2)),
+        Variant("B8b", edit=Widen(8)),
+        Variant("S1-only", stages=("warm-up", "alignment")),
+        Variant("S2-robot-only", stages=("robot", "fine-tuning")),
+        Variant("experts-4/2", edit=experts(4, 2)),
+        Variant("experts-6/3", edit=experts(6, 3)),
+        Variant("RF-film", place="film"),
+        Variant("RF-former", place="former"),
+        Variant("RF-all", place="all"),
+    )
+}
+SAME = {"RF-latter": "B7", "experts-8/2": "B7", "S2-frozen-pretrained": "F0"}  # the last: upcycling keeps the function

@@ -1,0 +1,150 @@
+"""The grid on a handful of frames: every variant trains a step, cells resume, and what is due follows from what is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from mindhand.core.errors import BadData, Refusal
+from mindhand.core.keys import Keys
+from mindhand.data.files import write_json, write_rows
+from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.evaluate.protocol import MATHS
+from mindhand.model.cascade import Cascade, goal_codes
+from mindhand.model.store import save_vla
+from mindhand.model.vla import VLA
+from mindhand.recipes import grid as grids
+from mindhand.recipes import prove as proofs
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
+from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
+from mindhand.recipes.grid_report import show, write_grid_report
+from mindhand.recipes.nano import NanoPlan, build_reader
+from mindhand.recipes.rollouts import load_policy
+from mindhand.recipes.variants import GRID, SAME, Variant
+from mindhand.worlds.desk.world import SPEC
+
+QUIET = Console(quiet=True)
+RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, brief=False)
+PLAN = GridPlan(RECIPE, episodes=1, items=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    record(home / "demos", RECIPE.episodes, workers=1, console=QUIET)
+    reader = build_reader(NanoPlan("test", brief=False), train_words(True))
+    save_vla(VLA(spec=SPEC, backbone=reader.backbone), home / "nano")
+    return home
+
+
+def knowing(checkpoint, items, file, console=None):
+    """A scorecard on which everything is known: an untrained VLM has nothing to keep, and claims refuse that."""
+    rows = [{"key": f"scorecard-1/mix/{k}/0", "part": "mix", "expected": "duck", "right": k < 3, "likely": True,
+             "chance": 0.25} for k in range(4)]  # fmt: skip
+    write_rows(file, rows)
+    return rows
+
+
+@pytest.fixture
+def grid(home, tmp_path, monkeypatch):
+    short = replace(MATHS, steps=9, rows=1)
+    monkeypatch.setattr(grids, "PROTOCOLS", {"maths": short})
+    monkeypatch.setattr(grids, "TRAININGS", 1)
+    monkeypatch.setattr(grids, "mind_rows", knowing)
+    return Grid(PLAN, home / "nano", tmp_path)
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_every_variant_learns(home, name):
+    variant = GRID[name]
+    vla = build(home / "nano", RECIPE, variant)
+    robot = frames(home / "demos", home / "frames", RECIPE, vla, variant, None)
+    fit(vla, robot)
+    found = stages(vla, robot, RECIPE, variant)
+    whole = [s.steps for s in found if s.train == ("*",)]
+    least = RECIPE.align + (0 if "fine-tuning" in variant.stages else RECIPE.tune)
+    assert sum(whole) == (least if whole else 0) and [s.name for s in found] == [
+        s for s in variant.stages if s != "fine-tuning"
+    ]
+    for stage in found:
+        torch.manual_seed(0)
+        batch = stage.source.batch(vla, 0)
+        for part in batch if isinstance(batch, list) else [batch]:
+            losses = vla.losses(part, Keys.seeded(len(part) * part.questions, 0))
+            assert all(bool(torch.isfinite(x).all()) for x in losses.values())
+            robots = bool(part.action_valid.any(1).sum()) if part.action_valid is not None else False
+            texts = int((part.task == 0).sum())
+            assert (stage.name == "warm-up") == (not robots) and (texts > 0) == (stage.name != "robot")
+            sum(x.mean() for x in losses.values()).backward()
+
+
+def test_stages_have_an_order():
+    with pytest.raises(BadData, match="in that order"):
+        Variant("odd", stages=("fine-tuning", "robot"))
+    with pytest.raises(BadData, match="cascade"):
+        Variant("odd", cascade=True)
+    assert set(SAME.values()) <= set(GRID)
+
+
+def test_a_cell_is_trained_evaluated_and_examined_once(grid):
+    for name in ("F1", "B1"):
+        run_cell(grid, Cell("maths", name, 0))
+    cells = [Cell("maths", "F1", 0), Cell("maths", "B1", 0)]
+    assert finished(grid) == cells and all(c not in list(due(grid)) for c in cells)
+    assert {r["task"] for r in grid.rows(cells[0])} == {"maths_matching/R", "maths_matching/K-dev"}
+    assert [r["task"] for r in grid.rows(cells[0], "misled")] == ["maths_matching/K-dev"]
+    assert grid.rows(cells[1], "misled") == []  # who does not think cannot be misled
+    assert isinstance(load_policy(grid.root / cells[0].path / "checkpoint").expert, Cascade)
+    found = evidence(grid).cells
+    assert set(found) == {"base", "B1"} and len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
+    page = write_grid_report(grid, grid.root / "report.html").read_text()
+    assert "F1" in page and "C14" in page
+    show(grid, QUIET)
+
+
+def fake(grid: Grid, cell: Cell, rate: float, home) -> None:
+    """A finished cell whose in-domain success is `rate` (of ten episodes)."""
+    folder = grid.root / cell.path
+    (folder / "evaluation").mkdir(parents=True)
+    rows = [{"task": "maths_matching/R", "success": k < round(10 * rate)} for k in range(10)]
+    write_rows(folder / "evaluation" / "rows.jsonl", rows)
+    write_json(folder / "done.json", {})
+
+
+def test_who_falls_behind_in_domain_is_given_more_steps(grid, home, monkeypatch):
+    monkeypatch.setattr(grids, "scored", lambda rows, arm: rows)
+    first = [c.variant for c in due(grid)][:6]
+    assert first == list(grids.PILOT) and len({*order()}) == len([*order()])
+    fake(grid, Cell("maths", "B7", 0), 0.9, home)
+    fake(grid, Cell("maths", "B1", 0), 0.6, home)
+    fake(grid, Cell("maths", "B3", 0), 0.9, home)
+    left = list(due(grid))
+    assert Cell("maths", "B1", 0, 2) in left and not [c for c in left if c.variant in ("B3", "B7") and not c.training]
+    fake(grid, Cell("maths", "B1", 0, 2), 0.7, home)
+    assert Cell("maths", "B1", 0, 5) in due(grid)
+    fake(grid, Cell("maths", "B1", 0, 5), 0.7, home)  # the cap: what five times the steps do not give is reported
+    assert not [c for c in due(grid) if c.variant == "B1" and not c.training]
+
+
+def test_a_queue_without_time_begins_nothing(grid, monkeypatch):
+    monkeypatch.setattr(grids, "prepare", lambda *_: None)
+    assert run_queue(grid, 0.0, 1, QUIET) == 0
+
+
+def test_the_verb_lists_refuses_and_shows(home, tmp_path):
+    def verb(*method, list=False):
+        return proofs.prove(method, list, False, 1.0, home / "nano", 1, tmp_path)
+
+    assert verb(list=True) == 0
+    with pytest.raises(Refusal, match="no proof of"):
+        verb("alchemy")
+    with pytest.raises(BadData, match="no finished cell"):
+        verb("chatvla2")
+
+
+def test_a_goal_is_understood_word_by_word():
+    a, b, c, d = goal_codes(["9+7=16. take 6 left back.", "take 6 left back.", "take 6 left front.", ""], 64)
+    assert np.array_equal(a, b) and not d.any()
+    assert abs(b - c).max() > 0 and (b * c).sum() > 0.5 * (b * b).sum()
