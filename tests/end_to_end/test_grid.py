@@ -20,6 +20,7 @@ from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
 from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
 from mindhand.recipes.grid_report import show, write_grid_report
+from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import load_policy
 from mindhand.recipes.variants import GRID, SAME, Variant
@@ -102,6 +103,20 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid):
     page = write_grid_report(grid, grid.root / "report.html").read_text()
     assert "F1" in page and "C14" in page
     show(grid, QUIET)
+
+
+def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid):
+    cell = Cell("maths", "B7-cached", 0)
+    run_cell(grid, cell)
+    ours = replace(cell, variant="B7")
+    assert finished(grid) == [ours, cell]
+    a, b = (load_policy(grid.root / c.path / "checkpoint") for c in (ours, cell))
+    assert all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    assert (a.reasoner.keeps, b.reasoner.keeps) == (False, True)
+    rows = latency_rows(grid.root / cell.path / "checkpoint", replace(grid.protocol("maths"), steps=32), 1)
+    assert len(rows) == 2 and all(0 < r["reasoning_ms"] < r["ms"] for r in rows) and rows[0]["device"]
+    write_rows(grid.root / cell.path / "latency.jsonl", rows)
+    assert evidence(grid).cells["B7-cached"]["0"].latency == rows
 
 
 def fake(grid: Grid, cell: Cell, rate: float, home) -> None:

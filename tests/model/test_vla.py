@@ -20,8 +20,9 @@ from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye, look_scor
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.store import load_vla, save_vla, smoke_arrays
+from mindhand.model.thinking import remember
 from mindhand.model.vision import StemConfig
-from mindhand.model.vla import VLA, remember
+from mindhand.model.vla import VLA
 
 from .tiny import vlm
 

@@ -1,12 +1,10 @@
 """The seams: where a method plugs in. One protocol each, and the small values that cross them.
 
-A *slot* has one occupant and is a constructor argument; a *stack* is a list. Every part states `needs` and
-`provides` (sets of names); `resolve` in `core/parts.py` refuses an unmet need or a second claimant and names
-both. A test lists these signatures; a change to one needs a line in docs/decisions.md. The seams of whoever acts
-are in `core/acting.py`, which needs no torch, and are named here too.
-
-Letters: B rows, n tokens of a segment, D width of a tower, L layers, H horizon, A action, S samples,
-M log-prob elements, R worlds, T history.
+A *slot* has one occupant and is a constructor argument; a *stack* is a list. Every part states `needs` and `provides`
+(sets of names); `resolve` in `core/parts.py` refuses an unmet need or a second claimant and names both. A test lists
+these signatures; a change needs a line in docs/decisions.md. The seams of whoever acts are in `core/acting.py`, which
+needs no torch, and are named here too. Letters: B rows, n tokens of a segment, D width of a tower, L layers, H horizon,
+A action, S samples, M log-prob elements, R worlds, T history.
 """
 
 from __future__ import annotations
@@ -135,7 +133,9 @@ class Turn:
 
 @runtime_checkable
 class Reasoner(Protocol):
-    """Slot. What is thought before acting, when, and what is done with it."""
+    """Slot. What is thought before acting, when, and what is done with it. `due` is asked of one that `keeps`."""
+
+    keeps: bool  # whether rows that are not due go on with their last thought, in state["thoughts"]
 
     def turns(self, sample: Mapping[str, Any]) -> list[Turn]: ...
     def due(self, obs: Observation, state: State) -> np.ndarray: ...  # bool (B,): every chunk, once, or decided

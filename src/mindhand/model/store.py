@@ -24,7 +24,7 @@ from .expert import ActionExpert, ExpertConfig
 from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from .ffn_edits import PerTask, Widen
 from .moe import Upcycle
-from .reasoner import ReasonerConfig, WordsReasoner
+from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
 from .state_words import StateWords
 from .vla import VLA
 from .vlm import VLM, VLMConfig
@@ -36,6 +36,7 @@ PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(
 PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
+PARTS.add(Entry("keeping_reasoner", KeepingConfig, lambda config, *, parse, **_: KeepingReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config

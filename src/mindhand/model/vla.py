@@ -43,9 +43,9 @@ from mindhand.core.seams import (
 from mindhand.core.spec import Spec
 
 from .codec import StateScale
-from .expert import two_means
 from .steady import FILL, filled, steady
 from .streams import behind, check_streams, joined, run_streams, start_streams
+from .thinking import reason, remembered, unthought
 from .trunk import Trunk
 from .vision import pixels
 from .words import SAY
@@ -236,7 +236,9 @@ class VLA(nn.Module):
 
     def start(self, keys: Sequence[Key]) -> State:
         """Fresh state for the rows of these episodes; a row's counters are its own."""
-        return {"query": np.zeros(len(keys), np.int64), "streams": start_streams(self.streams, len(keys))}
+        rows, streams = len(keys), start_streams(self.streams, len(keys))
+        kept = {} if self.reasoner is None else {"thoughts": unthought(rows, self.spec.state_size)}
+        return {"query": np.zeros(rows, np.int64), "streams": streams, **kept}
 
     def prepare(self, obs: Observation) -> Inputs:
         """Observation -> differentiable pixels, normalised state, extras and time, on the model's device."""
@@ -275,10 +277,7 @@ class VLA(nn.Module):
         reasoning: Reasoning | None = None
         if self.reasoner is not None:
             keys = self._keys(obs, state).fold("reason")
-            trunk, texts = self.backbone.generate(
-                trunk, self.reasoner.turns({"reasoning": state.get("forced", obs.text.get("thought"))}), keys=keys
-            )
-            reasoning = self.reasoner.read(texts)
+            trunk, reasoning, state = reason(self.backbone, self.reasoner, trunk, obs, state, keys)
         streams = joined(before, run_streams(self.streams, inputs, trunk, state["streams"]))
         state = {**state, "streams": {name: streams[name].state for name in state["streams"]}}
         return Context(trunk, streams, inputs, reasoning), state
@@ -381,20 +380,3 @@ def trimmed(ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Text without the columns at its end that are padding in every row."""
     longest = int(valid.any(0).nonzero().max()) + 1 if bool(valid.any()) else 1
     return ids[:, :longest], valid[:, :longest]
-
-
-def remember(trunk: Trunk) -> dict[str, Tensor]:
-    """What a frozen trunk tells the hand, small enough to keep for every frame: the mean hidden states (B,D) of
-    prompt and reasoning, which is all that the expert's projectors read."""
-    prompt, thought = two_means(trunk)
-    return {"prompt": prompt, "reasoning": thought}
-
-
-def remembered(batch: Batch, backbone: Any) -> Trunk | None:
-    """A trunk of one token a segment from what `remember` kept (targets "kept/prompt", "kept/reasoning")."""
-    if "kept/prompt" not in batch.targets:
-        return None
-    kept = {"text": batch.targets["kept/prompt"].value, "reasoning": batch.targets["kept/reasoning"].value}
-    hidden = {n: x.unsqueeze(1) for n, x in kept.items()}
-    ones = torch.ones(len(batch), 1, dtype=torch.bool, device=batch.task.device)
-    return Trunk(backbone.towers, hidden, dict.fromkeys(hidden, ones), {}, [], ones.long().squeeze(1))

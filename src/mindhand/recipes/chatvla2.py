@@ -46,7 +46,8 @@ from mindhand.model.moe import MoE
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
-from mindhand.model.vla import VLA, remember
+from mindhand.model.thinking import remember
+from mindhand.model.vla import VLA
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds import absent, course, placing, scene

@@ -27,17 +27,23 @@ from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.data.cache import FrameCache
-from mindhand.data.files import read_rows, write_json
+from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.evaluate.claim_evidence import BASE, Evidence, Training
 from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
 from mindhand.evaluate.scores import scored
+from mindhand.model.reasoner import KeepingConfig, KeepingReasoner
+from mindhand.model.store import save_vla
 from mindhand.train.loop import Stopped
 from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
+from mindhand.worlds.desk.spec import EMPTY, SHUT
+from mindhand.worlds.desk.world import SPEC
 
 from .chatvla2 import ChatVLA2Plan, address, record, train
-from .rollouts import rows_of
+from .doctor import smoke_observation
+from .latency import latency_rows
+from .rollouts import load_policy, read_thought, rows_of
 from .stages import mind_rows
 from .variants import GRID, SAME
 
@@ -47,6 +53,7 @@ HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
 TRAININGS = 5  # of the headline's
 LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its
 MATCHED = 0.03
+TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def matched(grid: Grid, cell: Cell) -> bool:
     """Whether a cell's in-domain success is within `MATCHED` of that of the same training of ChatVLA-2; also where
     that is not known yet, and of ChatVLA-2 itself."""
     ours = Cell(cell.family, "B7", cell.training)
-    if cell.variant == "B7" or not grid.done(ours):
+    if cell.variant in ("B7", "B7-cached") or not grid.done(ours):
         return True
     here, there = (_in_domain(grid, c) for c in (cell, ours))
     return here >= there - MATCHED
@@ -158,7 +165,10 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
     folder, variant, recipe = grid.root / cell.path, GRID[cell.variant], grid.plan.recipe
     recipe = replace(recipe, seed=cell.training)
     recipe = replace(recipe, **{n: cell.longer * getattr(recipe, n) for n in ("align", "tune")})
-    checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
+    if variant.keeps:
+        checkpoint = _keeping(grid, cell, variant.keeps, console)
+    else:
+        checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
     protocol = grid.protocol(cell.family)
     rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
     if variant.words:
@@ -166,6 +176,19 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
         rows_of(checkpoint, replace(open_world, arm="misled"), folder / "misled", workers=1, films=0, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
     write_json(folder / "done.json", {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint})
+
+
+def _keeping(grid: Grid, cell: Cell, every: int, console: Console | None) -> Path:
+    """The checkpoint of ChatVLA-2's same training, which thinks only when something has happened."""
+    ours, checkpoint = replace(cell, variant="B7"), grid.root / cell.path / "checkpoint"
+    if not grid.done(ours):
+        run_cell(grid, ours, console)
+    policy = load_policy(grid.root / ours.path / "checkpoint")
+    gripper = SPEC.part("gripper", "state").start
+    how = KeepingConfig(policy.reasoner.config.limit, every, gripper, (EMPTY, SHUT))
+    policy.reasoner = KeepingReasoner(how, read_thought)
+    save_vla(policy, checkpoint, smoke=smoke_observation(SPEC))
+    return checkpoint
 
 
 def _work(grid: Grid, cell: Cell, until: float) -> bool:
@@ -200,11 +223,17 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
                 console.print(f"begins: {cell.path}")
                 running[pool.submit(_work, grid, cell, until)] = cell
             if not running:
-                return count
+                break
             for job in wait(running, return_when=FIRST_COMPLETED).done:
                 cell, error = running.pop(job), job.exception()
                 console.print(f"{'failed: ' + repr(error) if error else 'ended'}: {cell.path}")
                 count += error is None and job.result()
+
+    for cell in finished(grid):  # with nothing else running
+        file = grid.root / cell.path / "latency.jsonl"
+        if not file.exists() and cell.variant in TIMED:
+            write_rows(file, latency_rows(grid.root / cell.path / "checkpoint", grid.protocol(cell.family), WATCHED))
+    return count
 
 
 def evidence(grid: Grid, longer: bool = True) -> Evidence:
@@ -221,7 +250,9 @@ def evidence(grid: Grid, longer: bool = True) -> Evidence:
         before = of.get(name, Training())
         card = read_rows(grid.root / at.path / "scorecard.jsonl") if at.family == "maths" else before.scorecard
         episodes, swapped = [*before.episodes, *grid.rows(at)], [*before.swapped, *grid.rows(at, "misled")]
-        of[name] = Training(episodes, swapped, card)
+        timed = grid.root / at.path / "latency.jsonl"
+        latency = read_rows(timed) if at.family == "maths" and timed.exists() else before.latency
+        of[name] = Training(episodes, swapped, card, latency)
     known = {name: cells[of] for name, of in SAME.items() if of in cells}
     base = mind_rows(grid.nano, grid.plan.items, grid.root / "base.jsonl")
     named = {name: of for name, of in cells.items() if name not in ("F0", "F1")} | known

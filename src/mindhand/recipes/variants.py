@@ -42,6 +42,7 @@ class Variant:
     stages: tuple[Name, ...] = PAPER
     process: Process | None = None  # of the hand; None: the plan's
     cascade: bool = False  # the hand hears words alone (model/cascade.py)
+    keeps: int = 0  # queries that a thought may be kept for; then it is B7, trained already, with that reasoner
 
     def __post_init__(self) -> None:
         known = [s for s in Name.__args__ if s in self.stages]
@@ -63,6 +64,7 @@ GRID = {
     v.name: v
     for v in (
         Variant("B7"),
+        Variant("B7-cached", keeps=6),
         Variant("F0", edit=None, stages=("fine-tuning",)),
         Variant("F1", edit=None, stages=("fine-tuning",), cascade=True),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
