@@ -196,7 +196,7 @@ def test_the_curriculum_reads_first():
     assert dict(corpus.mix.shares(24 / 100))["read"] == 0.35
     assert dict(corpus.mix.shares(25 / 100))["read"] == 0.10
     for kind in ("read", "solve", "answer", "calc", "tiles", "where", "which", "colour"):
-        assert dict(PRETRAIN.full)[kind] >= 0.10
+        assert dict(PRETRAIN.full)[kind] >= 0.08
     assert all(share >= 0.05 for _, share in COTRAIN.shares(0.0))
 
 
@@ -235,7 +235,7 @@ def leaks(corpus: DeskCorpus, allowed: set[str]) -> tuple[list[str], set[Equatio
     return found, spoken, count
 
 
-PRETRAINING = pretraining(3, 5200, picture=patches)
+PRETRAINING = pretraining(3, 6500, picture=patches)
 
 
 def test_pretraining_never_speaks_of_x_and_speaks_of_all_else():

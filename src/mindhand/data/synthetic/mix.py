@@ -15,7 +15,7 @@ Shares = tuple[tuple[str, float], ...]  # (kind, share), shares adding up to 1
 @dataclass(frozen=True)
 class Mix:
     """A curriculum of two phases. Each skill needs 8-20 thousand questions of its own before it moves, hence no
-    skill that must work has less than a tenth of the full phase; reading comes first, the others stand on it."""
+    skill that must work has less than a twelfth of the full phase; reading comes first, the others stand on it."""
 
     early: Shares  # up to `until`
     full: Shares  # from then on

@@ -172,10 +172,11 @@ class Asker:
             said = toys[at].full if with_colour else toys[at].thing
             return self._qa("there", [said], "yes", at)
         if with_colour:  # a name that is there in a colour that it has not
-            name = self.draw.pick([t.thing for t in toys])
+            at = self.draw.index(len(toys))
+            name = toys[at].thing
             free = [c for c in COLOURS if c not in {t.colour for t in toys if t.thing == name}]
             near = [c for c in free if c in {t.colour for t in toys}]
-            return self._qa("there", [f"{self.draw.pick(near or free)} {name}"], "no")
+            return self._qa("there", [f"{self.draw.pick(near or free)} {name}"], "no", at)
         absent = [t.name for t in things(self.known) if t.name not in {t.thing for t in toys}]
         return self._qa("there", [self.draw.pick(absent)], "no")
 
