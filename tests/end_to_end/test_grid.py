@@ -27,7 +27,7 @@ from mindhand.recipes.variants import GRID, SAME, Variant
 from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
-RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, brief=False)
+RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, brief=False, digits=False)
 PLAN = GridPlan(RECIPE, episodes=1, items=1)
 
 

@@ -14,7 +14,7 @@ from mindhand.evaluate.protocol import PLACING
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, family_of, record, train
-from mindhand.recipes.cotraining import beside, warm_up
+from mindhand.recipes.cotraining import Asked, beside, warm_up
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import rows_of
 from mindhand.recipes.variants import OURS
@@ -62,8 +62,8 @@ def test_what_is_asked_beside_demonstrations_is_of_class_r(words):
     """Things and relations of class K are kept by what the VLM learned before, or not at all."""
     new = {t.name for t in BY_NAME.values() if t.known != "R"} | {r for r, of in RELATIONS.items() if of != "R"}
     corpus, sample = (
-        warm_up(placing.FAMILY, 1, 8, brief=False, words=words),
-        beside(placing.FAMILY, 2, 8, 16, brief=False, words=words),
+        warm_up(placing.FAMILY, 1, 8, Asked(False, words)),
+        beside(placing.FAMILY, 2, 8, 16, Asked(False, words)),
     )
     asked = [qa for step in range(6) for s in (*corpus.batch(step)[:8], sample(step, 3)) for qa in s.questions]
     said = [re.sub(r"[?,.]|box the|box around", " ", f" {qa.question} {qa.answer} ") for qa in asked]
@@ -75,6 +75,20 @@ def test_what_is_asked_beside_demonstrations_is_of_class_r(words):
     assert len(sample(0, 0).questions) == 1
 
 
+@pytest.mark.parametrize("family", [scene.FAMILY, placing.FAMILY])
+def test_without_digits_there_is_none(family):
+    """The paper's filter: with it no question and no answer of image-text holds a digit or an operator."""
+
+    def said(digits):
+        how = Asked(False, True, digits)
+        corpus, sample = warm_up(family, 1, 8, how), beside(family, 2, 8, 16, how)
+        asked = [qa for step in range(8) for s in (*corpus.batch(step)[:8], sample(step, 3)) for qa in s.questions]
+        return [re.sub(r"<[xy]\d+>", "", f"{qa.question} {qa.answer}") for qa in asked]
+
+    assert not [s for s in said(False) if re.search(r"[0-9+]", s)]
+    assert [s for s in said(True) if re.search(r"[0-9+]", s)]
+
+
 def test_of_sums_nothing_has_changed():
-    corpus = warm_up(scene.FAMILY, 1, 8, brief=True, words=False)
+    corpus = warm_up(scene.FAMILY, 1, 8, Asked(True, False))
     assert corpus.think == math.inf and corpus.mix.bare == 0

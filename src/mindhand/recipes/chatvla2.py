@@ -55,7 +55,7 @@ from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 
-from .cotraining import beside, warm_up
+from .cotraining import Asked, beside, warm_up
 from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
 from .rollouts import read_thought
@@ -78,6 +78,7 @@ class ChatVLA2Plan:
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
     tune: int = 1000  # steps of `rows`
     rows: int = 64
+    digits: bool = True  # image-text holds digits; False: the paper's filter, for a VLM that knows toys
     brief: bool = True  # co-training asks of sums what a brief pretraining asked; False: all ten kinds of question
     process: Process = "diffusion-action"  # (paper: "diffusion", of noise; it needs hours, not minutes)
     seed: int = 0
@@ -171,9 +172,10 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
 def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -> list[Stage]:
     """The stages before the hand alone learns, which needs the thoughts they leave behind (`fine_tuning`)."""
     grid, family = token_grid(vla.backbone), family_of(robot.reader)
-    if family != scene.FAMILY and len(vla.backbone.words.encode(" basket")) > 1:
+    digits = plan.digits if variant.digits is None else variant.digits
+    if (family != scene.FAMILY or not digits) and len(vla.backbone.words.encode(" basket")) > 1:
         raise Refusal("a VLM that has never heard of toys", "one of a whole pretraining", "mindhand pretrain nano")
-    how = {"brief": plan.brief and family == scene.FAMILY, "words": variant.words}
+    how = Asked(plan.brief and family == scene.FAMILY, variant.words, digits)
     # A mind that learns at the speed of a new hand forgets what it knew (docs/log.md).
     gentle = Optimiser(
         lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"), slow=(("backbone.*", plan.gentle),)
@@ -183,11 +185,11 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
     out = []
     for name in variant.stages:
         if name == "warm-up" and plan.warmup:
-            source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, **how), vla.backbone.words, grid, 0)
+            source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, how), vla.backbone.words, grid, 0)
             out.append(Stage(name, source, plan.warmup, ("backbone.*",), {"text": 1.0, "look": 0.5}, gentle))
         if name in whole:
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
-            sample = beside(family, plan.seed + 2, steps, plan.mixed, **how) if name == "alignment" else None
+            sample = beside(family, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
             source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
             out.append(Stage(name, source, steps // len(whole), ("*",), weights, gentle, seed=plan.seed))
     return out

@@ -42,6 +42,7 @@ class Variant:
     stages: tuple[Name, ...] = PAPER
     process: Process | None = None  # of the hand; None: the plan's
     cascade: bool = False  # the hand hears words alone (model/cascade.py)
+    digits: bool | None = None  # whether image-text of the robot's stages holds digits; None: as the plan says
     keeps: int = 0  # queries that a thought may be kept for; then it is B7, trained already, with that reasoner
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ GRID = {
     for v in (
         Variant("B7"),
         Variant("B7-cached", keeps=6),
+        Variant("B7-digits", digits=True),
         Variant("F0", edit=None, stages=("fine-tuning",)),
         Variant("F1", edit=None, stages=("fine-tuning",), cascade=True),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
