@@ -101,6 +101,7 @@ class NanoPlan:
     rows: int = 16  # pictures a step
     sheets: int = 32  # pages a step
     rate: float = 0.01  # Muon's, once questions are asked; AdamW's is a tenth of it
+    decay: float = 0.5  # of the steps, the share at the end over which the rate falls to 0
     eye: float = 1.0  # the eye's share of the learning rate once questions are asked: it has learned before
     questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
@@ -247,7 +248,7 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
 
     def optimiser(adam: str, rate: float, eye: float = 1.0) -> Optimiser:
         muon = 0.0 if "muon" in plan.without else rate
-        return Optimiser(lr=rate / 10, muon=muon, adam=(adam,), slow=(("backbone.vision.*", eye),))
+        return Optimiser(lr=rate / 10, muon=muon, adam=(adam,), slow=(("backbone.vision.*", eye),), decay=plan.decay)
 
     stage = Stage(
         "pretrain",

@@ -1,6 +1,6 @@
 """Ship a pretraining with the package: its checkpoint and a card, if its records pass every gate.
 
-python -m mindhand.recipes.ship_nano runs/nano        after `mindhand bench nano`, which writes these records
+python -m mindhand.recipes.ship_nano runs/nano [a note for the card]        after `mindhand bench nano`, which writes these records
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ listed here and nothing else.
 
 {pictures:,} generated pictures ({pages:,} more for the eye alone), no robot data and no data of others but
 for 1,797 scanned digits (Alpaydin and Kaynak, 1998, UCI Machine Learning Repository, doi 10.24432/C50P49), of
-which half of the samples are held out. Everything that can be asked is declared in `worlds/` (hash {scene});
+which a fifth of the samples are held out. Everything that can be asked is declared in `worlds/` (hash {scene});
 equations, toys and relations of class X are in no picture and in no sentence. It took {seconds:,.0f} seconds
 of one CPU core.
 
     {command}
 
-## What it knows
+{note}## What it knows
 
 Share right of fixed items ({items:,} a gate) on pictures and pens as episodes have them, with 95 % intervals;
 one training.
@@ -73,8 +73,8 @@ def failing(records: Mapping[str, Record]) -> list[str]:
     return out
 
 
-def card(run: Path, name: str, records: Mapping[str, Record]) -> str:
-    """The model card of the pretraining in `run`, from its plan and its records."""
+def card(run: Path, name: str, records: Mapping[str, Record], note: str = "") -> str:
+    """The model card of the pretraining in `run`, from its plan and its records; note: how it was made besides."""
     plan = read_json(run / "plan.json", "plan")
 
     def share(record: Record) -> str:
@@ -89,6 +89,7 @@ def card(run: Path, name: str, records: Mapping[str, Record]) -> str:
         scene=plan["scene"],
         seconds=records["nano/pretrain/core_seconds"].value,
         command=f"mindhand pretrain --run runs/nano --seed {plan['seed']}",
+        note=f"{note}\n\n" if note else "",
         items=gates[0].n,
         gates="\n".join(
             f"| {g.replace('_', ' ')} | {share(r)} | {r.chance:.2f} | {'-' if BARS[g] is None else f'{BARS[g]:.2f}'} |"
@@ -101,7 +102,7 @@ def card(run: Path, name: str, records: Mapping[str, Record]) -> str:
     )
 
 
-def ship(run: Path, name: str = "nano", to: Path = WEIGHTS) -> Path:
+def ship(run: Path, name: str = "nano", to: Path = WEIGHTS, note: str = "") -> Path:
     """Copy the checkpoint of `run` and its plan into the package, with a card. Refusal where a gate is not passed."""
     records = read_records()
     if short := failing(records):
@@ -110,9 +111,9 @@ def ship(run: Path, name: str = "nano", to: Path = WEIGHTS) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(run / "checkpoint", home / "checkpoint")
     shutil.copy(run / "plan.json", home / "plan.json")
-    (home / "README.md").write_text(card(run, name, records))
+    (home / "README.md").write_text(card(run, name, records, note))
     return home
 
 
 if __name__ == "__main__":
-    print(ship(Path(sys.argv[1])))
+    print(ship(Path(sys.argv[1]), note=" ".join(sys.argv[2:])))
