@@ -1,6 +1,6 @@
 """Ship a pretraining with the package: its checkpoint and a card, if its records pass every gate.
 
-python -m mindhand.recipes.ship_nano runs/nano [a note for the card]        after `mindhand bench nano`, which writes these records
+python -m mindhand.recipes.ship_nano runs/nano [note for the card]   after `mindhand bench nano`, which writes them
 """
 
 from __future__ import annotations
