@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
@@ -26,11 +27,13 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.errors import Refusal
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.evaluate.claim_evidence import BASE, Evidence, Training
 from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
+from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
 from mindhand.model.reasoner import KeepingConfig, KeepingReasoner
 from mindhand.model.store import save_vla
@@ -176,7 +179,8 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
         open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t))
         rows_of(checkpoint, replace(open_world, arm="misled"), folder / "misled", workers=1, films=0, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
-    write_json(folder / "done.json", {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint})
+    done = {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint, "code": code()}
+    write_json(folder / "done.json", done)
 
 
 def _keeping(grid: Grid, cell: Cell, every: int, console: Console | None) -> Path:
@@ -222,7 +226,12 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
                     break
                 tried.add(cell)
                 console.print(f"begins: {cell.path}")
-                running[pool.submit(_work, grid, cell, until)] = cell
+                try:
+                    running[pool.submit(_work, grid, cell, until)] = cell
+                except BrokenProcessPool as error:
+                    raise Refusal(
+                        "a cell's process died (out of memory, or killed)", "one that ends", "the same command goes on"
+                    ) from error
             if not running:
                 break
             for job in wait(running, return_when=FIRST_COMPLETED).done:

@@ -15,9 +15,11 @@ from mindhand.core.errors import BadData
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval
 from mindhand.core.record import measure
+from mindhand.data.files import read_json
 from mindhand.evaluate.claims import for_report, judge, rich_table
 from mindhand.evaluate.page import Cell as Shown
 from mindhand.evaluate.page import page, rate, table
+from mindhand.evaluate.run import code
 
 from .grid import LONGER, Cell, Grid, evidence, finished
 from .variants import GRID
@@ -112,5 +114,8 @@ def write_grid_report(grid: Grid, file: Path) -> Path:
         ("Differences", table("", ("difference", "family", "steps", "trainings", "class", "success, points"), pairs)),
         (claims, table("", columns, found)),
     ]
-    write_atomic(file, page("ChatVLA-2, proven or not", f"{len(finished(grid))} cells of {grid.root.name}", sections))
+    cells = finished(grid)
+    older = sum(read_json(grid.root / c.path / "done.json", "cell").get("code") != code() for c in cells)
+    lead = f"{len(cells)} cells of {grid.root.name}" + (f", {older} of them by older code" if older else "")
+    write_atomic(file, page("ChatVLA-2, proven or not", lead, sections))
     return file
