@@ -188,7 +188,15 @@ def test_traits_are_those_of_the_toys():
 
 def test_answers_look_where_things_are():
     words = train_words(whole=True)
-    for kind, many in (("caption", None), ("box", 4), ("notice", None), ("bars", None), ("name", 1), ("board", None)):
+    for kind, many in (
+        ("caption", None),
+        ("amount", None),
+        ("box", 4),
+        ("notice", None),
+        ("bars", None),
+        ("name", 1),
+        ("board", None),
+    ):
         for _, qa in asked(kind, 20):
             sample = CORPUS.sample(0, 0)
             at = looks(qa, sample, words)
@@ -196,8 +204,8 @@ def test_answers_look_where_things_are():
             assert len(at) in (len(tokens), len(tokens) + 1)
             if many:
                 assert sum(p is not None for p in at[: len(tokens)]) == many, (kind, tokens)
-            if kind == "caption":
-                assert [p for p in at if p] == list(qa.row), tokens
+            if kind in ("caption", "amount"):  # and where the list ends, where its last one was
+                assert [p for p in at if p] == [*qa.row, qa.row[-1]] and len(at) == len(tokens) + 1, tokens
 
 
 def test_writings_are_drawn_of_every_kind():

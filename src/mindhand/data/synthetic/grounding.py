@@ -1,7 +1,8 @@
 """Where a mind should look while it says each token of an answer: the supervised pointer's targets.
 
 Saying "3+4=7" reads the board character by character, "tiles 714" goes from tile to tile, as counting does; "left back"
-speaks of one tile throughout. Results of sums are nowhere to be seen, and have no target.
+speaks of one tile throughout. Results of sums are nowhere to be seen, and have no target. Where a list ends, the next
+look would stay where the last one was: that is how one knows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .toy_questions import LISTS
 
 def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     """A pixel, or None, for every token of `words.encode(qa.answer)`; and one for the token that ends the answer, where
-    it is about one tile: whoever has said all still looks there."""
+    it is about one thing, or a list: whoever has said all still looks there."""
     if qa.parts:
         out: list[Pixel | None] = []
         for k, part in enumerate(qa.parts):
@@ -37,12 +38,12 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
         reading = tokens.index(":") if ":" in tokens else len(tokens)
         return [*_expression(tokens[:reading], qa.row or board), *[None] * (len(tokens) - reading)]
     if qa.kind in LISTS:
-        return [next(row, None) if any(c.isalpha() for c in t) else None for t in tokens]
+        return [*(next(row, None) if any(c.isalpha() for c in t) else None for t in tokens), *qa.row[-1:]]
     if qa.kind == PLAN:
         about = [sum(t == "." for t in tokens[:i]) for i in range(len(tokens))]  # the number of the sentence
         return [*(qa.row[k] if k < len(qa.row) else None for k in about), qa.point]
     if qa.kind in ("tiles", "count", "amount"):
-        return [next(row, None) if t.isdigit() else None for t in tokens]
+        return [*(next(row, None) if t.isdigit() else None for t in tokens), *qa.row[-1:]]
     if qa.kind in (THINK, "next"):
         first, do = tokens.index("."), deed(tokens)
         listed = [next(row, None) if t.isdigit() else None for t in tokens[first:do]]

@@ -25,8 +25,8 @@ from .questions import addressed, pool
 from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
 from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
 
-WRITINGS = (("sum", 0.50), ("number", 0.22), ("notice", 0.14), ("chart", 0.14))
-SCANNED = 0.25  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
+WRITINGS = (("sum", 0.50), ("number", 0.28), ("notice", 0.11), ("chart", 0.11))
+SCANNED = 0.35  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
 THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
 ADDRESSED = 0.25  # share of the questions
@@ -36,9 +36,9 @@ WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.65), ("calc in full", 0.20), ("calc in steps", 0.15))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
 SHARES = (  # of the questions about toys
-    ("name", 0.13), ("hue", 0.11), ("pattern", 0.03), ("amount", 0.16), ("there", 0.15), ("relation", 0.08),
-    ("beside", 0.02), ("lies", 0.03), ("point", 0.07), ("box", 0.08), ("choice", 0.02), ("caption", 0.03),
-    ("turn", 0.02), ("plan", 0.07),
+    ("name", 0.17), ("hue", 0.09), ("pattern", 0.03), ("amount", 0.20), ("there", 0.17), ("relation", 0.06),
+    ("beside", 0.02), ("lies", 0.02), ("point", 0.05), ("box", 0.05), ("choice", 0.02), ("caption", 0.04),
+    ("turn", 0.02), ("plan", 0.06),
 )  # fmt: skip
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
 PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
