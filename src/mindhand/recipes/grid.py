@@ -215,8 +215,6 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
     """Run what is due for so many minutes, `workers` cells at a time; returns how many were finished. A cell that fails
     is reported and left out until the next time."""
     until, count, tried = time.time() + 60 * minutes, 0, set()
-    for family in dict.fromkeys(cell.family for cell in due(grid)):
-        prepare(grid, family, console)
     with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         running: dict[Any, Cell] = {}
         while True:
@@ -225,6 +223,7 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
                 if cell is None:
                     break
                 tried.add(cell)
+                prepare(grid, cell.family, console)  # before its worker, which would make it beside another's
                 console.print(f"begins: {cell.path}")
                 try:
                     running[pool.submit(_work, grid, cell, until)] = cell
