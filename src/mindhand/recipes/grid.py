@@ -54,9 +54,9 @@ PROTOCOLS = {"maths": MATHS, "placing": PLACING}
 PILOT = ("B7", "F0", "F1", "B1", "B3", "B4")
 HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
 TRAININGS = 5  # of the headline's
-LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its; of
-BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # alone: of an ablation, equal steps are the question
+LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its
 MATCHED = 0.03
+BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
 TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
 
 
