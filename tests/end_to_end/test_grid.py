@@ -19,7 +19,7 @@ from mindhand.recipes import grid as grids
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
 from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
-from mindhand.recipes.grid_report import show, write_grid_report
+from mindhand.recipes.grid_report import said, show, write_grid_report
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import load_policy
@@ -100,9 +100,10 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid):
     assert isinstance(load_policy(grid.root / cells[0].path / "checkpoint").expert, Cascade)
     found = evidence(grid).cells
     assert set(found) == {"base", "B1"} and len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
-    page = write_grid_report(grid, grid.root / "report.html").read_text()
+    everything = said(grid)
+    page = write_grid_report(grid, everything, grid.root / "report.html").read_text()
     assert "F1" in page and "C14" in page
-    show(grid, QUIET)
+    show(everything, QUIET)
 
 
 def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid):

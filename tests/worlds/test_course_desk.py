@@ -20,7 +20,7 @@ from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.perturb import Perturbation
 from mindhand.worlds.placing import read_placing
 
-from .driving import drive
+from .driving import drive, worded
 from .test_desk import trace
 
 
@@ -252,10 +252,7 @@ def test_snapshots_go_on_exactly_elsewhere(world, at):
 
 def test_what_can_be_perturbed_and_said_otherwise():
     with DeskWorld(1) as world:
-        world.reset([key(0)], [0])
-        clean = world.observe([0])
-        words = world.wordings(0)
-        assert len({*words.values(), clean.text["instruction"][0]}) == 3
+        clean = worded(world, key(0))
         world.perturb = Perturbation(start=3, language=4, noise=3)
         outcome, _ = drive(world, 0, key(0))
         assert outcome.success[0] and not outcome.facts[0]["hit"]

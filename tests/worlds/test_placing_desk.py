@@ -17,7 +17,7 @@ from mindhand.worlds.perturb import Perturbation
 from mindhand.worlds.placing import read_placing, sample_placing_task
 from mindhand.worlds.things import FIELD
 
-from .driving import drive
+from .driving import drive, worded
 from .test_placing import SCENES, key
 
 
@@ -222,10 +222,7 @@ def test_families_take_turns_in_a_row(world):
 
 def test_what_can_be_perturbed_and_said_otherwise():
     with DeskWorld(1) as world:
-        world.reset([key(0)], [0])
-        clean = world.observe([0])
-        words = world.wordings(0)
-        assert len({*words.values(), clean.text["instruction"][0]}) == 3
+        clean = worded(world, key(0))
         world.perturb = Perturbation(layout=2, start=3, language=4, noise=3)
         world.reset([key(0)], [0])
         other = world.observe([0])

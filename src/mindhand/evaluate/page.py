@@ -105,6 +105,11 @@ def rate(found: Interval | None, chance: float | None = None) -> Raw | None:
     return Raw(f'<span class="num"><b>{v:.1f} %</b>{bar}<small>{about}</small></span>')
 
 
+def points(found: Interval, unit: str = "") -> str:
+    """A difference of rates in points, "+5 (-2 to +12)"; the unit, if one is given, behind the first number."""
+    return f"{100 * found.value:+.0f}{unit} ({100 * found.low:+.0f} to {100 * found.high:+.0f})"
+
+
 def mean(found: Interval | None, most: int) -> Raw | None:
     """A mean of points out of `most`, with its interval."""
     if found is None:

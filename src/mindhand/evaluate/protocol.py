@@ -148,15 +148,11 @@ PLACING_ABSENT = replace(
     success=f"{PLACING.success}; where one of both is absent, no toy was taken or moved when the time is up, and the "
     "hand is at home",
 )
-COURSE = Protocol(
+COURSE = replace(
+    PLACING,
     name="obstacle-course",
-    version=1,
     tasks=tuple(f"obstacle_course/{level}" for level in ("clear", "near", "across")),
-    episodes=200,
     steps=200,
-    replan=8,
-    rows=16,
-    images=MATHS.images,
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, nor ever an obstacle by more than 1, within the world's time",
 )

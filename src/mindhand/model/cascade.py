@@ -21,7 +21,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised
 
 from .expert import ActionExpert, ExpertConfig, Projector
-from .trunk import Trunk
+from .thinking import as_trunk
 
 
 @cache
@@ -75,11 +75,7 @@ class Cascade(nn.Module):
         state = ctx.inputs.state
         assert state is not None
         said = torch.from_numpy(goal_codes(ctx.reasoning.texts, self.config.trunk)).to(state)
-        hidden = {"text": torch.zeros_like(said).unsqueeze(1), "reasoning": said.unsqueeze(1)}
-        ones = torch.ones(len(said), 1, dtype=torch.bool, device=state.device)
-        return replace(
-            ctx, trunk=Trunk(nn.ModuleDict(), hidden, dict.fromkeys(hidden, ones), {}, [], ones.long()[:, 0])
-        )
+        return replace(ctx, trunk=as_trunk(torch.zeros_like(said), said, nn.ModuleDict()))
 
     def corrupt(self, code: Code, keys: Keys) -> Noised:
         """As `ActionExpert`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Keys
@@ -62,7 +62,12 @@ def remembered(batch: Batch, backbone: Any) -> Trunk | None:
     """A trunk of one token a segment from what `remember` kept (targets "kept/prompt", "kept/reasoning")."""
     if "kept/prompt" not in batch.targets:
         return None
-    kept = {"text": batch.targets["kept/prompt"].value, "reasoning": batch.targets["kept/reasoning"].value}
-    hidden = {n: x.unsqueeze(1) for n, x in kept.items()}
-    ones = torch.ones(len(batch), 1, dtype=torch.bool, device=batch.task.device)
-    return Trunk(backbone.towers, hidden, dict.fromkeys(hidden, ones), {}, [], ones.long().squeeze(1))
+    prompt, thought = (batch.targets[f"kept/{name}"].value for name in ("prompt", "reasoning"))
+    return as_trunk(prompt, thought, backbone.towers)
+
+
+def as_trunk(prompt: Tensor, thought: Tensor, towers: nn.ModuleDict) -> Trunk:
+    """A trunk of one token a segment: what of a prompt and a thought, (B,D) each, reaches the hand."""
+    hidden = {"text": prompt.unsqueeze(1), "reasoning": thought.unsqueeze(1)}
+    ones = torch.ones(len(prompt), 1, dtype=torch.bool, device=prompt.device)
+    return Trunk(towers, hidden, dict.fromkeys(hidden, ones), {}, [], ones.long().squeeze(1))

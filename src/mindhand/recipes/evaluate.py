@@ -14,12 +14,11 @@ from rich.table import Table
 
 from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
-from mindhand.core.intervals import Interval
 from mindhand.evaluate.arms import LANGUAGE, THOUGHTS, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
-from mindhand.evaluate.page import Cell, page, rate, table
+from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
 from mindhand.worlds.desk.world import SPEC
@@ -69,7 +68,7 @@ def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
                 body.append([f"{line.label}, {name}", *_rates(line), rate(line.measures.get("rac"))])
         if told:
             some = [_of(rows, task) for rows in told]
-            found = [_points(sensitivity(_of(clean, task), some, m)) for m in MEASURES]
+            found = [points(sensitivity(_of(clean, task), some, m), " points") for m in MEASURES]
             body.append([f"{label_of(task)}: hangs on language", *found, None])
     return "Told or shown something else, or given a thought", ["arm", *MEASURES, "acts as it says"], body
 
@@ -83,10 +82,6 @@ def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in np.mean(values, 0))])
     columns = ["", *(f"{line.label}: {m}" for line in lines["clean"] for m in MEASURES)]
     return "Perturbed (the same scenes; levels 1 to 5)", columns, body
-
-
-def _points(found: Interval) -> str:
-    return f"{100 * found.value:+.0f} points ({100 * found.low:+.0f} to {100 * found.high:+.0f})"
 
 
 def by_stage(

@@ -45,6 +45,7 @@ from mindhand.worlds.desk.world import SPEC
 
 from .chatvla2 import ChatVLA2Plan, address, record, train
 from .doctor import smoke_observation
+from .evaluate import tasks_of
 from .latency import latency_rows
 from .rollouts import load_policy, read_thought, rows_of
 from .stages import mind_rows
@@ -105,8 +106,7 @@ class Grid:
     def protocol(self, family: str) -> Protocol:
         """What its cells are evaluated by."""
         whole = PROTOCOLS[family]
-        task = whole.tasks[0].partition("/")[0]
-        return whole.only(*(f"{task}/{split}" for split in self.plan.splits), episodes=self.plan.episodes)
+        return whole.only(*tasks_of(whole, self.plan.splits), episodes=self.plan.episodes)
 
     def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
         """Scored episodes of a cell that is done; [] of an arm that it has not."""

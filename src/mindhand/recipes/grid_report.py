@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval
 from mindhand.core.record import measure
 from mindhand.data.files import read_json
-from mindhand.evaluate.claims import for_report, judge, rich_table
+from mindhand.evaluate.claims import Finding, for_report, judge, rich_table
 from mindhand.evaluate.page import Cell as Shown
-from mindhand.evaluate.page import page, rate, table
+from mindhand.evaluate.page import page, points, rate, table
 from mindhand.evaluate.run import code
 
 from .grid import LONGER, Cell, Grid, evidence, finished
@@ -27,6 +27,7 @@ from .variants import GRID
 Rows = list[dict[str, Any]]
 MEASURES = ("success", "choice", "rac")
 COLUMNS = ("policy", "family", "steps", "trainings", "class", *MEASURES, "obeys another thought")
+PAIRED = ("difference", "family", "steps", "trainings", "class", "success, points")
 
 
 def _each(rows: Sequence[Mapping[str, Any]], name: str) -> Interval | None:
@@ -78,10 +79,6 @@ def differences(grid: Grid, ours: str = "B7") -> list[tuple[list[str], Interval]
     return out
 
 
-def _points(x: Interval) -> str:
-    return f"{100 * x.value:+.0f} ({100 * x.low:+.0f} to {100 * x.high:+.0f})"
-
-
 def _short(found: tuple[Interval | None, float | None]) -> str:
     x, chance = found
     if x is None:
@@ -90,30 +87,41 @@ def _short(found: tuple[Interval | None, float | None]) -> str:
     return f"{x.value:.2f} ({x.low:.2f} to {x.high:.2f}){beside}"
 
 
-def show(grid: Grid, console: Console) -> None:
-    """The tables, for the terminal. BadData where no cell is done."""
+@dataclass(frozen=True)
+class Said:
+    """What the finished cells say, computed once: `lines`, `differences`, and the findings on claims."""
+
+    cells: Sequence[tuple[list[str], list[tuple[Interval | None, float | None]]]]
+    pairs: Sequence[tuple[list[str], Interval]]
+    claims: Sequence[Finding]
+
+
+def said(grid: Grid) -> Said:
+    """All of it. BadData where no cell is done."""
     if not finished(grid):
         raise BadData(f"no finished cell in {grid.root}", "some", "mindhand prove chatvla2 --queue --minutes 60")
+    return Said(lines(grid), differences(grid), judge(evidence(grid)))
+
+
+def show(found: Said, console: Console) -> None:
+    """The tables, for the terminal."""
     cells = Table(*COLUMNS, title="The grid")
-    for words, found in lines(grid):
-        cells.add_row(*words, *(_short(x) for x in found))
-    pairs = Table("difference", "family", "steps", "trainings", "class", "success, points", title="Paired")
-    for words, x in differences(grid):
-        pairs.add_row(*words, Text(_points(x)))
-    for one in (cells, pairs, rich_table(judge(evidence(grid)))):
+    for words, measured in found.cells:
+        cells.add_row(*words, *(_short(x) for x in measured))
+    pairs = Table(*PAIRED, title="Paired")
+    for words, x in found.pairs:
+        pairs.add_row(*words, Text(points(x)))
+    for one in (cells, pairs, rich_table(found.claims)):
         console.print(one)
 
 
-def write_grid_report(grid: Grid, file: Path) -> Path:
+def write_grid_report(grid: Grid, found: Said, file: Path) -> Path:
     """The same as one page."""
-    body: list[list[Shown]] = [[*words, *(rate(x, chance) for x, chance in found)] for words, found in lines(grid)]
-    pairs: list[list[Shown]] = [[*words, _points(x)] for words, x in differences(grid)]
-    claims, columns, found = for_report(judge(evidence(grid)))
-    sections = [
-        ("Cells", table("", COLUMNS, body)),
-        ("Differences", table("", ("difference", "family", "steps", "trainings", "class", "success, points"), pairs)),
-        (claims, table("", columns, found)),
-    ]
+    body: list[list[Shown]] = [[*words, *(rate(x, chance) for x, chance in each)] for words, each in found.cells]
+    pairs: list[list[Shown]] = [[*words, points(x)] for words, x in found.pairs]
+    claims, columns, judged = for_report(found.claims)
+    sections = [("Cells", table("", COLUMNS, body)), ("Differences", table("", PAIRED, pairs))]
+    sections.append((claims, table("", columns, judged)))
     cells = finished(grid)
     older = sum(read_json(grid.root / c.path / "done.json", "cell").get("code") != code() for c in cells)
     lead = f"{len(cells)} cells of {grid.root.name}" + (f", {older} of them by older code" if older else "")

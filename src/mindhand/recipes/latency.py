@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mindhand.core import provenance
 from mindhand.core.keys import Key
 from mindhand.core.nouns import ActionChunk, Observation
 from mindhand.core.seams import State, Trunk, Turn
@@ -49,20 +49,17 @@ class Timed:
         return out
 
 
-def device_name(device: torch.device) -> str:
-    """What it runs on, in words."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-
-
 def latency_rows(checkpoint: Path, protocol: Protocol, episodes: int) -> list[dict[str, Any]]:
     """One row a query of the protocol's first episodes, on one thread: {"key", "ms", "reasoning_ms", "device"}."""
     torch.set_num_threads(1)
     policy, world = Timed(load_policy(checkpoint)), worlds(protocol.arm)(1)
+    machine = provenance.hardware()
+    device = str(machine["gpu"] if policy.vla.device.type == "cuda" else machine["cpu"])
     out: list[dict[str, Any]] = []
     for key in keys(protocol)[:episodes]:
         policy.queries.clear()
         run_episodes(policy, world, [key], replan=protocol.replan, horizon_steps=protocol.steps, rows=1)
         for number, (whole, words) in enumerate(policy.queries[FIRST:], FIRST):
             times = {"ms": 1e3 * whole, "reasoning_ms": 1e3 * words}
-            out.append({"key": f"{key}/{number}", **times, "device": device_name(policy.vla.device)})
+            out.append({"key": f"{key}/{number}", **times, "device": device})
     return out

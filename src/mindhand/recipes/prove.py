@@ -12,7 +12,7 @@ from mindhand.core.errors import Refusal
 from mindhand.model.shipped import shipped
 
 from .grid import Grid, GridPlan, due, finished, order, run_queue
-from .grid_report import show, write_grid_report
+from .grid_report import said, show, write_grid_report
 
 PROOFS = {"chatvla2": "does knowledge in the VLM reach the hand, and what in the recipe earns it?"}
 
@@ -44,6 +44,7 @@ def prove(
         console.print(f"{count} cells finished now, {len(finished(grid))} in all, {left} to go of {len([*order()])}")
         if not finished(grid):
             return 0
-    show(grid, console)
-    console.print(f"report: {write_grid_report(grid, grid.root / 'report.html')}")
+    found = said(grid)
+    show(found, console)
+    console.print(f"report: {write_grid_report(grid, found, grid.root / 'report.html')}")
     return 0

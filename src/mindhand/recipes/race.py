@@ -11,6 +11,7 @@ from rich.table import Table
 from mindhand.core.errors import BadData
 from mindhand.core.sequential import Verdict, paired
 from mindhand.evaluate.compare import MARGIN, read_run
+from mindhand.evaluate.page import points
 from mindhand.evaluate.protocol import Protocol, keys
 from mindhand.evaluate.report import label_of
 from mindhand.evaluate.run import code
@@ -64,7 +65,6 @@ def race_table(raced: list[Raced], other: Path) -> Table:
     table = Table("", "verdict", "episodes", "difference, points", title=f"success, against {other}")
     words = {"A": "better", "B": "worse", "alike": f"alike within {MARGIN:.0%}", "undecided": "undecided"}
     for r in raced:
-        v = r.verdict.interval
-        points = f"{100 * v.value:+.0f} ({100 * v.low:+.0f} to {100 * v.high:+.0f})"
-        table.add_row(label_of(r.task), words[r.verdict.word], f"{r.verdict.n} of {r.of}", points)
+        seen = f"{r.verdict.n} of {r.of}"
+        table.add_row(label_of(r.task), words[r.verdict.word], seen, points(r.verdict.interval))
     return table
