@@ -186,3 +186,29 @@ def test_questions_are_addressed_in_many_ways():
     asked = [q.question for step in range(3) for s in CORPUS.batch(step) for q in s.questions]
     for address in ADDRESSES:
         assert any(q.startswith(address) for q in asked)
+
+
+def test_a_given_deed_is_looked_for_once_it_is_named_and_not_learned_to_be_said():
+    found = 0
+    for step in range(20, 40):
+        if CORPUS.sort(step) != "thought":
+            continue
+        for r, sample in enumerate(CORPUS.batch(step)):
+            (qa,) = sample.questions
+            if not qa.given:
+                continue
+            found += 1
+            now = CORPUS.moment(step, r, CORPUS.scene(step, r))
+            said = read_reasoning(qa.answer)
+            assert said is not None and said["step"] == "take" and qa.answer.endswith(qa.given)
+            assert now.target is not None and said["digit"] != now.scene.tiles[now.target].digit
+            u, v = qa.point
+            assert sample.image[int(v), int(u), 0] == said["digit"]
+            tokens, where = [WORDS.decode([i]) for i in WORDS.encode(qa.answer)], looks(qa, sample, WORDS)
+            begin = tokens.index(" take")
+            named = next(i for i in range(begin, len(tokens)) if tokens[i].isdigit())
+            assert set(where[begin : named + 1]) == {None} and set(where[named + 1 :]) == {qa.point}
+            text = WORDS.answers([qa.answer], given=[qa.given])
+            learned = WORDS.decode(text.ids[0][text.supervised[0]].tolist())
+            assert learned == qa.answer.removesuffix(qa.given) + "<end>"
+    assert found > 10

@@ -133,7 +133,9 @@ class RobotFrames:
             thoughts = self.thoughts(index)
             text = {
                 "text": self.words.questions([*self.instructions(index, keys), *(q.question for q in asked)]),
-                "reasoning": self.words.answers([*thoughts, *(q.answer for q in asked)]),
+                "reasoning": self.words.answers(
+                    [*thoughts, *(q.answer for q in asked)], given=[*[""] * n, *(q.given for q in asked)]
+                ),
             }
             seen = [self.looks(t, g) for t, g in zip(thoughts, gaze)]
             seen += [looks(q, s, self.words) for q, s in zip(asked, samples)]

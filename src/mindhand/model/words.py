@@ -97,10 +97,12 @@ class Words:
             )
         return self.pack([[self.ask, *self.encode(t), self.end] for t in texts])
 
-    def answers(self, texts: Sequence[str], cue: str = SAY) -> Text:
-        """The model's turns: cue (given), text and end (supervised)."""
+    def answers(self, texts: Sequence[str], cue: str = SAY, given: Sequence[str] = ()) -> Text:
+        """The model's turns: cue (given), text and end (supervised). given: of each text the end that is given too."""
         rows = [[self.id(cue), *self.encode(t), self.end] for t in texts]
-        return self.pack(rows, [[False] + [True] * (len(r) - 1) for r in rows])
+        known = [len(self.encode(g)) for g in given or [""] * len(rows)]
+        said = zip(rows, known, strict=True)
+        return self.pack(rows, [[False] + [True] * (len(r) - 2 - n) + [False] * n + [True] for r, n in said])
 
 
 def text_of(words: Words, ids: Tensor, valid: Tensor) -> list[str]:

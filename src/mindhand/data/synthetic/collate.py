@@ -65,7 +65,7 @@ def _central(
 def _turns(asked: Sequence[QA], words: Words) -> dict[str, Text]:
     return {
         "text": words.questions([qa.question for qa in asked]),
-        "reasoning": words.answers([qa.answer for qa in asked]),
+        "reasoning": words.answers([qa.answer for qa in asked], given=[qa.given for qa in asked]),
     }
 
 

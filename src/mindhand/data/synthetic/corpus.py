@@ -33,7 +33,7 @@ from mindhand.worlds.scene import (
 )
 
 from .mix import COTRAIN, PRETRAIN, Mix
-from .moments import Moment, moment
+from .moments import MISLED, Moment, moment
 from .picture import Picture, Seen, composed, glyphs_of
 from .questions import PHRASES, addressed, ask_fact, joined, make, pool, word
 from .samples import QA, ImageText
@@ -141,6 +141,7 @@ class DeskCorpus:
             # The robot's own instruction is never asked of what K holds before the robot is.
             own = draw.chance(OWN) and scene.split in COTRAIN_SPLITS
             qa = now.thought(seen, draw.pick(INSTRUCTIONS)) if own else now.next(draw, seen)
+            qa = now.misled(qa, seen, draw) if draw.chance(MISLED) else qa
             asked = (addressed(qa, draw),)
         else:
             asked = self.asked(step, row, now, seen)

@@ -47,7 +47,10 @@ def looks(qa: QA, sample: ImageText, words: Words) -> list[Pixel | None]:
     if qa.kind in (THINK, "next"):
         first, do = tokens.index("."), deed(tokens)
         listed = [next(row, None) if t.isdigit() else None for t in tokens[first:do]]
-        return [*_expression(tokens[:first], board), *listed, *[qa.point] * (len(tokens) - do + 1)]
+        # Who is given a deed cannot look there before it is named.
+        seen = next(i for i, t in enumerate(tokens) if i > do and t.isdigit()) + 1 if qa.given else do
+        until = [None] * (seen - do)
+        return [*_expression(tokens[:first], board), *listed, *until, *[qa.point] * (len(tokens) - seen + 1)]
     return [qa.point] * (len(tokens) + 1)
 
 

@@ -15,7 +15,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import told
 from mindhand.worlds.desk.spec import HAND, HOME
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.scene import AREA, PLACES, MathsScene
+from mindhand.worlds.scene import AREA, PLACES, MathsScene, place_words
 
 from .picture import Hand, Seen
 from .questions import PHRASES, ask_next, word
@@ -26,6 +26,7 @@ REACH, NEAR = 0.8, 0.5  # share of the others in which it is on its way to a til
 ABOVE, ALONG = (0.012, 0.12), (0.06, 0.10, 0.06)  # TCP heights (m) then, and before: least, most, and more when far
 MARGIN, ASKEW = 0.02, 0.2  # how far (m) beyond the tiles' area it may be, and how far (rad) from the tile's yaw
 MISSED = 0.1  # share of the others in which the hand has closed on nothing
+MISLED = 0.25  # share of the thoughts that are given another tile to take: where they look follows what is said
 TOLD = 0.7  # share of the questions for what is to be done next that tell the state of the hand
 THINK = "think"  # a kind of its own: never in an exam
 BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off its place; share of finished answers
@@ -102,6 +103,18 @@ class Moment:
         """The robot's instruction as a question, the thought as its answer. seen: the picture of `visible`."""
         asked = word("next", ask_next(self.scene, self.taken, self.held), 0, self.pixels(seen), seen.places)
         return replace(asked, kind=THINK, question=told(instruction, self.state))
+
+    def misled(self, qa: QA, seen: Seen, draw: Draw) -> QA:
+        """A thought that is given another tile to take than it would: of a digit that is not wanted. The same thought
+        where it takes none, or where there is no other."""
+        head, _, deed = qa.answer.rpartition(". take ")
+        others = [k for k in self.loose if self.scene.tiles[k].digit != int(deed[0])] if head else []
+        if not others:
+            return qa
+        k = draw.pick(others)
+        tile = self.scene.tiles[k]
+        given = f" take {tile.digit} {place_words(tile.x, tile.y)}."
+        return replace(qa, answer=f"{head}.{given}", given=given, point=self.pixels(seen)[k])
 
 
 def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:

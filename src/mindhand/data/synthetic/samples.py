@@ -55,7 +55,8 @@ def class_name(glyph: int) -> str:
 @dataclass(frozen=True)
 class QA:
     """One question with its answer. `point`: the pixel that a grounded answer speaks of, None for the others. `row`:
-    the pixels of the tiles that an answer lists, left to right. `parts`: the questions that a joined one is made of."""
+    the pixels of the tiles that an answer lists, left to right. `parts`: the questions that a joined one is made of.
+    `given`: the end of the answer that is not to be learned, only what follows from its being said."""
 
     kind: str
     question: str
@@ -63,6 +64,7 @@ class QA:
     point: Pixel | None = None
     row: tuple[Pixel | None, ...] = ()
     parts: tuple[QA, ...] = ()
+    given: str = ""
 
 
 class Trait(NamedTuple):
