@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.grounding import looks
 from mindhand.data.synthetic.samples import QA, ImageText
+from mindhand.data.synthetic.toy_corpus import ToyCorpus
+from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.toy_plans import plan
-from mindhand.data.synthetic.toy_questions import PHRASES
+from mindhand.data.synthetic.toy_questions import PHRASES, Asker
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.words import Words
 from mindhand.worlds.desk.spec import HAND
@@ -109,3 +112,29 @@ def test_every_sentence_is_looked_at_where_it_speaks_of(words: Words) -> None:
         first = " ".join(sentence[0].split()[:2])
         if first in here and not qa.answer.startswith(f"{first} none"):
             assert at[0] == pixel(here[first])
+
+
+def test_with_a_hand_in_sight_a_plan_is_about_what_it_holds():
+    corpus, keys = ToyCorpus(4, tabletop, rows=8, questions=12), Keys.seeded(1, "armed")
+    tables = [corpus.table(0, i) for i in range(200)]
+    assert 70 < sum(t.hand is not None for t in tables) < 130
+    seen, armed = Counter[str](), 0
+    for t in tables:
+        if t.hand is None:
+            continue
+        bare = tabletop(replace(t, hand=None), keys)
+        sight, held = tabletop(t, keys), t.hand.held
+        hides = (sight.image != bare.image).any(-1)
+        armed += bool(hides.any())
+        for left, top, right, bottom in np.array(sight.boxes).astype(int):
+            assert hides[top:bottom, left:right].mean() < 0.6
+        assert sight.boxes == bare.boxes and sight.toys == bare.toys
+        qa = Asker(t, sight, Draw(keys.fold("ask"))).ask("plan")
+        if held is not None:
+            assert not {held.thing, held.colour} & {w for o in t.scene.toys for w in (o.thing, o.colour)}
+        if qa is not None:
+            said = read_placing(qa.answer)
+            assert said is not None and (said["step"] == "put") == (held is not None)
+            assert held is None or said["target"] == held.full
+            seen[said["step"]] += 1
+    assert armed > 60 and min(seen["put"], seen["take"]) > 10

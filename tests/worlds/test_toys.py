@@ -6,15 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.worlds.boards import Notice
+from mindhand.worlds.desk.canvas import Canvas
 from mindhand.worlds.desk.costumes import pattern
+from mindhand.worlds.desk.kinematics import inverse, tool_down
 from mindhand.worlds.desk.notices import notice
+from mindhand.worlds.desk.placing_judge import opening
+from mindhand.worlds.desk.playground import ToyStage
 from mindhand.worlds.desk.render import look
 from mindhand.worlds.desk.show import render_toys
 from mindhand.worlds.desk.solids import arc, ball, box, lathe, normals, prism, rod, triangulate
 from mindhand.worlds.desk.textures import board
 from mindhand.worlds.desk.toys import BODY, meshes, outline, pieces
+from mindhand.worlds.grips import GRIPS
+from mindhand.worlds.placing import PlacingScene
 from mindhand.worlds.scene import sample_maths
 from mindhand.worlds.things import COLOURS, MATERIALS, THINGS, Toy, ToyScene, sample_toys, things
 
@@ -204,3 +211,21 @@ def test_a_toy_off_the_picture_is_clipped():
     assert 0 < shown.boxes[0, 0] < 128
     far = replace(lone("train").toys[0], x=2.0)
     assert np.array_equal(render_toys(ToyScene((far,)), BOARD).image, EMPTY)
+
+
+def test_a_held_toy_is_where_a_world_has_it_in_its_hand():
+    said, stage, canvas = Notice(("stop",), "sans", "white", "red"), ToyStage(), Canvas(128)
+    bowl = Toy("bowl", "blue", "plain", -0.1, 0.05, 0.0)
+    for k, (name, by) in enumerate(GRIPS.items()):
+        x, y, z, yaw = 0.01 * (k % 5) - 0.02, -0.05, 0.12, 0.3 - by.yaw
+        toy = Toy(name, "red", "plain", x, y, yaw)
+        stage.dress(PlacingScene(ToyScene((toy, bowl)), 0, 1, "in", said, ""))
+        tool = (*by.point(x, y, yaw), z + by.up, by.tool_yaw(yaw))
+        joints = inverse(np.array(tool[:3]) - stage.base, tool_down(tool[3]), np.zeros(6)).joints
+        stage.set(joints, opening(by.width), [(x, y, yaw, z), (bowl.x, bowl.y, bowl.yaw)])
+        there = stage.paint(canvas, "front", (128, 128)).astype(int)
+        here = render_toys(ToyScene((bowl,)), notice(said)[0], tool=tool, held=toy).image
+        empty = render_toys(ToyScene((bowl,)), notice(said)[0], tool=tool).image
+        assert (here != there).any(-1).sum() < 20 < 60 < (empty != there).any(-1).sum(), name
+    with pytest.raises(BadData, match="out of reach"):
+        render_toys(ToyScene(()), BOARD, tool=(0.4, 0.3, 0.2, 0.0))

@@ -44,6 +44,14 @@ class Grip:
         turned = yaw + self.yaw
         return turned - step * round(turned / step)
 
+    def toy_yaw(self, tool: float, near: float) -> float:
+        """The inverse: the yaw of a toy held by a tool with yaw `tool`, of those that do the one nearest to `near`."""
+        if not self.ways:
+            return near
+        step = 2 * math.pi / self.ways
+        yaw = tool - self.yaw
+        return yaw + step * round((near - yaw) / step)
+
     def point(self, x: float, y: float, yaw: float) -> tuple[float, float]:
         """Where the tool goes, for a toy at (x, y) turned by `yaw`."""
         c, s = math.cos(yaw), math.sin(yaw)

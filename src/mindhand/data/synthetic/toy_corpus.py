@@ -6,8 +6,9 @@ classes R and K; X is in no corpus.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from mindhand.core.errors import BadData
@@ -15,15 +16,18 @@ from mindhand.core.keys import Keys
 from mindhand.worlds.boards import Chart, Notice, sample_chart, sample_notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
-from mindhand.worlds.hands import HANDS, SCAN
+from mindhand.worlds.grips import GRIPS, in_reach
+from mindhand.worlds.hands import HANDS as WRITERS
+from mindhand.worlds.hands import SCAN
 from mindhand.worlds.scene import FONTS, KNOWN, Board, Font, write_board
-from mindhand.worlds.things import MATERIALS, ToyScene, sample_toys
+from mindhand.worlds.things import COLOURS, MATERIALS, Toy, ToyScene, sample_toys, things
 from mindhand.worlds.wide import wide_equations, written
 
+from .picture import TOOL
 from .questions import PHRASES as DESK_PHRASES
 from .questions import addressed, pool
 from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
-from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, expression
+from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, ToyHand, expression
 
 WRITINGS = (("sum", 0.50), ("number", 0.28), ("notice", 0.11), ("chart", 0.11))
 SCANNED = 0.35  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
@@ -40,8 +44,10 @@ SHARES = (  # of the questions about toys
     ("beside", 0.02), ("lies", 0.02), ("point", 0.05), ("box", 0.05), ("choice", 0.02), ("caption", 0.04),
     ("turn", 0.02), ("plan", 0.06),
 )  # fmt: skip
+HANDS, HOLDING, NEAR = 0.5, 0.4, 0.5  # shares: tables with a hand; of those, it holds a toy; of the rest, is at one
+CARRIED, LOW = (0.09, 0.22), 0.06  # m: how high a tool is that holds a toy; how far above its grip one is at a toy
 TabletopPicture = Callable[[Tabletop, Keys | None], Sight]  # with None the view that episodes have
-PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in HANDS))  # all that may write on a board
+PENS = (*FONTS, *(Font(h.name, "", h.known, "-", ("x",)) for h in WRITERS))  # all that may write on a board
 SCANS = tuple(p for p in PENS if p.name == SCAN)
 
 
@@ -80,6 +86,33 @@ def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board
     return write_board(draw, expression(of), hands), of
 
 
+def sample_hand(draw: Draw, scene: ToyScene, known: tuple[str, ...]) -> ToyHand | None:
+    """A hand over half of the tables: it carries a toy that is like none there in name or colour, or is about to take
+    one, or is anywhere."""
+    if not draw.chance(HANDS):
+        return None
+    if draw.chance(HOLDING):
+        there = {t.thing for t in scene.toys}
+        names = [t.name for t in things(known) if t.name in GRIPS and t.name not in there]
+        colours = [c for c in COLOURS if c not in {t.colour for t in scene.toys}]
+        if names and colours:
+            yaw = draw.uniform(-math.pi, math.pi)
+            held = Toy(draw.pick(names), draw.pick(colours), draw.pick(list(MATERIALS)), 0.0, 0.0, yaw)
+            spans = (TOOL[0], TOOL[1], CARRIED, TOOL[3])
+            return ToyHand(tuple(tuple(draw.uniform(*span) for span in spans) for _ in range(TRIES)), held)
+    toys = [t for t in scene.toys if t.thing in GRIPS and t.held_by is None and in_reach(t.x, t.y)]
+    tools = []
+    for _ in range(TRIES):
+        x, y, z, yaw = (draw.uniform(*span) for span in TOOL)
+        z = max(z, CARRIED[0])
+        if toys and draw.chance(NEAR):
+            toy = draw.pick(toys)
+            by = GRIPS[toy.thing]
+            (x, y), yaw, z = by.point(toy.x, toy.y, toy.yaw), by.tool_yaw(toy.yaw), by.up + draw.uniform(0.0, LOW)
+        tools.append((x, y, z, yaw))
+    return ToyHand(tuple(tools))
+
+
 @dataclass(frozen=True)
 class ToyCorpus:
     """Samples without end: `rows` pictures a step with `questions` each, most of them about toys.
@@ -107,7 +140,8 @@ class ToyCorpus:
     def table(self, step: int, row: int) -> Tabletop:
         """The tabletop of one sample."""
         keys = self._keys(step, row)
-        return self._tabletop(keys, sample_toys(keys, self.known))
+        toys = sample_toys(keys, self.known)
+        return replace(self._tabletop(keys, toys), hand=sample_hand(Draw(keys.fold("hand")), toys, self.known))
 
     def _tabletop(self, keys: Keys, toys: ToyScene) -> Tabletop:
         draw = Draw(keys.fold("writing"))

@@ -2,7 +2,7 @@
 
 As for the first task (`moments`): what is to be done is a question about a picture, answered in the words of the
 robot's reasoning (ChatVLA-2, 2505.21906, reuses its reasoning template likewise). The robot's own instruction asks the
-same of class R alone. No picture shows a hand here: a toy that is in it is not on the table.
+same of class R alone. A toy that is in the hand is not on the table; no hand need be seen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .samples import QA, Pixel
 
 PLAN = "plan"
 WAYS = (("take", 0.55), ("put", 0.25), ("no target", 0.10), ("no reference", 0.10))
+FULL = (("put", 1.0),)  # the same where a hand is seen that holds something
+EMPTY = (("take", 0.8), ("no target", 0.10), ("no reference", 0.10))  # and where one is that holds nothing
 OWN = 0.5  # share of the questions about items of class R that are the robot's instruction
 FREE = (("", 0.3), (HAND[2], 0.6), (HAND[0], 0.1))  # what is told of a hand that holds nothing
 KNOWN = ("R", "K")
@@ -28,11 +30,17 @@ Job = tuple[Toy, str, Toy]  # target, relation, reference
 
 
 def plan(
-    scene: ToyScene, seen: Sequence[Pixel], draw: Draw, phrases: Sequence[str], known: Sequence[str] = KNOWN
+    scene: ToyScene,
+    seen: Sequence[Pixel],
+    draw: Draw,
+    phrases: Sequence[str],
+    known: Sequence[str] = KNOWN,
+    ways: Sequence[tuple[str, float]] = WAYS,
+    held: Toy | None = None,
 ) -> QA | None:
-    """A question with its answer; None where the table does not lend itself to one. seen: where each toy
-    is. known: the classes of relations, and of
-    what may be missing.
+    """A question with its answer; None where the table does not lend itself to one. seen: where each toy is. known:
+    the classes of relations, and of what may be missing. ways: what may be asked about. held: the toy that is put,
+    where a hand is seen with it.
 
     "the ball goes left of the cup, hand open" -> "red ball left back. blue cup right front. take red ball."
     "the red ball goes left of the cup, hand full" -> "blue cup right front. put red ball left of blue cup."
@@ -40,7 +48,7 @@ def plan(
 
     `QA.row` is what each sentence is about, as far as it is to be seen.
     """
-    way, relations = draw.among(WAYS), [r for r, of in RELATIONS.items() if of in known]
+    way, relations = draw.among(ways), [r for r, of in RELATIONS.items() if of in known]
     if way == "take":
         if not (pairs := _pairs(scene, relations)):
             return None
@@ -55,7 +63,7 @@ def plan(
         said, row = (scene.said(a), _called(scene, gone, draw)), (seen[a],)
         made = _with(scene, gone, a, len(scene.toys), draw.pick(jobs)[1], Missing("reference", said[1]))
     else:
-        gone = _absent(scene, draw, known, False)
+        gone = held or _absent(scene, draw, known, False)
         if not (jobs := _jobs([gone], relations, scene.toys)):
             return None
         _, how, reference = draw.pick(jobs)

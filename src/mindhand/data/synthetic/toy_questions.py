@@ -12,13 +12,13 @@ from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.scene import Board
-from mindhand.worlds.things import COLOURS, GRID, MATERIALS, OPPOSITE, RELATIONS, ToyScene, things
+from mindhand.worlds.things import COLOURS, GRID, MATERIALS, OPPOSITE, RELATIONS, Toy, ToyScene, things
 from mindhand.worlds.wide import written, written_three
 
 from .questions import PHRASES as DESK_PHRASES
 from .questions import counted
 from .samples import QA, Pixel
-from .toy_plans import plan
+from .toy_plans import EMPTY, FULL, WAYS, plan
 
 Sum = Equation | tuple[int, int, int]  # of three numbers only a sum is asked
 READ = ("read", "solve", "answer")  # the desk's questions about a sum, asked here in the same words
@@ -60,12 +60,22 @@ LISTED = 4  # toys of a caption, at most
 
 
 @dataclass(frozen=True)
+class ToyHand:
+    """A hand over the table: where its tool may be, x, y, z (m), yaw (rad) each, the first that hides little; and the
+    toy that it holds, which is not on the table."""
+
+    tools: tuple[tuple[float, ...], ...]
+    held: Toy | None = None
+
+
+@dataclass(frozen=True)
 class Tabletop:
-    """Toys on a table, what is on the board behind them, and the sum that it is, if it is one."""
+    """Toys on a table, what is on the board behind them, the sum that it is, if it is one, and perhaps a hand."""
 
     scene: ToyScene
     writing: Board | Notice | Chart
     sum: Sum | None = None
+    hand: ToyHand | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +187,9 @@ class Asker:
             free = [c for c in COLOURS if c not in {t.colour for t in toys if t.thing == name}]
             near = [c for c in free if c in {t.colour for t in toys}]
             return self._qa("there", [f"{self.draw.pick(near or free)} {name}"], "no", at)
-        absent = [t.name for t in things(self.known) if t.name not in {t.thing for t in toys}]
+        hand = self.table.hand
+        here = {t.thing for t in (*toys, *([hand.held] if hand and hand.held else ()))}
+        absent = [t.name for t in things(self.known) if t.name not in here]
         return self._qa("there", [self.draw.pick(absent)], "no")
 
     def _pairs(self) -> list[tuple[int, int, str]]:
@@ -264,7 +276,9 @@ class Asker:
 
     def plan(self) -> QA | None:
         """What a hand would do next to have one toy somewhere beside another (`toy_plans`)."""
-        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"], self.known)
+        hand = self.table.hand
+        ways = WAYS if hand is None else FULL if hand.held else EMPTY
+        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"], self.known, ways, hand and hand.held)
 
     def number(self) -> QA | None:
         """The number on the board."""

@@ -17,7 +17,7 @@ from mindhand.core.keys import Keys
 from mindhand.worlds.grips import GRIPS, HOLDERS, TIP
 
 from .driver import DWELL, PHASES, PRESS, SAFE_Z, Driver, Manner
-from .placing_judge import LIFTED, PlacingJudge, gap
+from .placing_judge import LIFTED, PlacingJudge, gap, opening
 from .stage import Stage
 
 OVER = 0.018  # m between what is carried, or the open fingers, and what they pass over
@@ -133,7 +133,7 @@ class PlacingExpert(Driver):
     def _opening(self, judge: PlacingJudge) -> float:
         """How far the gripper lets go, 0..1: within a container no further than it must."""
         wide = GRIPS[judge.toys[judge.scene.target].thing].width + AJAR
-        return min(1.0, (wide - gap(0.0)) / (gap(1.0) - gap(0.0))) if judge.scene.relation == "in" else 1.0
+        return opening(wide) if judge.scene.relation == "in" else 1.0
 
     def _goal(self, stage: Stage, judge: PlacingJudge) -> tuple[float, float, float]:
         """Where the target is to be put, as the toys lie now."""

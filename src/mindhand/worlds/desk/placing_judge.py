@@ -42,6 +42,11 @@ def gap(gripper: float) -> float:
     return 2 * (FINGER_RANGE[0] + (FINGER_RANGE[1] - FINGER_RANGE[0]) * gripper - PAD_INSET)
 
 
+def opening(wide: float) -> float:
+    """What the gripper reads when its pads are so far apart (m), 1 at most."""
+    return min(1.0, (wide - gap(0.0)) / (gap(1.0) - gap(0.0)))
+
+
 class PlacingJudge:
     """The running account of one row. `data()` and `load()` carry it through snapshots."""
 
