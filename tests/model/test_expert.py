@@ -159,3 +159,12 @@ def test_flow_log_probabilities():
 def test_a_foreign_state_is_refused():
     with pytest.raises(BuildError, match="state of size 7"):
         expert().predict(context(state=torch.zeros(2, 1, 7)), expert().corrupt(code(), Keys.seeded(2)))
+
+
+@pytest.mark.parametrize("insulated", [True, False])
+def test_a_hand_teaches_the_trunk_unless_it_is_insulated(insulated):
+    model, hand = vlm(), expert(insulated=insulated)
+    hand.loss(context(model), code(), Keys.seeded(2))["action"].sum().backward()
+    learned = [p for p in model.towers.parameters() if p.grad is not None and bool(p.grad.any())]
+    assert bool(learned) != insulated
+    assert hand.prompt.first.weight.grad.abs().max() > 0

@@ -44,6 +44,7 @@ class ExpertConfig:
     ratio: int = 4  # MLP
     place: Place = "latter"  # of reasoning-following
     process: Process = "diffusion"  # (paper: diffusion, of noise)
+    insulated: bool = False  # no gradient passes from the hand into the trunk (pi0.5-KI, 2505.23705; paper: False)
     doubt: float = 1.0  # of what is known and thought while learning, in standard deviations (paper: 0)
 
 
@@ -171,6 +172,8 @@ class ActionExpert(nn.Module):
                 "take the streams out, or use an expert that reads 'expert.kv'",
             )
         prompt, thought = two_means(ctx.trunk)
+        if self.config.insulated:
+            prompt, thought = prompt.detach(), thought.detach()
         rows = prompt.shape[0]
         state = ctx.inputs.state
         if state is None or state.shape[-1] != self.config.state:

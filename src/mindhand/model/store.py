@@ -23,6 +23,8 @@ from .diffusion import DDIM, ODE, SDE
 from .expert import ActionExpert, ExpertConfig
 from .eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from .ffn_edits import PerTask, Widen
+from .fresh import Fresh
+from .low_rank import LoRA, LowRankExperts
 from .moe import Upcycle
 from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
 from .state_words import StateWords
@@ -41,6 +43,7 @@ PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config
     "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,
+    "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh,
     "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords,
 }  # fmt: skip
 for _name, _part in PLAIN.items():

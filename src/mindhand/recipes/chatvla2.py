@@ -42,12 +42,14 @@ from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
+from mindhand.model.fresh import Fresh
 from mindhand.model.moe import MoE
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.thinking import remember
 from mindhand.model.vla import VLA
+from mindhand.train.anchor import AnchorLoss
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds import absent, course, placing, scene
@@ -139,7 +141,8 @@ def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
         base = expert_config(
             "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
         )
-        config = replace(base, place=variant.place, process=variant.process or plan.process)
+        how = {"place": variant.place, "process": variant.process or plan.process, "insulated": variant.insulated}
+        config = replace(base, **how)
         look = GazeConfig(looking(backbone).layer, grid, (camera.height, camera.width), config.width, config.state)
         streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if variant.eyes else []
         return VLA(
@@ -150,7 +153,7 @@ def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if variant.words else 0), read_thought),
             streams=streams,
             transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
-            objectives=[looking(backbone)],
+            objectives=[looking(backbone), *([AnchorLoss(load_vla(nano))] if variant.anchored else [])],
             edits=[] if variant.edit is None else [variant.edit],
         )
 
@@ -178,7 +181,11 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
     how = Asked(plan.brief and family == scene.FAMILY, variant.words, digits)
     # A mind that learns at the speed of a new hand forgets what it knew (docs/log.md).
     gentle = Optimiser(
-        lr=1e-3, muon=0.01, warmup=20, adam=("*.ffn.*", "expert.*", "streams.*"), slow=(("backbone.*", plan.gentle),)
+        lr=1e-3,
+        muon=0.01,
+        warmup=20,
+        adam=("*.ffn.*", "*.low_*", "expert.*", "streams.*"),
+        slow=() if isinstance(variant.edit, Fresh) else (("backbone.*", plan.gentle),),
     )
     whole = [name for name in variant.stages if name in ("robot", "alignment")]
     steps = plan.align + (0 if "fine-tuning" in variant.stages else plan.tune)
@@ -186,13 +193,20 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
     for name in variant.stages:
         if name == "warm-up" and plan.warmup:
             source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, how), vla.backbone.words, grid, 0)
-            out.append(Stage(name, source, plan.warmup, ("backbone.*",), {"text": 1.0, "look": 0.5}, gentle))
+            out.append(Stage(name, source, plan.warmup, variant.learns, {"text": 1.0, "look": 0.5}, gentle))
         if name in whole:
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
+            weights |= {"anchor": 1.0} if variant.anchored else {}
             sample = beside(family, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
             source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
-            out.append(Stage(name, source, steps // len(whole), ("*",), weights, gentle, seed=plan.seed))
+            learns = (*variant.learns, *_hand(variant))
+            out.append(Stage(name, source, steps // len(whole), learns, weights, gentle, seed=plan.seed))
     return out
+
+
+def _hand(variant: Variant) -> tuple[str, ...]:
+    """Names of the hand's parameters, and of its eyes'."""
+    return ("expert.*", "streams.*") if variant.eyes else ("expert.*",)
 
 
 def mixture(robot: RobotFrames, plan: ChatVLA2Plan, texts: bool) -> Mixture:
@@ -211,10 +225,9 @@ def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Varia
     every = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
     kept = listen(vla, robot, robot.cache.frames, folder / "thoughts.npz")
     source = RobotSource(robot, every, plan.seed + 3, kept=kept)
-    train = ("expert.*", "streams.*") if variant.eyes else ("expert.*",)
     weights = {"action": 1.0} | (AIMS if variant.eyes else {})
     hand = Optimiser(lr=2e-3, muon=0.0, warmup=50, decay=0.6)
-    return Stage("fine-tuning", source, plan.tune, train, weights, hand, seed=plan.seed)
+    return Stage("fine-tuning", source, plan.tune, _hand(variant), weights, hand, seed=plan.seed)
 
 
 def listen(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
@@ -289,7 +302,7 @@ def train(
     last = variant.stages[-1] == "fine-tuning"
     heard = robot.cache.frames[:: max(1, len(robot.cache.frames) // HEARD)]
     for stage in first:
-        if not last and stage.train == ("*",) and not bool(vla.expert.thought.fitted):
+        if not last and stage.name != "warm-up" and not bool(vla.expert.thought.fitted):
             listen(vla, robot, heard, folder / "heard.npz")
         train_stage(vla, stage, folder / stage.name, console=console)
         save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(SPEC))

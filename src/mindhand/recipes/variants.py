@@ -13,10 +13,13 @@ from mindhand.core.errors import BadData
 from mindhand.model.expert import Process
 from mindhand.model.ffn_edits import PerTask, Widen
 from mindhand.model.following import Place
+from mindhand.model.fresh import Fresh
+from mindhand.model.low_rank import ADDED, LoRA, LowRankConfig, LowRankExperts
 from mindhand.model.moe import MoEConfig, Upcycle
 
 Name = Literal["warm-up", "robot", "alignment", "fine-tuning"]
 PAPER: tuple[Name, ...] = ("warm-up", "alignment", "fine-tuning")
+CAREFUL: tuple[Name, ...] = ("alignment", "fine-tuning")  # without experts there is nothing to warm up
 EXPERTS = Upcycle()  # the paper's: 8, 2 active
 
 
@@ -43,6 +46,9 @@ class Variant:
     process: Process | None = None  # of the hand; None: the plan's
     cascade: bool = False  # the hand hears words alone (model/cascade.py)
     digits: bool | None = None  # whether image-text of the robot's stages holds digits; None: as the plan says
+    learns: tuple[str, ...] = ("backbone.*",)  # of the mind, before the last stage
+    anchored: bool = False  # beside the robot's data the mind is drawn back to what it was
+    insulated: bool = False  # the hand's losses do not reach the mind
     keeps: int = 0  # queries that a thought may be kept for; then it is B7, trained already, with that reasoner
 
     def __post_init__(self) -> None:
@@ -69,6 +75,7 @@ GRID = {
         Variant("B7-digits", digits=True),
         Variant("F0", edit=None, stages=("fine-tuning",)),
         Variant("F1", edit=None, stages=("fine-tuning",), cascade=True),
+        Variant("B0", words=False, place="none", edit=Fresh(), stages=("robot",)),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
         Variant("B3", place="film", edit=None, stages=("robot",)),
         Variant("B4", place="film", edit=None, stages=("alignment",)),
@@ -80,6 +87,10 @@ GRID = {
         ),
         Variant("B8a", edit=Widen(2)),
         Variant("B8b", edit=Widen(8)),
+        *(Variant(f"B9-lora-{rank}", edit=LoRA(rank, 2.0 * rank), stages=CAREFUL, learns=ADDED) for rank in (16, 64)),
+        Variant("B9-insulated", edit=None, stages=CAREFUL, insulated=True),
+        Variant("B9-anchored", edit=None, stages=CAREFUL, anchored=True),
+        Variant("B7-low-rank", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED),
         Variant("S1-only", stages=("warm-up", "alignment")),
         Variant("S2-robot-only", stages=("robot", "fine-tuning")),
         Variant("experts-4/2", edit=experts(4, 2)),
