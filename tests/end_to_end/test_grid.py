@@ -105,7 +105,9 @@ def test_stages_have_an_order():
     with pytest.raises(BadData, match="in that order"):
         Variant("odd", stages=("fine-tuning", "robot"))
     with pytest.raises(BadData, match="cascade"):
-        Variant("odd", cascade=True)
+        Variant("odd", hand="cascade")
+    with pytest.raises(BadData, match="a hand of tokens"):
+        Variant("odd", hand="tokens")
     assert set(SAME.values()) <= set(GRID)
 
 

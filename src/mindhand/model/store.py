@@ -17,6 +17,7 @@ from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry, Registry
 from mindhand.core.spec import Spec
 
+from .bins import BinCodec, BinConfig
 from .cascade import Cascade
 from .codec import ChunkCodec, CodecConfig
 from .diffusion import DDIM, ODE, SDE
@@ -28,6 +29,7 @@ from .low_rank import LoRA, LowRankExperts
 from .moe import Upcycle
 from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
 from .state_words import StateWords
+from .token_expert import TokenConfig, TokenExpert
 from .vla import VLA
 from .vlm import VLM, VLMConfig
 from .words import Words
@@ -36,6 +38,8 @@ PARTS = Registry()
 PARTS.add(Entry("vlm", VLMConfig, lambda config, *, words, **_: VLM(config, words)))
 PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(config)))
 PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
+PARTS.add(Entry("token_expert", TokenConfig, lambda config, **_: TokenExpert(config)))
+PARTS.add(Entry("bin_codec", BinConfig, lambda config, *, spec, **_: BinCodec(spec, config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("keeping_reasoner", KeepingConfig, lambda config, *, parse, **_: KeepingReasoner(config, parse)))

@@ -37,6 +37,7 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import MATHS
+from mindhand.model.bins import BinCodec
 from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
@@ -48,6 +49,7 @@ from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.thinking import remember
+from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.vla import VLA
 from mindhand.train.anchor import AnchorLoss
 from mindhand.train.loop import train_stage
@@ -127,7 +129,8 @@ def frames(
     reader = LeRobotReader(folder)
     pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
     words_of = str if variant.words else blank
-    return RobotFrames(reader, pictures, vla.backbone.words, plan.horizon, words_of=words_of, transforms=vla.transforms)
+    horizon = variant.horizon or plan.horizon
+    return RobotFrames(reader, pictures, vla.backbone.words, horizon, words_of=words_of, transforms=vla.transforms)
 
 
 def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
@@ -138,24 +141,34 @@ def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
     camera, wrist = SPEC.camera("front"), SPEC.camera("wrist")
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        base = expert_config(
-            "nano", action=SPEC.action_size, horizon=plan.horizon, state=SPEC.state_size, trunk=backbone.width
-        )
-        how = {"place": variant.place, "process": variant.process or plan.process, "insulated": variant.insulated}
-        config = replace(base, **how)
+        expert, codec = _acting(plan, variant, backbone.width)
+        config = expert.config
         look = GazeConfig(looking(backbone).layer, grid, (camera.height, camera.width), config.width, config.state)
         streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if variant.eyes else []
         return VLA(
             spec=SPEC,
             backbone=backbone,
-            expert=Cascade(config) if variant.cascade else ActionExpert(config),
-            codec=ChunkCodec(SPEC),
+            expert=expert,
+            codec=codec,
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if variant.words else 0), read_thought),
             streams=streams,
             transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
             objectives=[looking(backbone), *([AnchorLoss(load_vla(nano))] if variant.anchored else [])],
             edits=[] if variant.edit is None else [variant.edit],
         )
+
+
+def _acting(plan: ChatVLA2Plan, variant: Variant, width: int) -> tuple[Any, Any]:
+    """The hand, untrained, and the codec that it speaks."""
+    horizon = variant.horizon or plan.horizon
+    if variant.hand == "tokens":
+        bins = BinCodec(SPEC)
+        length = horizon * SPEC.action_size
+        return TokenExpert(TokenConfig(bins.config.bins, length, SPEC.state_size, width)), bins
+    base = expert_config("nano", action=SPEC.action_size, horizon=horizon, state=SPEC.state_size, trunk=width)
+    how = {"place": variant.place, "process": variant.process or plan.process, "insulated": variant.insulated}
+    made = Cascade if variant.hand == "cascade" else ActionExpert
+    return made(replace(base, **how)), ChunkCodec(SPEC)
 
 
 def fit(vla: VLA, robot: RobotFrames) -> None:
@@ -302,7 +315,8 @@ def train(
     last = variant.stages[-1] == "fine-tuning"
     heard = robot.cache.frames[:: max(1, len(robot.cache.frames) // HEARD)]
     for stage in first:
-        if not last and stage.name != "warm-up" and not bool(vla.expert.thought.fitted):
+        hears = not last and stage.name != "warm-up" and variant.hand == "expert"
+        if hears and not bool(vla.expert.thought.fitted):
             listen(vla, robot, heard, folder / "heard.npz")
         train_stage(vla, stage, folder / stage.name, console=console)
         save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(SPEC))

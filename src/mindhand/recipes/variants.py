@@ -18,6 +18,7 @@ from mindhand.model.low_rank import ADDED, LoRA, LowRankConfig, LowRankExperts
 from mindhand.model.moe import MoEConfig, Upcycle
 
 Name = Literal["warm-up", "robot", "alignment", "fine-tuning"]
+Hand = Literal["expert", "cascade", "tokens"]
 PAPER: tuple[Name, ...] = ("warm-up", "alignment", "fine-tuning")
 CAREFUL: tuple[Name, ...] = ("alignment", "fine-tuning")  # without experts there is nothing to warm up
 EXPERTS = Upcycle()  # the paper's: 8, 2 active
@@ -44,7 +45,8 @@ class Variant:
     edit: Any = EXPERTS
     stages: tuple[Name, ...] = PAPER
     process: Process | None = None  # of the hand; None: the plan's
-    cascade: bool = False  # the hand hears words alone (model/cascade.py)
+    hand: Hand = "expert"  # "cascade": it hears words alone; "tokens": it is more words of the mind's
+    horizon: int | None = None  # H; None: the plan's
     digits: bool | None = None  # whether image-text of the robot's stages holds digits; None: as the plan says
     learns: tuple[str, ...] = ("backbone.*",)  # of the mind, before the last stage
     anchored: bool = False  # beside the robot's data the mind is drawn back to what it was
@@ -55,8 +57,10 @@ class Variant:
         known = [s for s in Name.__args__ if s in self.stages]
         if not self.stages or list(self.stages) != known:
             raise BadData(f"stages {self.stages}", f"some of {Name.__args__}, in that order", "correct the variant")
-        if self.cascade and self.stages != ("fine-tuning",):
+        if self.hand == "cascade" and self.stages != ("fine-tuning",):
             raise BadData(f"a cascade with stages {self.stages}", "the last alone: its mind is frozen", "correct it")
+        if self.hand == "tokens" and "fine-tuning" in self.stages:
+            raise BadData(f"a hand of tokens with stages {self.stages}", "none with a frozen mind", "correct it")
 
 
 def experts(count: int, active: int, **more: Any) -> Upcycle:
@@ -74,9 +78,10 @@ GRID = {
         Variant("B7-cached", keeps=6),
         Variant("B7-digits", digits=True),
         Variant("F0", edit=None, stages=("fine-tuning",)),
-        Variant("F1", edit=None, stages=("fine-tuning",), cascade=True),
+        Variant("F1", edit=None, stages=("fine-tuning",), hand="cascade"),
         Variant("B0", words=False, place="none", edit=Fresh(), stages=("robot",)),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
+        Variant("B2", words=False, place="none", edit=None, stages=("robot",), hand="tokens", horizon=8),
         Variant("B3", place="film", edit=None, stages=("robot",)),
         Variant("B4", place="film", edit=None, stages=("alignment",)),
         Variant("B5", place="film", edit=PerTask(), stages=("robot", "alignment")),
