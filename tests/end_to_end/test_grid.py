@@ -9,12 +9,13 @@ from rich.console import Console
 
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Keys
-from mindhand.data.files import write_json, write_rows
+from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
+from mindhand.recipes import derived
 from mindhand.recipes import grid as grids
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
@@ -54,6 +55,7 @@ def grid(home, tmp_path, monkeypatch):
     monkeypatch.setattr(grids, "PROTOCOLS", {"maths": short})
     monkeypatch.setattr(grids, "TRAININGS", 1)
     monkeypatch.setattr(grids, "mind_rows", knowing)
+    monkeypatch.setattr(derived, "mind_rows", knowing)
     return Grid(PLAN, home / "nano", tmp_path)
 
 
@@ -111,17 +113,23 @@ def test_stages_have_an_order():
     assert set(SAME.values()) <= set(GRID)
 
 
-def test_a_cell_is_trained_evaluated_and_examined_once(grid):
-    for name in ("F1", "B1"):
+def test_a_cell_is_trained_evaluated_and_examined_once(grid, monkeypatch):
+    monkeypatch.setattr(derived, "CURVE", (1, 2))
+    monkeypatch.setattr(derived, "FEW", 1)
+    for name in ("F1", "B1-recovered"):
         run_cell(grid, Cell("maths", name, 0))
     cells = [Cell("maths", "F1", 0), Cell("maths", "B1", 0)]
-    assert finished(grid) == cells and all(c not in list(due(grid)) for c in cells)
+    again = Cell("maths", "B1-recovered", 0)
+    assert again in finished(grid) and not grid.rows(again)  # its hand is another mind's
+    assert {r["step"] for r in read_rows(grid.root / again.path / "curve.jsonl")} == {1, 2}
+    assert [c for c in finished(grid) if c != again] == cells and all(c not in list(due(grid)) for c in cells)
     assert {r["task"] for r in grid.rows(cells[0])} == {"maths_matching/R", "maths_matching/K-dev"}
-    assert [r["task"] for r in grid.rows(cells[0], "misled")] == ["maths_matching/K-dev"]
-    assert grid.rows(cells[1], "misled") == []  # who does not think cannot be misled
+    for arm in ("misled", "told"):
+        assert [r["task"] for r in grid.rows(cells[0], arm)] == ["maths_matching/K-dev"]
+        assert grid.rows(cells[1], arm) == []  # who does not think is told nothing
     assert isinstance(load_policy(grid.root / cells[0].path / "checkpoint").expert, Cascade)
     found = evidence(grid).cells
-    assert set(found) == {"base", "B1"} and len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
+    assert set(found) == {"base", "B1", "B1-recovered"} and len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
     everything = said(grid)
     page = write_grid_report(grid, everything, grid.root / "report.html").read_text()
     assert "F1" in page and "C14" in page

@@ -31,3 +31,8 @@ def scored(rows: Sequence[Mapping[str, Any]], arm: str = CLEAN) -> list[dict[str
         return dict(row) if scorer is None else scorer(row, perturb)
 
     return [one(row) for row in rows]
+
+
+def knew(row: Mapping[str, Any]) -> bool:
+    """Whether the first thought of a scored episode was right: the answer of a sum, or both toys and where they lie."""
+    return row.get("maths") == 2 or bool(row.get("recognition"))

@@ -4,7 +4,7 @@
     <run>/<address>/frames/<family>              their decoded frames
     <run>/<address>/<family>/<variant>/<n>       training n, of so many steps as ChatVLA-2
     <run>/<address>/<family>/<variant>/<n>x5     of five times as many
-        checkpoint/  evaluation/  misled/  scorecard.jsonl  done.json
+        checkpoint/  evaluation/  misled/  told/  scorecard.jsonl  done.json
 
 A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations.
 """
@@ -31,23 +31,19 @@ from mindhand.core.errors import Refusal
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
-from mindhand.evaluate.claim_evidence import BASE, Evidence, Training
+from mindhand.evaluate.claim_evidence import BASE, CELLS, Evidence, Training
 from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
 from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
-from mindhand.model.reasoner import KeepingConfig, KeepingReasoner
-from mindhand.model.store import save_vla
 from mindhand.train.loop import Stopped
 from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
-from mindhand.worlds.desk.spec import EMPTY, SHUT
-from mindhand.worlds.desk.world import SPEC
 
 from .chatvla2 import ChatVLA2Plan, address, record, train
-from .doctor import smoke_observation
+from .derived import keeping, recovered
 from .evaluate import tasks_of
 from .latency import latency_rows
-from .rollouts import load_policy, read_thought, rows_of
+from .rollouts import rows_of
 from .stages import mind_rows
 from .variants import GRID, SAME
 
@@ -58,6 +54,7 @@ TRAININGS = 5  # of the headline's
 LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its
 MATCHED = 0.03
 BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
+GIVEN = ("misled", "told")  # thoughts that who thinks is given: another thing's, and the right one
 TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
 
 
@@ -121,7 +118,7 @@ def order() -> Iterator[Cell]:
     some += [Cell(family, v, n) for n in range(TRAININGS) for family in PROTOCOLS for v in HEADLINE]
     some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]
     for cell in some:
-        if cell not in seen:
+        if cell not in seen and (GRID[cell.variant].acts or cell.family == "maths"):
             seen.add(cell)
             yield cell
 
@@ -169,31 +166,31 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
     folder, variant, recipe = grid.root / cell.path, GRID[cell.variant], grid.plan.recipe
     recipe = replace(recipe, seed=cell.training)
     recipe = replace(recipe, **{n: cell.longer * getattr(recipe, n) for n in ("align", "tune")})
-    if variant.keeps:
-        checkpoint = _keeping(grid, cell, variant.keeps, console)
+    if variant.after:
+        before = _before(grid, cell, variant.after, console)
+        if variant.keeps:
+            checkpoint = keeping(before, folder, variant.keeps)
+        else:
+            checkpoint = recovered(before, folder, grid.plan.items, cell.training, console)
     else:
         checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
-    protocol = grid.protocol(cell.family)
-    rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
-    if variant.words:
+    if variant.acts:
+        protocol = grid.protocol(cell.family)
+        rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
         open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t))
-        rows_of(checkpoint, replace(open_world, arm="misled"), folder / "misled", workers=1, films=0, console=console)
+        for arm in GIVEN if variant.words else ():
+            rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
     done = {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint, "code": code()}
     write_json(folder / "done.json", done)
 
 
-def _keeping(grid: Grid, cell: Cell, every: int, console: Console | None) -> Path:
-    """The checkpoint of ChatVLA-2's same training, which thinks only when something has happened."""
-    ours, checkpoint = replace(cell, variant="B7"), grid.root / cell.path / "checkpoint"
-    if not grid.done(ours):
-        run_cell(grid, ours, console)
-    policy = load_policy(grid.root / ours.path / "checkpoint")
-    gripper = SPEC.part("gripper", "state").start
-    how = KeepingConfig(policy.reasoner.config.limit, every, gripper, (EMPTY, SHUT))
-    policy.reasoner = KeepingReasoner(how, read_thought)
-    save_vla(policy, checkpoint, smoke=smoke_observation(SPEC))
-    return checkpoint
+def _before(grid: Grid, cell: Cell, variant: str, console: Console | None) -> Path:
+    """The checkpoint of the same training of another variant, which is run first where it is not done."""
+    at = replace(cell, variant=variant)
+    if not grid.done(at):
+        run_cell(grid, at, console)
+    return grid.root / at.path / "checkpoint"
 
 
 def _work(grid: Grid, cell: Cell, until: float) -> bool:
@@ -264,7 +261,7 @@ def evidence(grid: Grid, longer: bool = True) -> Evidence:
         of[name] = Training(episodes, swapped, card, latency)
     known = {name: cells[of] for name, of in SAME.items() if of in cells}
     base = mind_rows(grid.nano, grid.plan.items, grid.root / "base.jsonl")
-    named = {name: of for name, of in cells.items() if name not in ("F0", "F1")} | known
+    named = {name: of for name, of in cells.items() if name in CELLS} | known  # claims know no others
     return Evidence({BASE: {"0": Training(scorecard=base)}, **named})
 
 

@@ -20,13 +20,15 @@ from mindhand.evaluate.claims import Finding, for_report, judge, rich_table
 from mindhand.evaluate.page import Cell as Shown
 from mindhand.evaluate.page import page, points, rate, table
 from mindhand.evaluate.run import code
+from mindhand.evaluate.scores import knew
+from mindhand.evaluate.transfer import transfer
 
 from .grid import LONGER, Cell, Grid, evidence, finished
 from .variants import GRID
 
 Rows = list[dict[str, Any]]
 MEASURES = ("success", "choice", "rac")
-COLUMNS = ("policy", "family", "steps", "trainings", "class", *MEASURES, "obeys another thought")
+COLUMNS = ("policy", "family", "steps", "trainings", "class", *MEASURES, "obeys another thought", "told", "transfer")
 PAIRED = ("difference", "family", "steps", "trainings", "class", "success, points")
 
 
@@ -54,15 +56,30 @@ def lines(grid: Grid) -> list[tuple[list[str], list[tuple[Interval | None, float
                 found.append((_each(here, name), sum(chance) / len(chance) if chance else None))
             misled = [{**r, "rac": bool(r["rac"])} for r in given if r["task"] == task]  # who takes nothing obeys not
             found.append((_each(misled, "rac"), None))
+            told = [r for r in _of(grid, cells, "told") if r["task"] == task]
+            found += [(_each(told, "success"), None), (_transfer(grid, here, told, task), None)]
             words = [variant, family, f"{longer}x", str(len(cells)), task.partition("/")[2]]
             out.append((words, found))
     return out
 
 
+def _transfer(grid: Grid, rows: Rows, told: Rows, task: str) -> Interval | None:
+    """Transfer efficiency: what the VLM knew is what F0, whose mind it is, thought first."""
+    base = [r for c in finished(grid) if c.variant == "F0" for r in grid.rows(c) if r["task"] == task]
+    known = {r["key"]: knew(r) for r in base}
+
+    def by(some: Rows) -> list[list[bool]]:
+        each = [{r["key"]: r["success"] for r in some if r["training"] == n} for n in {r["training"]: 0 for r in some}]
+        return [[one[k] for k in known] for one in each if set(one) == set(known)]
+
+    s, t = by(rows), by(told)
+    return transfer(s, t, list(known.values())) if known and s and len(s) == len(t) else None
+
+
 def differences(grid: Grid, ours: str = "B7") -> list[tuple[list[str], Interval]]:
     """Success of ChatVLA-2 less that of every other variant, longest first, over trainings that both have: paired by
     scene, bootstrap over trainings and scenes."""
-    done, out = finished(grid), []
+    done, out = [c for c in finished(grid) if GRID[c.variant].acts], []
     for family in dict.fromkeys(c.family for c in done):
         for variant in (v for v in GRID if v != ours):
             for longer in reversed(LONGER):

@@ -51,7 +51,13 @@ class Variant:
     learns: tuple[str, ...] = ("backbone.*",)  # of the mind, before the last stage
     anchored: bool = False  # beside the robot's data the mind is drawn back to what it was
     insulated: bool = False  # the hand's losses do not reach the mind
-    keeps: int = 0  # queries that a thought may be kept for; then it is B7, trained already, with that reasoner
+    after: str = ""  # a variant whose trained policy this one goes on from (`derived`), to ...
+    keeps: int = 0  # ... keep a thought for so many queries; 0: recover what its VLM lost
+
+    @property
+    def acts(self) -> bool:
+        """Whether it is still a policy: a mind that recovers alone is no longer that of its hand."""
+        return not self.after or bool(self.keeps)
 
     def __post_init__(self) -> None:
         known = [s for s in Name.__args__ if s in self.stages]
@@ -75,12 +81,13 @@ GRID = {
     v.name: v
     for v in (
         Variant("B7"),
-        Variant("B7-cached", keeps=6),
+        Variant("B7-cached", after="B7", keeps=6),
         Variant("B7-digits", digits=True),
         Variant("F0", edit=None, stages=("fine-tuning",)),
         Variant("F1", edit=None, stages=("fine-tuning",), hand="cascade"),
         Variant("B0", words=False, place="none", edit=Fresh(), stages=("robot",)),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
+        Variant("B1-recovered", words=False, place="none", edit=None, stages=("robot",), after="B1"),
         Variant("B2", words=False, place="none", edit=None, stages=("robot",), hand="tokens", horizon=8),
         Variant("B3", place="film", edit=None, stages=("robot",)),
         Variant("B4", place="film", edit=None, stages=("alignment",)),
