@@ -15,7 +15,7 @@ from mindhand.evaluate.protocol import MATHS
 from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
-from mindhand.recipes import derived
+from mindhand.recipes import derived, router
 from mindhand.recipes import grid as grids
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
@@ -24,6 +24,7 @@ from mindhand.recipes.grid_report import said, show, write_grid_report
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import load_policy
+from mindhand.recipes.router import routing_rows
 from mindhand.recipes.variants import GRID, SAME, Variant
 from mindhand.worlds.desk.world import SPEC
 
@@ -129,14 +130,15 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid, monkeypatch):
         assert grid.rows(cells[1], arm) == []  # who does not think is told nothing
     assert isinstance(load_policy(grid.root / cells[0].path / "checkpoint").expert, Cascade)
     found = evidence(grid).cells
-    assert set(found) == {"base", "B1", "B1-recovered"} and len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
+    assert set(found) == {"base", "B1", "B1-recovered"}
+    assert len(found["B1"]["0"].episodes) == 2 and found["B1"]["0"].scorecard
     everything = said(grid)
     page = write_grid_report(grid, everything, grid.root / "report.html").read_text()
     assert "F1" in page and "C14" in page
     show(everything, QUIET)
 
 
-def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid):
+def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid, monkeypatch):
     cell = Cell("maths", "B7-cached", 0)
     run_cell(grid, cell)
     ours = replace(cell, variant="B7")
@@ -144,6 +146,15 @@ def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid):
     a, b = (load_policy(grid.root / c.path / "checkpoint") for c in (ours, cell))
     assert all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
     assert (a.reasoner.keeps, b.reasoner.keeps) == (False, True)
+    short = {name: replace(MATHS, steps=9, rows=1) for name in ("maths", "placing")}
+    monkeypatch.setattr(router, "ITEMS", 1)
+    routed = routing_rows(grid.root / ours.path / "checkpoint", short, grid.root / ours.path / "routing.jsonl")
+    assert {r["task"] for r in routed} == {*router.ASKED, *router.ACTED} and {r["expert"] for r in routed} == {
+        *range(8)
+    }
+    for task, shares in router.by_task(routed).items():
+        assert np.allclose(shares.sum(1), 1), task
+    assert "<svg" in write_grid_report(grid, said(grid), grid.root / "report.html").read_text()
     rows = latency_rows(grid.root / cell.path / "checkpoint", replace(grid.protocol("maths"), steps=32), 1)
     assert len(rows) == 2 and all(0 < r["reasoning_ms"] < r["ms"] for r in rows) and rows[0]["device"]
     write_rows(grid.root / cell.path / "latency.jsonl", rows)

@@ -44,6 +44,7 @@ from .derived import keeping, recovered
 from .evaluate import tasks_of
 from .latency import latency_rows
 from .rollouts import rows_of
+from .router import routing_rows
 from .stages import mind_rows
 from .variants import GRID, SAME
 
@@ -56,6 +57,7 @@ MATCHED = 0.03
 BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
 GIVEN = ("misled", "told")  # thoughts that who thinks is given: another thing's, and the right one
 TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
+ROUTED = ("B7",)  # whose experts are watched
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,8 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
         file = grid.root / cell.path / "latency.jsonl"
         if not file.exists() and cell.variant in TIMED:
             write_rows(file, latency_rows(grid.root / cell.path / "checkpoint", grid.protocol(cell.family), WATCHED))
+        if cell.variant in ROUTED:
+            routing_rows(grid.root / cell.path / "checkpoint", PROTOCOLS, grid.root / cell.path / "routing.jsonl")
     return count
 
 

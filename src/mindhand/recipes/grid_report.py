@@ -15,7 +15,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval
 from mindhand.core.record import measure
-from mindhand.data.files import read_json
+from mindhand.data.files import read_json, read_rows
 from mindhand.evaluate.claims import Finding, for_report, judge, rich_table
 from mindhand.evaluate.page import Cell as Shown
 from mindhand.evaluate.page import page, points, rate, table
@@ -24,6 +24,7 @@ from mindhand.evaluate.scores import knew
 from mindhand.evaluate.transfer import transfer
 
 from .grid import LONGER, Cell, Grid, evidence, finished
+from .router import routing_table, write_routing
 from .variants import GRID
 
 Rows = list[dict[str, Any]]
@@ -140,6 +141,11 @@ def write_grid_report(grid: Grid, found: Said, file: Path) -> Path:
     sections = [("Cells", table("", COLUMNS, body)), ("Differences", table("", PAIRED, pairs))]
     sections.append((claims, table("", columns, judged)))
     cells = finished(grid)
+    for cell in cells:
+        if (routed := grid.root / cell.path / "routing.jsonl").exists():
+            rows = read_rows(routed)
+            drawn = write_routing(rows, routed.with_suffix(".svg")).read_text()
+            sections.append((f"Experts of {cell.path}", drawn + table("", *routing_table(rows))))
     older = sum(read_json(grid.root / c.path / "done.json", "cell").get("code") != code() for c in cells)
     lead = f"{len(cells)} cells of {grid.root.name}" + (f", {older} of them by older code" if older else "")
     write_atomic(file, page("ChatVLA-2, proven or not", lead, sections))
