@@ -111,6 +111,12 @@ MATHS = Protocol(
     ),
     success="every digit of the answer lies in its place of the tray, no other tile does, within the world's time",
 )
+MATHS_SCANNED = replace(
+    MATHS,
+    name="maths-matching-scanned",
+    version=1,
+    tasks=tuple(f"maths_matching/{split}/scanned" for split in ("K-dev", "K-test")),
+)
 PLACING = Protocol(
     name="spatial-placing",
     version=1,
@@ -156,7 +162,9 @@ COURSE = replace(
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, nor ever an obstacle by more than 1, within the world's time",
 )
-PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (MATHS, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE)}
+PROTOCOLS: Mapping[str, Protocol] = {
+    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE)
+}
 
 
 def named(name: str) -> Protocol:

@@ -20,7 +20,7 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 
-from . import placing, scene
+from . import asked, placing, scene
 from .draw import Draw
 from .placing import ROLES, Missing, PlacingScene, pools
 from .placing_layout import TURNS, Layout, lay
@@ -45,9 +45,9 @@ def possible(task: str) -> tuple[str, str]:
 
 
 def sample_maths_task(key: Key) -> MathsScene:
-    """The scene an episode's key names, of any task of maths matching: as `scene.sample_task`, or `lacking` a tile."""
+    """The scene an episode's key names, of any task of maths matching: as `asked.sample_task`, or `lacking` a tile."""
     task, word = possible(key.task)
-    made = scene.sample_task(replace(key, task=task))
+    made = asked.sample_task(replace(key, task=task))
     return without_tiles(made, Draw(Keys.of([key]).fold(WORD))) if word else made
 
 

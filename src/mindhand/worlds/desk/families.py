@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, course, placing, scene
+from mindhand.worlds import absent, asked, course, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -80,7 +80,7 @@ class Family:
 
 _MATHS = Family(
     name=scene.FAMILY,
-    sample=scene.sample_task,
+    sample=asked.sample_task,
     read=scene.MathsScene.from_json,
     stage=Stage,
     altered=AlteredStage,
