@@ -16,6 +16,7 @@ from .record import Record
 from .seams import SEAMS, SLOTS, STACKS
 
 AREAS = ("see", "reason", "act", "learn", "run", "guard", "relabel", "agents", "judge")
+BASES = ("flow", "tokens", "oft")  # policies of the bench that a method is put into
 LEVELS = ("mechanism", "parity", "effect")
 TRAININGS = 3  # fewer say nothing about the next one
 
@@ -43,7 +44,8 @@ class Claim:
 @dataclass(frozen=True)
 class MethodCard:
     """One method of the catalogue. name: its file's; arxiv: "2501.09747", or "" where there is no paper; area:
-    its room; seams: names of slots, stacks or protocols of core/seams.py; needs and provides as for `resolve`."""
+    its room; seams: names of slots, stacks or protocols of core/seams.py; base: of `BASES`, what it is put into and
+    compared with; needs and provides as for `resolve`."""
 
     name: str
     title: str
@@ -51,6 +53,7 @@ class MethodCard:
     area: str
     seams: tuple[str, ...]
     claim: Claim
+    base: str = "flow"
     needs: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset()
 
@@ -67,6 +70,8 @@ class MethodCard:
             refuse(f"arxiv '{self.arxiv}'", "an id such as 2501.09747, without version, or ''")
         if self.area not in AREAS:
             refuse(f"area '{self.area}'", f"one of {list(AREAS)}")
+        if self.base not in BASES:
+            refuse(f"base '{self.base}'", f"one of {list(BASES)}")
         if isinstance(self.seams, str) or not self.seams or not set(self.seams) <= set(known):
             refuse(f"seams {self.seams!r}", f"a tuple of some of {list(known)}")
         if not isinstance(self.claim, Claim) or not self.claim.text.strip():

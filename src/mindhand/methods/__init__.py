@@ -1,0 +1,65 @@
+"""The catalogue: one file a method, in rooms along the data's way.
+
+A method's file has `Config`, `CARD` (core/card.py), `plug(parts, spec)`, which puts it into the parts of a policy, and
+`probe(on, off)`: the one observable effect. A part that a checkpoint names is its `PART`, offered as an entry point.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from mindhand.core.card import AREAS, MethodCard
+from mindhand.core.errors import BadData
+
+Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
+
+
+@dataclass(frozen=True)
+class Method:
+    """A file of the catalogue."""
+
+    card: MethodCard
+    module: ModuleType
+
+    @property
+    def plug(self) -> Callable[..., dict[str, Any]]:
+        """(parts, spec) -> the parts with it."""
+        return self.module.plug
+
+    @property
+    def probe(self) -> Callable[[Any, Any], bool]:
+        """(on, off) -> whether its effect is seen in the first and not in the second."""
+        return self.module.probe
+
+
+@cache
+def catalogue() -> Mapping[str, Method]:
+    """All methods by name, room by room. BadData for a file that is not what its room's are."""
+    out: dict[str, Method] = {}
+    for area in AREAS:
+        try:
+            room = importlib.import_module(f"{__name__}.{area}")
+        except ModuleNotFoundError:
+            continue
+        for found in pkgutil.iter_modules(room.__path__):
+            module = importlib.import_module(f"{room.__name__}.{found.name}")
+            card = getattr(module, "CARD", None)
+            lacking = [n for n in ("Config", "plug", "probe") if not hasattr(module, n)]
+            if not isinstance(card, MethodCard) or lacking or (card.name, card.area) != (found.name, area):
+                what = f"{module.__name__}: {card and (card.area, card.name)}, without {lacking}"
+                raise BadData(what, f"CARD ('{area}', '{found.name}'), Config, plug and probe", "see methods/__init__")
+            out[card.name] = Method(card, module)
+    return out
+
+
+def method(name: str) -> Method:
+    """One of them; refuses an unknown name and lists the known ones."""
+    if name not in catalogue():
+        raise BadData(f"no method '{name}'", f"one of {sorted(catalogue())}", "mindhand prove --list")
+    return catalogue()[name]

@@ -104,9 +104,12 @@ class ChunkCodec(nn.Module):
 
     def decode(self, code: Code, state: Tensor | None) -> Decoded:
         """Bounded to the ranges seen. A row that is not finite, or no rotation, holds the measured state and counts."""
+        return self.restore(Code(code.values.float().clamp(-1, 1), code.valid), state)
+
+    def restore(self, code: Code, state: Tensor | None) -> Decoded:
+        """The same without bounds: for codecs that bound what they say themselves, in other ways."""
         middle, half = self._scale()
-        x = code.values.float()
-        x = x.clamp(-1, 1) * half + middle
+        x = code.values.float() * half + middle
         bad = ~torch.isfinite(x).flatten(1).all(1) | self._no_rotation(x)
         assert state is not None
         held = self.hold(state[:, -1])

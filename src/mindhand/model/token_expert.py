@@ -25,12 +25,14 @@ SEEN, SAID = "seen", "action"  # segments
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """codes: action words; length: n of a chunk; state: S; trunk: D of the language tower, and so of streams."""
+    """codes: action words; length: n of a chunk, at most; state: S; trunk: D of the language tower, and so of streams.
+    end: the word behind which nothing is said; None where all chunks are as long."""
 
     codes: int
     length: int
     state: int
     trunk: int
+    end: int | None = None
 
     @property
     def width(self) -> int:
@@ -122,7 +124,8 @@ class TokenExpert(nn.Module):
         trunk: Trunk = ctx.trunk.extend([seen])
         trunk = trunk.fork(samples) if samples > 1 else trunk
         rows = len(seen.x)
-        token, out = self._cue(rows * samples), []
+        token, out, counts = self._cue(rows * samples), [], []
+        alive = torch.ones_like(token, dtype=torch.bool)
         for i in range(self.config.length):
             trunk = trunk.extend([self._said(token, trunk.end)])
             scores = self.leave(trunk.hidden[SAID][:, -1]).float().view(rows, samples, -1)
@@ -132,7 +135,11 @@ class TokenExpert(nn.Module):
                 scores[:, 1:] += temperature * gumbel[:, 1:].to(scores)
             token = scores.argmax(-1).view(-1, 1)
             out.append(token.view(rows, samples, 1))
-        return Draw(torch.cat(out, -1))
+            counts.append(alive.view(rows, samples, 1))
+            alive = alive & (token != self.config.end) if self.config.end is not None else alive
+            if not bool(alive.any()):
+                break
+        return Draw(torch.cat(out, -1), valid=torch.cat(counts, -1))
 
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
         """Of every token under temperature 1, with its entropy: (B,S,n) each."""

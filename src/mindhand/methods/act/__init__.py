@@ -1,0 +1,1 @@
+"""Actions: how they are coded, and how a hand draws them."""

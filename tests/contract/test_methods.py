@@ -1,0 +1,77 @@
+"""What every method owes: it learns, pads nothing in, acts, survives a checkpoint, and has the effect that it names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mindhand.core.errors import BadData
+from mindhand.core.keys import Keys
+from mindhand.methods import catalogue, method
+from mindhand.model.store import load_vla, save_vla
+
+from ..seams.build import observation
+from .bases import BASES, ROWS, SPEC, examples, policy
+
+
+def both(name):
+    """The base with the method, and without."""
+    found = method(name)
+    base = BASES[found.card.base]
+    return policy(found.plug(base(), SPEC)), policy(base())
+
+
+def learned(vla, batch):
+    """Losses, and every gradient."""
+    vla.train()
+    vla.zero_grad()
+    losses = vla.losses(batch, Keys.seeded(len(batch), 0))
+    sum(x.sum() for x in losses.values()).backward()
+    return losses, {n: p.grad.clone() for n, p in vla.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_it_learns_and_padding_changes_nothing(name):
+    vla, _ = both(name)
+    batch = examples(vla.backbone, 3)
+    losses, gradients = learned(vla, batch)
+    assert "action" in losses and all(bool(torch.isfinite(x).all()) for x in losses.values())
+    assert any(bool(g.any()) for g in gradients.values())
+    junk = torch.where(batch.action_valid.unsqueeze(-1), batch.actions, torch.full_like(batch.actions, 7.0))
+    other, again = learned(vla, replace(batch, actions=junk))
+    for n in losses:
+        assert torch.equal(losses[n], other[n])
+    assert all(torch.equal(g, again[n]) for n, g in gradients.items())
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_it_acts_the_same_after_a_checkpoint(name, tmp_path):
+    vla, _ = both(name)
+    assert vla.spec == SPEC
+    obs = observation(("pick",) * ROWS)
+    vla.eval()
+    chunk, _ = vla.act(obs, vla.start(obs.keys))
+    assert chunk.actions.shape[0] == ROWS and chunk.actions.shape[2] == SPEC.action_size
+    assert np.isfinite(chunk.actions).all()
+    save_vla(vla, tmp_path / "it", smoke=obs)
+    again = load_vla(tmp_path / "it", SPEC)
+    assert np.array_equal(again.act(obs, again.start(obs.keys))[0].actions, chunk.actions)
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_its_effect_is_seen_where_it_is_and_not_where_it_is_not(name):
+    on, off = both(name)
+    assert method(name).probe(on.eval(), off.eval())
+    assert not method(name).probe(off, off)
+
+
+def test_cards_are_those_of_their_files():
+    for name, found in catalogue().items():
+        assert found.module.__name__ == f"mindhand.methods.{found.card.area}.{name}"
+        assert len((found.module.__doc__ or "").splitlines()) <= 12
+        assert found.card.arxiv in found.module.__doc__
+    with pytest.raises(BadData, match="fast"):
+        method("slow")
