@@ -172,7 +172,8 @@ class Prove:
 
     engine: ClassVar[str] = "mindhand.recipes.prove:prove"
     method: Annotated[Positional[tuple[str, ...]], arg(help="names of methods", metavar="METHOD")] = ()
-    list: Annotated[bool, arg(help="the catalogue: name, claim, what was measured")] = False
+    list: Annotated[bool, arg(help="the catalogue: name, seams, how far it is proven")] = False
+    show: Annotated[bool, arg(help="the methods' cards: idea, claim, use, what was measured")] = False
     queue: Annotated[bool, arg(help="run what is not done yet; resumable, also after a kill")] = False
     minutes: Annotated[float, arg(help="of the queue; what is not finished by then goes on the next time")] = 60.0
     base: Annotated[Path | None, arg(help="the VLM to begin with; nano as shipped unless given", metavar="DIR")] = None

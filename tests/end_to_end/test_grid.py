@@ -191,10 +191,12 @@ def test_a_queue_without_time_begins_nothing(grid, monkeypatch):
 
 
 def test_the_verb_lists_refuses_and_shows(home, tmp_path):
-    def verb(*method, list=False):
-        return proofs.prove(method, list, False, 1.0, home / "nano", 1, tmp_path)
+    def verb(*method, list=False, show=False):
+        return proofs.prove(method, list, show, False, 1.0, home / "nano", 1, tmp_path)
 
-    assert verb(list=True) == 0
+    assert verb(list=True) == 0 and verb("fast", "chatvla2", show=True) == 0
+    with pytest.raises(Refusal, match="no experiment for"):
+        verb("fast")
     with pytest.raises(Refusal, match="no proof of"):
         verb("alchemy")
     with pytest.raises(BadData, match="no finished cell"):

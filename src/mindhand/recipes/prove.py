@@ -1,42 +1,77 @@
-"""The verb `mindhand prove`: experiments that decide a claim. So far ChatVLA-2's own, the grid."""
+"""The verb `mindhand prove`: experiments that decide a claim: ChatVLA-2's own, the grid, and those of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from mindhand.core.card import fidelity
 from mindhand.core.errors import Refusal
+from mindhand.core.record import read_records
+from mindhand.methods import catalogue
+from mindhand.methods import method as named
 from mindhand.model.shipped import shipped
 
 from .grid import Grid, GridPlan, due, finished, order, run_queue
-from .grid_report import said, show, write_grid_report
+from .grid_report import said, write_grid_report
+from .grid_report import show as tables
 
-PROOFS = {"chatvla2": "does knowledge in the VLM reach the hand, and what in the recipe earns it?"}
+HEART = "chatvla2"
+ASKS = "does knowledge in the VLM reach the hand, and what in the recipe earns it?"
+
+
+def known() -> Table:
+    """The heart's proof and the catalogue, room by room."""
+    table, records = Table("name", "room", "seams", "proven", "asks", title="proofs"), read_records()
+    table.add_row(HEART, "", "", "", ASKS)
+    for name, found in catalogue().items():
+        proven = ", ".join(fidelity(found.card, records)) or "not yet"
+        table.add_row(name, found.card.area, ", ".join(found.card.seams), proven, found.card.claim.text)
+    return table
+
+
+def card(name: str, console: Console) -> None:
+    """All that a method says of itself, and the records that show it."""
+    found, records = named(name), read_records()
+    c = found.card
+    console.rule(f"{c.title} ({c.area}/{name}.py)")
+    console.print((found.module.__doc__ or "").strip(), highlight=False)
+    console.print(f"\nseams: {', '.join(c.seams)}; put into and compared with: {c.base}\nclaim: {c.claim.text}")
+    for level, record in fidelity(c, records).items():
+        console.print(f"{level}: {record.name} {record.show()}")
+    for field in fields(found.module.Config):
+        console.print(f"  {field.name} = {field.default}")
 
 
 def prove(
     method: Sequence[str],
     list: bool,
+    show: bool,
     queue: bool,
     minutes: float,
     base: Path | None,
     workers: int,
     run: Path,
 ) -> int:
-    """The verb. list: what there is. queue: run cells that are not done yet, for `minutes`; without it what is done is
-    shown. base: the VLM that everything begins with, by default nano as it is shipped."""
+    """The verb. list: what there is; show: what a method says of itself. queue: run cells of the grid that are not done
+    yet, for `minutes`; without it what is done is shown. base: the VLM that everything begins with, by default nano as
+    it is shipped."""
     console = Console()
     if list or not method:
-        table = Table("name", "asks", title="proofs")
-        for name, asks in PROOFS.items():
-            table.add_row(name, asks)
-        console.print(table)
+        console.print(known())
         return 0
-    if odd := sorted(set(method) - set(PROOFS)):
-        raise Refusal(f"no proof of {odd}", f"some of {sorted(PROOFS)}", "mindhand prove --list")
+    if odd := sorted(set(method) - {HEART, *catalogue()}):
+        raise Refusal(f"no proof of {odd}", f"some of {[HEART, *catalogue()]}", "mindhand prove --list")
+    if show:
+        for name in method:
+            console.print(ASKS) if name == HEART else card(name, console)
+        return 0
+    if waiting := [name for name in method if name != HEART]:
+        raise Refusal(f"no experiment for {waiting} yet", f"'{HEART}'", "mindhand prove --show, for what it claims")
     grid = Grid(GridPlan(), base or shipped(), run / "chatvla2")
     if queue:
         count = run_queue(grid, minutes, workers, console)
@@ -45,6 +80,6 @@ def prove(
         if not finished(grid):
             return 0
     found = said(grid)
-    show(found, console)
+    tables(found, console)
     console.print(f"report: {write_grid_report(grid, found, grid.root / 'report.html')}")
     return 0
