@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mindhand.core.batch import Batch
+from mindhand.methods.act.oft import plug
 from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
@@ -43,7 +44,12 @@ def tokens() -> dict[str, Any]:
     return {**parts, "expert": TokenExpert(config), "codec": BinCodec(SPEC)}
 
 
-BASES: dict[str, Callable[[], dict[str, Any]]] = {"flow": flow, "tokens": tokens}
+def oft() -> dict[str, Any]:
+    """A hand that regresses a chunk in one pass."""
+    return plug(tokens(), SPEC, film=False)
+
+
+BASES: dict[str, Callable[[], dict[str, Any]]] = {"flow": flow, "tokens": tokens, "oft": oft}
 
 
 def examples(model: Any, seed: int = 0) -> Batch:

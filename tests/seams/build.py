@@ -11,6 +11,7 @@ from mindhand.core.batch import Batch
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Observation
 from mindhand.core.spec import Camera, Part, Spec
+from mindhand.methods.act.oft import OFT, Config
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.vla import VLA
 
@@ -66,6 +67,11 @@ def observation(texts=TEXTS, episodes=None, seed: int = 0) -> Observation:
         time=np.zeros((rows, 1)),
         keys=tuple(Key("seams", "point", i) for i in (episodes or range(rows))),
     )
+
+
+def oft() -> OFT:
+    """A hand of this spec's size that regresses a chunk in one pass."""
+    return OFT(Config(HORIZON, 3, 5, 32))
 
 
 def vla(hand: Any = None, backbone: Any = None, **parts: Any) -> VLA:

@@ -13,11 +13,11 @@ from mindhand.core.errors import BuildError, Refusal
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import Reasoning
 from mindhand.core.seams import Code, Codec, Context, Entry, Inputs, StreamOut
+from mindhand.methods.act.oft import OFT
 from mindhand.model.diffusion import DDIM, ODE, SDE, Diffusion, Flow
 
 from ..model.tiny import expert, segments, vlm
-from .build import close, observation, vla
-from .test_oft import OFT
+from .build import close, observation, oft, vla
 
 
 def context(model=None) -> Context:
@@ -68,7 +68,7 @@ def test_the_codec_protocol_has_statistics():
 
 
 def test_any_expert_can_propose():
-    made, obs = vla(OFT()), observation()
+    made, obs = vla(oft()), observation()
     assert made.propose(obs, made.start(obs.keys), 2)[0].actions.shape == (2, 2, 4, 3)
 
 
@@ -137,7 +137,7 @@ def test_a_decoding_counts_what_is_valid():
             valid[1, :, 2:] = False
             return replace(draw, valid=valid)
 
-    made, obs = vla(Short()), observation()
+    made, obs = vla(Short(oft().config)), observation()
     assert made.act(obs, made.start(obs.keys))[0].valid.tolist() == [[True] * 4, [True, True, False, False]]
     assert made.propose(obs, made.start(obs.keys), 2)[0].valid.sum((1, 2)).tolist() == [8, 4]
 

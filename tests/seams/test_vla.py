@@ -22,10 +22,9 @@ from mindhand.model.store import PARTS, load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
 from ..model.tiny import expert, segments, vlm
-from .build import batch, close, observation, vla
+from .build import batch, close, observation, oft, vla
 from .test_depthvla import DEEP, Towers
 from .test_memoryvla import Memory, MemoryConfig
-from .test_oft import OFT
 
 
 class Depth(nn.Module):
@@ -49,7 +48,7 @@ class Depth(nn.Module):
 
 
 def test_streams_to_the_trunk_run_before_it():
-    made = vla(OFT(), streams=[Depth()], edits=[Towers()])
+    made = vla(oft(), streams=[Depth()], edits=[Towers()])
     assert "depth" in made.context(batch(made.backbone)).trunk.hidden
 
 
@@ -362,7 +361,7 @@ def test_a_checkpoint_keeps_its_transforms(tmp_path):
 
 def test_the_parts_above_are_real():
     """They work by themselves too."""
-    made, obs = vla(OFT()), observation()
+    made, obs = vla(oft()), observation()
     assert made.act(obs, made.start(obs.keys))[0].actions.shape == (2, 4, 3)
     eye = WristEye(EyeConfig(16, 32, 10))
     assert eye.start(2) == {}

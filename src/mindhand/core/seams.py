@@ -92,13 +92,13 @@ class Trunk(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Slot. The mind: sees, reads, reasons in words. A module with named nn.Identity sites
-    (`ffn.inner`, `attn.out`, `out`) in every block: hook them, or replace modules by path. What replaces an FFN is
-    called as ffn(x (B,n,D), task (B,n) int64 or None, valid (B,n) bool)."""
+    """Slot. The mind: sees, reads, reasons in words. A module with named nn.Identity sites (`ffn.inner`, `attn.out`,
+    `out`) in every block: hook them, or replace modules by path. An FFN is called as ffn(x (B,n,D), task (B,n) int64 or
+    None, valid (B,n) bool). about (B,D): the mean embedding of what is asked, where one thing is, to look by."""
 
     rule: Rule
 
-    def see(self, images: Mapping[str, Tensor]) -> dict[str, Patches]: ...
+    def see(self, images: Mapping[str, Tensor], about: Tensor | None = None) -> dict[str, Patches]: ...
     def embed(self, ids: Tensor) -> Tensor: ...
     def forward(
         self,

@@ -40,6 +40,39 @@ class TokenConfig:
         return self.trunk
 
 
+def robots(x: Tensor) -> Tensor:
+    """The task (B,) of what a hand adds to a pass: a robot's, whatever the rows of the prompt are."""
+    return torch.ones(len(x), dtype=torch.int64, device=x.device)
+
+
+class Senses(nn.Module):
+    """What a hand that rides in the trunk is given before it acts: tokens of streams, and the state as one more."""
+
+    def __init__(self, state: int, width: int):
+        super().__init__()
+        self.size, self.width = state, width
+        self.state = nn.Sequential(nn.Linear(state, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, ctx: Context) -> Segment:
+        """One segment, to go on with the pass. BuildError for remembered thoughts, and for foreign sizes."""
+        if not ctx.trunk.cache:
+            raise BuildError(
+                "remembered thoughts", "a pass of the trunk, which the hand goes on with", "train the mind with it"
+            )
+        state = ctx.inputs.state
+        if state is None or state.shape[-1] != self.size:
+            have = None if state is None else state.shape[-1]
+            raise BuildError(f"a state of size {have}", f"{self.size}", "use the spec the expert was built for")
+        now = self.state(state[:, -1].to(self.state[0].weight.dtype)).unsqueeze(1)
+        runs = [s for out in ctx.streams.values() for s in out.segments]
+        for s in runs:
+            if s.x.shape[-1] != self.width:
+                raise BuildError(f"tokens '{s.name}' of width {s.x.shape[-1]}", f"{self.width}", "project them")
+        x = torch.cat([*(s.x.to(now.dtype) for s in runs), now], 1)
+        valid = torch.cat([*(s.valid for s in runs), torch.ones_like(now[..., 0], dtype=torch.bool)], 1)
+        return Segment(SEEN, x, valid, text_position(valid, ctx.trunk.end), task=robots(x))
+
+
 class TokenExpert(nn.Module):
     """Expert (core/seams.py) for codes of ids (B,n). Sample 0 of a row is the likeliest token at every step, the
     others are drawn; `temperature` flattens what those are drawn from."""
@@ -53,38 +86,20 @@ class TokenExpert(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.codes + 1, config.trunk)  # the last is the cue
         self.leave = nn.Linear(config.trunk, config.codes)
-        self.state = nn.Linear(config.state, config.trunk)
+        self.senses = Senses(config.state, config.trunk)
         nn.init.normal_(self.embedding.weight, std=0.02)
-
-    def _seen(self, ctx: Context) -> Segment:
-        """Tokens of streams, and the state as one more."""
-        if not ctx.trunk.cache:
-            raise BuildError(
-                "remembered thoughts", "a pass of the trunk, which action tokens go on with", "train with the mind"
-            )
-        state = ctx.inputs.state
-        if state is None or state.shape[-1] != self.config.state:
-            have = None if state is None else state.shape[-1]
-            raise BuildError(f"a state of size {have}", f"{self.config.state}", "use the spec the expert was built for")
-        now = self.state(state[:, -1].to(self.state.weight.dtype)).unsqueeze(1)
-        runs = [s for out in ctx.streams.values() for s in out.segments]
-        for s in runs:
-            if s.x.shape[-1] != self.config.trunk:
-                raise BuildError(f"tokens '{s.name}' of width {s.x.shape[-1]}", f"{self.config.trunk}", "project them")
-        x = torch.cat([*(s.x.to(now.dtype) for s in runs), now], 1)
-        valid = torch.cat([*(s.valid for s in runs), torch.ones_like(now[..., 0], dtype=torch.bool)], 1)
-        return Segment(SEEN, x, valid, text_position(valid, ctx.trunk.end))
 
     def _said(self, ids: Tensor, start: Tensor, valid: Tensor | None = None) -> Segment:
         valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
-        return Segment(SAID, self.embedding(ids), valid, text_position(torch.ones_like(valid), start))
+        x = self.embedding(ids)
+        return Segment(SAID, x, valid, text_position(torch.ones_like(valid), start), task=robots(x))
 
     def _cue(self, rows: int) -> Tensor:
         return torch.full((rows, 1), self.config.codes, dtype=torch.int64, device=self.embedding.weight.device)
 
     def scores(self, ctx: Context, ids: Tensor, valid: Tensor | None = None) -> Tensor:
         """Of every token, all before it given: ids (B,n) -> (B,n,codes). ONE pass."""
-        seen = self._seen(ctx)
+        seen = self.senses(ctx)
         told = torch.cat([self._cue(len(ids)), ids[:, :-1]], 1)
         count = seen.valid.sum(1)
         on = None if valid is None else torch.cat([torch.ones_like(valid[:, :1]), valid[:, :-1]], 1)
@@ -120,7 +135,7 @@ class TokenExpert(nn.Module):
         """Ids (B,S,n), token by token on one prefix."""
         if given := [n for n, x in (("sampler", sampler), ("noise", noise), ("frozen", frozen)) if x is not None]:
             raise BuildError(f"{given} for action tokens", "none of them", "use an expert of continuous chunks")
-        seen = self._seen(ctx)
+        seen = self.senses(ctx)
         trunk: Trunk = ctx.trunk.extend([seen])
         trunk = trunk.fork(samples) if samples > 1 else trunk
         rows = len(seen.x)

@@ -31,7 +31,7 @@ class ViTConfig:
 
 
 class _ViTBlock(nn.Module):
-    """Sites: `attn_out`, `inner`, `out`."""
+    """Sites: `attn_out`, `middle`, `inner`, `out`."""
 
     def __init__(self, c: ViTConfig):
         super().__init__()
@@ -40,6 +40,7 @@ class _ViTBlock(nn.Module):
         self.qkv, self.o = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
         self.fc1, self.fc2 = nn.Linear(c.width, c.ratio * c.width), nn.Linear(c.ratio * c.width, c.width)
         self.attn_out, self.inner, self.out = nn.Identity(), nn.Identity(), nn.Identity()
+        self.middle = nn.Identity()  # of the residual stream, between attention and MLP
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, -1))
@@ -48,7 +49,7 @@ class _ViTBlock(nn.Module):
             a, b = p.float().chunk(2, -1)
             return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(p.dtype)
 
-        x = x + self.attn_out(self.o(attend(turn(q), turn(k), v, None)))
+        x = self.middle(x + self.attn_out(self.o(attend(turn(q), turn(k), v, None))))
         h = self.fc1(self.norm2(x))
         return self.out(x + self.fc2(self.inner(h * torch.sigmoid(1.702 * h))))
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindhand.core.batch import Batch
+from mindhand.core.batch import Batch, Text
 from mindhand.core.errors import BadData, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
@@ -103,10 +103,14 @@ class VLA(nn.Module):
 
     # ---- one model, both ways ------------------------------------------------------------------------
 
-    def image_segments(self, inputs: Inputs, task: Tensor | None = None) -> tuple[list[Segment], int]:
-        """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts."""
+    def image_segments(
+        self, inputs: Inputs, task: Tensor | None = None, ask: Text | None = None
+    ) -> tuple[list[Segment], int]:
+        """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts. ask: the one
+        thing that is asked of each row."""
         roles = [r for r in self.see if r in inputs.pixels]
-        seen: dict[str, Patches] = self.backbone.see({r: inputs.pixels[r] for r in roles})
+        about = None if ask is None else asked(self.backbone.embed(ask.ids.to(self.device)), ask.valid.to(self.device))
+        seen: dict[str, Patches] = self.backbone.see({r: inputs.pixels[r] for r in roles}, about)
         segments, start = [], 0
         for role, p in seen.items():
             valid = p.valid & inputs.present[role].unsqueeze(1)
@@ -116,11 +120,16 @@ class VLA(nn.Module):
         return segments, start
 
     def prefix(
-        self, inputs: Inputs, streams: Mapping[str, StreamOut], task: Tensor, order: Sequence[str] = ()
+        self,
+        inputs: Inputs,
+        streams: Mapping[str, StreamOut],
+        task: Tensor,
+        order: Sequence[str] = (),
+        ask: Text | None = None,
     ) -> tuple[list[Segment], dict[str, Segment], Tensor | int, Rule]:
         """What precedes the text: pictures and tokens of streams to the trunk. Returns these segments, those that
         `order` places elsewhere, the next free position, and the rule that the streams bring, before the backbone's."""
-        segments, end = self.image_segments(inputs, task)
+        segments, end = self.image_segments(inputs, task, ask)
         free: Tensor | int = end
         placed: dict[str, Segment] = {}
         for s in (s for out in streams.values() for s in out.segments):
@@ -154,7 +163,8 @@ class VLA(nn.Module):
         many = batch.questions
         if streams is None:
             streams = run_streams(self.streams, inputs, None, start_streams(self.streams, len(batch)))
-        segments, placed, end, rule = self.prefix(inputs, streams, batch.task.view(-1, many)[:, 0], batch.order)
+        ask = batch.text.get("text") if many == 1 else None
+        segments, placed, end, rule = self.prefix(inputs, streams, batch.task.view(-1, many)[:, 0], batch.order, ask)
         if many > 1:
             rule = (*((f"*@{q}", f"*@{q}", "causal") for q in range(many)), ("*@*", "*@*", "none"), *rule)
         for q in range(many):
@@ -271,7 +281,7 @@ class VLA(nn.Module):
         ask = words.questions(obs.text["instruction"])
         task = torch.ones(len(obs), dtype=torch.int64, device=self.device)
         before = run_streams(self.streams, inputs, None, state["streams"])
-        segments, _, end, rule = self.prefix(inputs, before, task)
+        segments, _, end, rule = self.prefix(inputs, before, task, ask=ask)
         text = self.backbone.text("text", ask.ids, ask.valid, end, task=task)
         trunk = self.backbone([*segments, text], rule=rule, want=self.wanted(self.streams))
         reasoning: Reasoning | None = None
@@ -374,6 +384,12 @@ class VLA(nn.Module):
         """The inverse."""
         self.codec.load_statistics(stored["action"])
         self.state_scale.load_statistics(stored["state"])
+
+
+def asked(words: Tensor, valid: Tensor) -> Tensor:
+    """Mean embedding (B,D) of what is asked: words (B,n,D), valid (B,n)."""
+    there = valid.unsqueeze(-1)
+    return torch.where(there, words, torch.zeros_like(words)).sum(1) / there.sum(1).clamp_min(1)
 
 
 def trimmed(ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ class VLM(nn.Module):
         super().__init__()
         self.config = config
         self.words = words
+        self.about: Tensor | None = None
         self.provides = frozenset({"text", "image"} if config.vision else {"text"})
         self.needs: frozenset[str] = frozenset()
         self.rule: Rule = (("image/*", "image/*", "full"), *CAUSAL) if config.whole_pictures else CAUSAL
@@ -48,11 +49,16 @@ class VLM(nn.Module):
         """D of the language tower."""
         return self.config.tower.width
 
-    def see(self, images: Mapping[str, Tensor]) -> dict[str, Patches]:
-        """{role: float (B,T,3,h,w) in [0, 1]} -> {role: patches of width D}."""
+    def see(self, images: Mapping[str, Tensor], about: Tensor | None = None) -> dict[str, Patches]:
+        """{role: float (B,T,3,h,w) in [0, 1]} -> {role: patches of width D}. about (B,D): see `core.seams.Backbone`; it
+        is `self.about` meanwhile."""
         if self.vision is None:
             raise BuildError("this backbone has no vision tower", "VLMConfig(vision=...)", "give it one")
-        return {role: self.vision(x) for role, x in images.items()}
+        self.about = about
+        try:
+            return {role: self.vision(x) for role, x in images.items()}
+        finally:
+            self.about = None
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B,n) -> (B,n,D)."""

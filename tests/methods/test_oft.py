@@ -1,121 +1,44 @@
-"""OpenVLA-OFT (2502.19645): a chunk in one pass of the trunk, from action positions that hold nothing.
-
-Seam: Expert. H x A' placeholder tokens of zeros ride in the language tower itself, see each other both ways, and
-their last hidden states are regressed to the chunk with L1. The trunk is extended, never changed.
-"""
+"""OpenVLA-OFT's unit checks, lettered as in its specification, and what a hand owes its seam."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mindhand.core.batch import masked_rows
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.seams import (
-    CAUSAL,
-    Code,
-    Context,
-    Draw,
-    Expert,
-    Inputs,
-    LogProb,
-    Noised,
-    Rule,
-    Sampler,
-    Segment,
-    Trunk,
-    text_position,
-)  # fmt: skip
+from mindhand.core.seams import CAUSAL, Code, Context, Draw, Expert, Inputs, Segment
+from mindhand.methods.act.oft import BOTH_WAYS, OFT, Config, Film, FilmSite
+from mindhand.model.diffusion import ODE
 from mindhand.model.moe import MoEConfig, Upcycle
+from mindhand.model.vision import Stem, StemConfig, ViT, ViTConfig
 
 from ..model.tiny import segments, vlm
-from .build import batch, close, observation, vla
+from ..seams.build import batch, close, observation, vla
 
-BOTH_WAYS: Rule = (("action", "action", "full"), *CAUSAL)
-WIDTH, HORIZON, ACTION = 32, 4, 3
+WIDTH, HORIZON, ACTION, STATE = 32, 4, 3, 5
 TOKENS = HORIZON * ACTION
-
-
-class Residual(nn.Module):
-    """x + ReLU(W LN(x))."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + F.relu(self.linear(self.norm(x)))
-
-
-class OFT(nn.Module):
-    """Expert: parallel decoding, one step of the chunk from the A' hidden states at its positions, L1."""
-
-    needs: frozenset[str] = frozenset({"text"})
-    provides: frozenset[str] = frozenset({"draw"})
-
-    def __init__(self, width: int = WIDTH, horizon: int = HORIZON, action: int = ACTION):
-        super().__init__()
-        self.shape, self.width = (horizon, action), width
-        self.head = nn.Sequential(
-            nn.LayerNorm(action * width), nn.Linear(action * width, width), nn.ReLU(),
-            Residual(width), Residual(width), nn.LayerNorm(width), nn.Linear(width, action),
-        )  # fmt: skip
-
-    def placeholders(self, ctx: Context, valid: Tensor) -> Segment:
-        """Zeros at H x A' positions behind the prompt; the steps of the chunk that are padding stay masked."""
-        wide = valid.repeat_interleave(self.shape[1], 1)
-        x = next(self.head.parameters()).new_zeros(*wide.shape, self.width)
-        place = text_position(torch.ones_like(wide), ctx.trunk.end)
-        robot = torch.ones(len(x), dtype=torch.int64, device=x.device)
-        return Segment("action", x, wide, place, task=robot)
-
-    def regress(self, trunk: Trunk) -> Tensor:
-        """Hidden states at the action positions -> (B,H,A')."""
-        return self.head(trunk.hidden["action"].unflatten(1, self.shape).flatten(2))
-
-    def corrupt(self, code: Code, keys: Keys) -> Noised:
-        """Nothing is left of the actions: what the network sees is the same for all."""
-        clean = torch.where(code.valid.unsqueeze(-1), code.values, torch.zeros_like(code.values))
-        return Noised(torch.zeros_like(clean), clean.new_zeros(len(clean)), clean, code.valid)
-
-    def predict(self, ctx: Context, noised: Noised) -> Tensor:
-        return self.regress(ctx.trunk.extend([self.placeholders(ctx, noised.valid)], rule=BOTH_WAYS))
-
-    def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
-        noised = self.corrupt(code, keys)
-        return {"action": masked_rows((self.predict(ctx, noised) - noised.target).abs(), noised.valid)}
-
-    def draw(
-        self, ctx: Context, samples: int, *, keys: Keys, sampler: Sampler | None = None, noise: Tensor | None = None,
-        frozen: Tensor | None = None, want: Sequence[str] = (), temperature: float = 1.0,
-    ) -> Draw:  # fmt: skip
-        """The one answer, `samples` times; parts held fixed are put in its place."""
-        if sampler is not None:
-            raise BuildError("a sampler for a hand that regresses", "no sampler", "take it out")
-        rows = len(ctx.trunk.end)
-        blank = torch.zeros(rows, *self.shape)
-        every = torch.ones(rows, self.shape[0], dtype=torch.bool)
-        value = self.predict(ctx, Noised(blank, blank[:, 0, 0], blank, every)).unsqueeze(1)
-        value = value.expand(-1, samples, -1, -1)
-        return Draw(value if frozen is None else torch.where(torch.isnan(frozen), value, frozen))
-
-    def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
-        raise BuildError("a regressed chunk has no density", "an expert that samples", "choose flow or tokens")
 
 
 def hand(seed: int = 0) -> OFT:
     torch.manual_seed(seed)
-    return OFT()
+    return OFT(Config(HORIZON, ACTION, STATE, WIDTH))
 
 
-def context(model=None) -> Context:
+def context(model=None, task=None) -> Context:
     model = model or vlm()
-    return Context(model(segments(model)[0]), {}, Inputs({}, {}, None))
+    found = segments(model)[0]
+    if task is not None:
+        found = [Segment(s.name, s.x, s.valid, s.position, task=task) for s in found]
+    state = torch.rand(2, 1, STATE, generator=torch.Generator().manual_seed(0))
+    return Context(model(found), {}, Inputs({}, {}, state))
+
+
+def every() -> torch.Tensor:
+    return torch.ones(2, HORIZON, dtype=torch.bool)
 
 
 def code(valid: Tensor | None = None, seed: int = 3) -> Code:
@@ -134,11 +57,11 @@ def test_is_an_expert():
     assert isinstance(hand(), Expert)
 
 
-@pytest.mark.parametrize("rule,reaches", [(BOTH_WAYS, True), (CAUSAL, False)])
+@pytest.mark.parametrize("rule,reaches", [((*BOTH_WAYS, *CAUSAL), True), (CAUSAL, False)])
 def test_a_attention_between_action_positions(rule, reaches):
     """(a) A perturbed placeholder j > i changes the output at i with the two-way mask, and not with the causal."""
     ctx, oft = context(), hand()
-    blank = oft.placeholders(ctx, torch.ones(2, HORIZON, dtype=torch.bool))
+    blank = oft.placeholders(ctx.trunk.end, every())
     i, j = 4, 7
     x = blank.x.clone()
     x[:, j] = 1.0
@@ -158,7 +81,7 @@ def test_b_one_pass_a_chunk():
     seen = passes(model)
     with torch.no_grad():
         draw = oft.draw(ctx, 5, keys=Keys.seeded(2))
-    assert seen == [(2, TOKENS, WIDTH)]
+    assert seen == [(2, 1 + TOKENS, WIDTH)]  # and the state
     assert draw.value.shape == (2, 5, HORIZON, ACTION) and torch.equal(draw.value[:, 0], draw.value[:, 4])
     oft.loss(ctx, code(), Keys.seeded(2))
     assert len(seen) == 2
@@ -167,17 +90,18 @@ def test_b_one_pass_a_chunk():
 def test_e_parallel_and_sequential_agree():
     """(e) One pass and H x A' passes have the same shapes; under the causal rule the same values too."""
     ctx, oft = context(), hand()
-    s = oft.placeholders(ctx, torch.ones(2, HORIZON, dtype=torch.bool))
+    s = oft.placeholders(ctx.trunk.end, every())
     step = ctx.trunk
     for i in range(TOKENS):
         part = (x[:, i : i + 1] for x in (s.x, s.valid, s.position))
         step = step.extend([Segment("action", *part)])
     parallel = ctx.trunk.extend([s])
     close(step.hidden["action"], parallel.hidden["action"])
-    close(oft.regress(step), oft.regress(parallel))
-    both = ctx.trunk.extend([s], rule=BOTH_WAYS)
-    assert oft.regress(both).shape == oft.regress(step).shape == (2, HORIZON, ACTION)
-    assert (oft.regress(both) - oft.regress(step)).abs().max() > 1e-3
+    close(oft.regress(step.hidden["action"]), oft.regress(parallel.hidden["action"]))
+    both = ctx.trunk.extend([s], rule=(*BOTH_WAYS, *CAUSAL))
+    out, other = oft.regress(both.hidden["action"]), oft.regress(step.hidden["action"])
+    assert out.shape == other.shape == (2, HORIZON, ACTION)
+    assert (out - other).abs().max() > 1e-3
 
 
 def test_nothing_of_the_answer_is_in_the_input():
@@ -207,8 +131,6 @@ def test_padding_changes_neither_loss_nor_gradient():
 
 
 def test_held_parts_and_foreign_samplers():
-    from mindhand.model.diffusion import ODE
-
     ctx, oft = context(), hand()
     frozen = torch.full((2, 2, HORIZON, ACTION), float("nan"))
     frozen[..., 0] = 0.5
@@ -239,10 +161,54 @@ def test_its_tokens_go_to_the_static_experts_of_robots():
     """The upcycled mind routes placeholders as robot tokens, whatever the rows of the prompt were."""
     model, oft = vlm(), hand()
     Upcycle(MoEConfig(mixture="static+dynamic")).apply(model)
-    text = [Segment(s.name, s.x, s.valid, s.position, task=torch.tensor([0, 1])) for s in segments(model)[0]]
-    ctx = Context(model(text), {}, Inputs({}, {}, None))
+    ctx = context(model, torch.tensor([0, 1]))
     before = oft.predict(ctx, oft.corrupt(code(), Keys.seeded(2)))
     with torch.no_grad():
         for block in model.towers["vlm"].layers:
             block.ffn.static.each[0].down.weight += 1  # the image-text experts
     assert torch.equal(before, oft.predict(ctx, oft.corrupt(code(), Keys.seeded(2))))
+
+
+def vit() -> torch.nn.Module:
+    model = vlm()
+    torch.manual_seed(0)
+    model.vision = ViT(ViTConfig(width=32, layers=2, heads=2, patch=8, frames=1, merge=2, out=32))
+    return model
+
+
+@pytest.mark.parametrize("made,sites", [(vlm, len(StemConfig().channels)), (vit, 2)])
+def test_c_film_of_nothing_is_the_plain_encoder(made, sites):
+    """(c) At the start, and where nothing is asked, the tower sees what it saw; then what it sees depends on words."""
+    plain = made()
+    filmed = copy.deepcopy(plain)
+    Film().apply(filmed)
+    assert sum(isinstance(m, FilmSite) for m in filmed.modules()) == sites
+    images = {"front": torch.rand(3, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1))}
+    about = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(2))
+    was = plain.see(images)["front"].x
+    assert torch.equal(was, filmed.see(images, about)["front"].x)
+    for m in filmed.modules():
+        if isinstance(m, FilmSite):
+            torch.nn.init.normal_(m.tell.weight, std=0.1)
+    assert torch.equal(was, filmed.see(images)["front"].x)
+    now = filmed.see(images, about)["front"].x
+    assert (now - was).abs().amax((1, 2)).min() > 1e-4
+    close(filmed.see({"front": images["front"][1:2]}, about[1:2])["front"].x, now[1:2])  # each row by its own words
+    plain.vision = torch.nn.Identity()
+    with pytest.raises(BuildError, match="FiLM"):
+        Film().apply(plain)
+
+
+def test_words_reach_the_tower_in_training_and_in_acting():
+    model = vla(hand(), edits=[Film()])
+    for m in model.modules():
+        if isinstance(m, FilmSite):
+            torch.nn.init.normal_(m.tell.weight, std=0.3)
+    model.losses(batch(model.backbone, order=("image/front", "text")), Keys.seeded(2))["action"].mean().backward()
+    assert all(bool(m.tell.weight.grad.any()) for m in model.modules() if isinstance(m, FilmSite))
+    seen: list[Tensor] = []
+    model.backbone.vision.register_forward_hook(lambda m, i, o: seen.append(o.x.detach()))
+    for word in ("pick", "3+4=7."):
+        obs = observation((word, word))
+        model.act(obs, model.start(obs.keys))
+    assert isinstance(model.backbone.vision, Stem) and not torch.equal(seen[0], seen[1])
