@@ -1,0 +1,1 @@
+"""Objectives and recipes: what else a policy is asked while it learns."""
