@@ -9,13 +9,14 @@ import torch
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
+from mindhand.data.files import read_rows
 from mindhand.data.synthetic.collate import collate_text
 from mindhand.data.synthetic.gates import BARS, take_gate
 from mindhand.data.synthetic.samples import ALL, TRAITS
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
-from mindhand.recipes import bench_nano
+from mindhand.recipes import bench_nano, exams
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 from mindhand.train.glyph import GlyphLoss
@@ -36,12 +37,15 @@ def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
 
 
 def test_what_it_knows_becomes_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_nano, "BARS", {"box": 0.9})
-    monkeypatch.setattr(bench_nano, "PARTS", {"mix": ("choice",)})
-    monkeypatch.setattr(bench_nano, "gate_rows", lambda vla, count, _: take_gate(vla.answer, "box", count, tabletop))
-    pretrain_nano(tmp_path, replace(PLAN, pictures=4, pages=0))
+    monkeypatch.setattr(exams, "BARS", {"box": 0.9})
+    monkeypatch.setattr(exams, "PARTS", {"mix": ("choice",)})
+    vla = pretrain_nano(tmp_path, replace(PLAN, pictures=4, pages=0))
     named = {r.name for r in bench_nano.publish(tmp_path, tmp_path / "drafts", items=2, windows=1)}
     assert {"nano/gate/box", "nano/scorecard/mix", "nano/pretrain/core_seconds", "nano/model/parameters"} <= named
+    box = read_rows(tmp_path / "exams-2" / "gate" / "box.jsonl")
+    assert [{k: r[k] for k in r if k != "policy"} for r in box] == take_gate(vla.eval().answer, "box", 2, tabletop)
+    monkeypatch.setattr(exams, "_take", None)  # no longer asked: what is finished is kept
+    assert exams.gates(tmp_path / "checkpoint", 2, tmp_path / "exams-2") == {"box": box}
     with pytest.raises(BadData, match="no finished pretraining"):
         bench_nano.publish(tmp_path / "nowhere")
 
