@@ -15,6 +15,7 @@ from mindhand.core.errors import BadCheckpoint, BuildError, Refusal
 from mindhand.core.keys import Keys
 from mindhand.core.parts import Entry as Named
 from mindhand.core.seams import Context, Inputs, Segment, State, StreamOut, Trunk, grid_position
+from mindhand.methods.see.memoryvla import Config, Memory
 from mindhand.model.diffusion import DDIM, ODE, SDE, Diffusion
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.moe import MoEConfig, Upcycle
@@ -24,7 +25,6 @@ from mindhand.serve.rows import put_rows
 from ..model.tiny import expert, segments, vlm
 from .build import batch, close, observation, oft, vla
 from .test_depthvla import DEEP, Towers
-from .test_memoryvla import Memory, MemoryConfig
 
 
 class Depth(nn.Module):
@@ -53,7 +53,7 @@ def test_streams_to_the_trunk_run_before_it():
 
 
 def test_streams_with_state_are_started_in_training():
-    made = vla(expert(), streams=[Memory(MemoryConfig(trunk=32, width=32, tokens=8))])
+    made = vla(expert(), streams=[Memory(Config(32, 32, 8, 10.0, perceptual=16, squeeze=4))])
     assert "action" in made.losses(batch(made.backbone), Keys.seeded(2))
 
 

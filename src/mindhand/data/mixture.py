@@ -129,6 +129,35 @@ class Mixture:
         return out.hexdigest()
 
 
+class Runs:
+    """Batches of runs: each sample that `mixture` draws is the end of a run of `length` samples of its episode, in
+    their order, or of the first so many. For what remembers; image-text samples stay alone.
+
+    episode (n,): of every sample of the robot sets, by index. An episode with fewer repeats its last one.
+    """
+
+    def __init__(self, mixture: Mixture, episode: np.ndarray, length: int):
+        if length < 1:
+            raise BadData(f"runs of {length} samples", "at least 1", "16 are usual")
+        self.mixture, self.episode, self.length = mixture, np.asarray(episode), length
+        self.sets = mixture.sets
+
+    def rows(self, step: int) -> Rows:
+        """The samples of batch `step`: one after the other as many runs as the mixture draws samples."""
+        drawn = self.mixture.rows(step)
+        out: list[tuple[int, int, int]] = []
+        for of, index, body in zip(drawn.set.tolist(), drawn.index.tolist(), drawn.embodiment.tolist()):
+            if self.sets[of].kind != "robot":
+                out.append((of, index, body))
+                continue
+            rows = np.sort(self.sets[of].rows)
+            own = rows[self.episode[rows] == self.episode[index]]
+            first = max(0, int(np.searchsorted(own, index)) - self.length + 1)
+            places = np.minimum(first + np.arange(self.length), len(own) - 1)
+            out += [(of, int(i), body) for i in own[places]]
+        return Rows(*(np.array(x, np.int64) for x in zip(*out)))
+
+
 def held_out(episodes: Sequence[Key | str], share: float, seed: int) -> np.ndarray:
     """bool (n,): which episodes are for validation, decided for each by a hash of its name and the seed alone.
 

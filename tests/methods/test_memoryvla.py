@@ -1,17 +1,13 @@
-"""MemoryVLA (2508.19236): a bank of past tokens that is asked, gated and compressed at every step.
-
-Seam: Stream to the expert, with explicit state. The bank is tensors with rows first and of fixed shape, so that rows
-of unlike age share a batch, a row can be reset alone, and a state can be branched.
-"""
+"""MemoryVLA's unit checks, numbered as in its specification, and what a stream with state owes its seam."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,166 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Code, Context, Inputs, Segment, State, Stream, StreamOut, Trunk
-from mindhand.model.attention import attend
+from mindhand.core.seams import Code, Context, Inputs, State, Stream, StreamOut, Trunk
+from mindhand.data.mixture import Mixture, Runs, SampleSet
+from mindhand.methods.see.memoryvla import Bank, Config, Memory
 from mindhand.model.expert import sinusoid
 from mindhand.serve.rows import put_rows, take_rows
 
 from ..model.tiny import expert, segments, vlm
-from .build import close, observation, vla
+from ..seams.build import close, observation, vla
 
-
-@dataclass(frozen=True)
-class MemoryConfig:
-    """The paper's values where they are not sizes."""
-
-    trunk: int  # D of the language tower
-    width: int  # of the expert
-    tokens: int  # of the camera in the trunk
-    camera: str = "front"
-    perceptual: int = 16  # d_p
-    squeeze: int = 4  # reduction of the channel gate (paper: 16)
-    length: int = 16  # L, of the bank
-    heads: int = 4
-
-
-class CrossBlock(nn.Module):
-    """Attention to a memory, post-norm, and an FFN of four times the width."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """x (B,n,d), keys and values (B,m,d), mask (B,m) -> (B,n,d)."""
-        parts = (self.q(x), self.k(keys), self.v(values))
-        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
-        x = self.norm1(x + self.o(attend(q, k, v, mask.view(len(mask), 1, 1, -1))))
-        return self.norm2(x + self.ffn(x))
-
-
-class Bank(nn.Module):
-    """One bank: retrieval, gate, consolidation. State: memory (B,L,N,d), time and count (B,L), length (B,)."""
-
-    def __init__(self, tokens: int, width: int, length: int, heads: int):
-        super().__init__()
-        self.shape = (length, tokens, width)
-        self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(CrossBlock(width, heads) for _ in range(2))
-        self.gate = nn.Linear(2 * width, width)
-        nn.init.normal_(self.gate.weight, std=1e-3)
-        nn.init.normal_(self.gate.bias, std=1e-3)
-
-    def start(self, rows: int) -> dict[str, Tensor]:
-        length = self.shape[0]
-        return {
-            "memory": torch.zeros(rows, *self.shape),
-            "time": torch.zeros(rows, length),
-            "count": torch.zeros(rows, length, dtype=torch.int64),
-            "length": torch.zeros(rows, dtype=torch.int64),
-        }
-
-    def retrieve(self, x: Tensor, now: Tensor, bank: Mapping[str, Tensor]) -> Tensor:
-        """x (B,N,d) asks the bank; where it is empty, x itself is the memory."""
-        length, tokens, _ = self.shape
-        stored = torch.cat([bank["memory"], x.unsqueeze(1)], 1)  # one more place, for x itself
-        times = torch.cat([bank["time"], now.unsqueeze(1)], 1)
-        place = torch.arange(length + 1)
-        used = (place < bank["length"].unsqueeze(1)) | ((place == length) & (bank["length"] == 0).unsqueeze(1))
-        when = self.time(sinusoid(times.flatten(), 256)).view(*times.shape, 1, -1)
-        keys, mask = (stored + when).flatten(1, 2), used.repeat_interleave(tokens, 1)
-        out = x
-        for block in self.blocks:
-            out = block(out, keys, stored.flatten(1, 2), mask)
-        return out
-
-    def fuse(self, x: Tensor, recalled: Tensor) -> Tensor:
-        """The paper's order: the gate opens for what was recalled."""
-        g = self.gate(torch.cat([x, recalled], -1)).sigmoid()
-        return g * recalled + (1 - g) * x
-
-    def keep(self, x: Tensor, now: Tensor, bank: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A new bank: x appended, and where that is one too many, the most similar neighbours merged."""
-        length = self.shape[0]
-        memory = torch.cat([bank["memory"], torch.zeros_like(bank["memory"][:, :1])], 1)
-        time, count = (torch.cat([bank[n], torch.zeros_like(bank[n][:, :1])], 1) for n in ("time", "count"))
-        row, end = torch.arange(len(x)), bank["length"]
-        memory[row, end], time[row, end], count[row, end] = x.detach(), now, 1
-        mean = memory.mean(2)
-        alike = F.cosine_similarity(mean[:, :-1], mean[:, 1:], dim=-1)  # (B,L)
-        first = alike.argmax(1, keepdim=True)
-        full = (end == length).unsqueeze(1)
-        place = torch.arange(length).expand(len(x), -1)
-        source = torch.where(full & (place > first), place + 1, place)  # behind the pair all move up
-        merged = full & (place == first)
-
-        def take(old: Tensor, join: Tensor) -> Tensor:
-            kept = old[row.unsqueeze(1), source]
-            pair = old[row.unsqueeze(1), (place + 1)]
-            return torch.where(merged.view(*merged.shape, *[1] * (old.ndim - 2)), join * (kept + pair), kept)
-
-        half = torch.tensor(0.5)
-        return {
-            "memory": take(memory, half), "time": take(time, half), "count": take(count, torch.tensor(1)),
-            "length": (end + 1).clamp_max(length),
-        }  # fmt: skip
-
-    def forward(self, x: Tensor, now: Tensor, bank: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        fused = self.fuse(x, self.retrieve(x, now, bank))
-        return fused, self.keep(fused, now, bank)
-
-
-class Memory(nn.Module):
-    """Stream: perceptual tokens (the camera's, squeezed) and a cognitive one (the last of the words), remembered."""
-
-    feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset({"text", "image"})
-    provides: frozenset[str] = frozenset({"memory"})
-
-    def __init__(self, c: MemoryConfig):
-        super().__init__()
-        self.config = c
-        small = max(c.trunk // c.squeeze, 1)
-        self.squeeze = nn.Sequential(nn.Linear(c.trunk, small), nn.ReLU(), nn.Linear(small, c.trunk), nn.Sigmoid())
-        self.thin = nn.Linear(c.trunk, c.perceptual)
-        self.seen = Bank(c.tokens, c.perceptual, c.length, c.heads)
-        self.thought = Bank(1, c.trunk, c.length, c.heads)
-        self.enter = nn.ModuleDict(
-            {"seen": nn.Linear(c.perceptual, c.width), "thought": nn.Linear(c.trunk, c.width)}
-        )  # fmt: skip
-
-    def start(self, rows: int) -> State:
-        return {"step": torch.zeros(rows), "seen": self.seen.start(rows), "thought": self.thought.start(rows)}
-
-    def read(self, trunk: Trunk) -> dict[str, Tensor]:
-        """Perceptual tokens (B,N,d_p) and the cognitive token (B,1,D)."""
-        picture = trunk.hidden[f"image/{self.config.camera}"]
-        words = max((n for n in trunk.hidden if n.startswith(("text", "reasoning"))), key=list(trunk.hidden).index)
-        last = trunk.valid[words].long().cumsum(1).argmax(1)
-        gated = picture * self.squeeze(picture.mean(1, keepdim=True))
-        return {
-            "seen": self.thin(gated),
-            "thought": trunk.hidden[words][torch.arange(len(last)), last].unsqueeze(1),
-        }
-
-    def forward(self, inputs: Inputs, trunk: Trunk | None, state: State) -> StreamOut:
-        assert trunk is not None
-        after: State = {"step": state["step"] + 1}
-        out = []
-        for name, x in self.read(trunk).items():
-            bank: Bank = getattr(self, name)
-            fused, after[name] = bank(x, state["step"], state[name])
-            ones = torch.ones(fused.shape[:2], dtype=torch.bool)
-            place = torch.zeros(*ones.shape, 3, dtype=torch.int64)
-            out.append(Segment(f"memory/{name}", self.enter[name](fused), ones, place))
-        return StreamOut(tuple(out), after)
-
-
-CONFIG = MemoryConfig(trunk=32, width=32, tokens=8)
+CONFIG = Config(32, 32, 8, 10.0, perceptual=16, squeeze=4)
 
 
 def stream(length: int = 16) -> Memory:
@@ -389,3 +237,56 @@ def test_in_a_vla_the_past_reaches_the_hand():
     assert abs(a.actions - b.actions).max() > 1e-5 and abs(b.actions - c.actions).max() > 1e-5
     assert put_rows(end, made.start(now.keys), [0], 2) is not None
     assert math.isclose(float(end["streams"]["0/Memory"]["step"][0]), 3.0)
+
+
+def test_a_full_bank_may_drop_its_oldest_instead():
+    bank = Bank(2, 4, 3, 2, "first")
+    state = bank.start(1)
+    for t in range(5):
+        state = bank.keep(torch.full((1, 2, 4), float(t)), torch.tensor([float(t)]), state)
+    assert state["time"].tolist() == [[2.0, 3.0, 4.0]] and state["count"].tolist() == [[1, 1, 1]]
+
+
+def test_a_batch_is_read_as_runs_as_acting_reads_an_episode():
+    """Rows of a run remember those before them, as at a query after the other; rows of other runs do not meet."""
+    model, s = vlm(), stream(3)
+    one, two = episode(model, 5, 0), episode(model, 4, 1)
+    want = [out.segments for trunks in (one, two) for out in walk(s, trunks)[0]]
+    order = [*one, *two]
+    ends, steps = torch.tensor([0] * 5 + [1] * 4), torch.tensor([*range(5), *range(4)])
+    inputs = Inputs({}, {}, None, {"episode": ends, "step": steps})
+    with torch.no_grad():
+        out = s(inputs, together(order), s.start(9))
+        for k, alone in enumerate(want):
+            for got, a in zip(out.segments, alone):
+                close(got.x[k : k + 1], a.x)
+        shuffled = Inputs({}, {}, None, {"episode": ends, "step": -steps})  # no run goes on
+        lonely = s(shuffled, together(order), s.start(9))
+    assert (lonely.segments[0].x[4] - out.segments[0].x[4]).abs().max() > 1e-4
+
+
+def test_time_is_told_in_control_steps():
+    s = stream(3)
+    (trunk,) = episode(vlm(), 1)
+    _, state = walk(s, [trunk])
+    seconds = Inputs({}, {}, None, {"time": torch.tensor([[0.4]])})
+    with torch.no_grad():
+        after = s(seconds, trunk, state).state
+    assert after["seen"]["time"][0, :2].tolist() == pytest.approx([0.0, 4.0])  # at 10 a second
+
+
+@given(st.integers(1, 9), st.integers(0, 30))
+def test_runs_are_consecutive_frames_of_one_episode(length, step):
+    episode_of = np.repeat(np.arange(6), [3, 12, 7, 1, 20, 9])
+    robot = SampleSet("robot", "robot", np.arange(len(episode_of))[::2])
+    text = SampleSet("text", "image-text", np.arange(40))
+    mixture = Mixture([text, robot], 8, 0)
+    runs, drawn = Runs(mixture, episode_of, length).rows(step), mixture.rows(step)
+    robots = int((drawn.set == 1).sum())
+    assert len(runs) == robots * length + 8 - robots
+    own = runs.index[runs.set == 1].reshape(robots, length)
+    for run, end in zip(own, drawn.index[drawn.set == 1]):
+        assert len(set(episode_of[run])) == 1 and episode_of[run[0]] == episode_of[end] and (np.diff(run) >= 0).all()
+        assert set(np.diff(run)) <= {0, 2} and end in run
+    with pytest.raises(BadData, match="runs of 0"):
+        Runs(mixture, episode_of, 0)
