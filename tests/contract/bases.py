@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +11,9 @@ from mindhand.core.batch import Batch
 from mindhand.methods.act.oft import plug
 from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
-from mindhand.model.configs import expert_config
-from mindhand.model.expert import ActionExpert
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.token_expert import TokenConfig, TokenExpert
+from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
 from mindhand.model.vla import VLA
 
 from ..model.tiny import vlm
@@ -31,10 +29,16 @@ def _common() -> dict[str, Any]:
 
 
 def flow() -> dict[str, Any]:
-    """An action expert by flow matching."""
+    """A hand in a tower of the trunk, by flow matching."""
     parts = _common()
-    config = expert_config("test", action=3, horizon=HORIZON, state=5, trunk=parts["backbone"].width)
-    return {**parts, "expert": ActionExpert(replace(config, place="none", process="flow")), "codec": ChunkCodec(SPEC)}
+    width = parts["backbone"].width
+    config = TowerHandConfig(SPEC.action_size, HORIZON, SPEC.state_size, width)
+    return {
+        **parts,
+        "expert": TowerHand(config),
+        "codec": ChunkCodec(SPEC),
+        "edits": [AddTower(TOWER, width, 2 * width)],
+    }
 
 
 def tokens() -> dict[str, Any]:

@@ -18,11 +18,11 @@ from mindhand.model.trunk import TowerConfig
 from mindhand.model.vision import ViT, ViTConfig
 from mindhand.model.vlm import VLM, VLMConfig
 
+from ..methods.test_depthvla import MASK
+from ..methods.test_depthvla import world as depth_world
 from ..model.tiny import expert, segments, vlm, words
 from .build import close
 from .test_clare import world
-from .test_depthvla import MASK
-from .test_depthvla import world as depth_world
 
 
 def run_of(name: str, n: int, start: int, rows: int = 2) -> Segment:

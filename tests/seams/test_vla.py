@@ -22,9 +22,9 @@ from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.store import PARTS, load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
+from ..methods.test_depthvla import DEEP, TOWERS
 from ..model.tiny import expert, segments, vlm
 from .build import batch, close, observation, oft, vla
-from .test_depthvla import DEEP, Towers
 
 
 class Depth(nn.Module):
@@ -48,7 +48,7 @@ class Depth(nn.Module):
 
 
 def test_streams_to_the_trunk_run_before_it():
-    made = vla(oft(), streams=[Depth()], edits=[Towers()])
+    made = vla(oft(), streams=[Depth()], edits=list(TOWERS))
     assert "depth" in made.context(batch(made.backbone)).trunk.hidden
 
 

@@ -30,6 +30,7 @@ from .moe import Upcycle
 from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
 from .state_words import StateWords
 from .token_expert import TokenConfig, TokenExpert
+from .tower_hand import AddTower, TowerHand, TowerHandConfig
 from .vla import VLA
 from .vlm import VLM, VLMConfig
 from .words import Words
@@ -39,6 +40,7 @@ PARTS.add(Entry("vlm", VLMConfig, lambda config, *, words, **_: VLM(config, word
 PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(config)))
 PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
 PARTS.add(Entry("token_expert", TokenConfig, lambda config, **_: TokenExpert(config)))
+PARTS.add(Entry("tower_hand", TowerHandConfig, lambda config, **_: TowerHand(config)))
 PARTS.add(Entry("bin_codec", BinConfig, lambda config, *, spec, **_: BinCodec(spec, config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
@@ -47,7 +49,7 @@ PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config
     "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,
-    "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh,
+    "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh, "add_tower": AddTower,
     "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords,
 }  # fmt: skip
 for _name, _part in PLAIN.items():

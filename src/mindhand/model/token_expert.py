@@ -48,9 +48,9 @@ def robots(x: Tensor) -> Tensor:
 class Senses(nn.Module):
     """What a hand that rides in the trunk is given before it acts: tokens of streams, and the state as one more."""
 
-    def __init__(self, state: int, width: int):
+    def __init__(self, state: int, width: int, tower: str = "vlm"):
         super().__init__()
-        self.size, self.width = state, width
+        self.size, self.width, self.tower = state, width, tower
         self.state = nn.Sequential(nn.Linear(state, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, ctx: Context) -> Segment:
@@ -70,7 +70,7 @@ class Senses(nn.Module):
                 raise BuildError(f"tokens '{s.name}' of width {s.x.shape[-1]}", f"{self.width}", "project them")
         x = torch.cat([*(s.x.to(now.dtype) for s in runs), now], 1)
         valid = torch.cat([*(s.valid for s in runs), torch.ones_like(now[..., 0], dtype=torch.bool)], 1)
-        return Segment(SEEN, x, valid, text_position(valid, ctx.trunk.end), task=robots(x))
+        return Segment(SEEN, x, valid, text_position(valid, ctx.trunk.end), self.tower, robots(x))
 
 
 class TokenExpert(nn.Module):

@@ -350,14 +350,15 @@ def run(
 
 
 def _atoms(members: Sequence[int], plan: Sequence[Group], before: int) -> list[list[int]]:
-    """A tower's segments, neighbours together where every softmax that takes one of them takes all."""
+    """A tower's segments, neighbours together where every softmax that takes one of them takes all. They are neighbours
+    in the whole sequence: what another tower has between two of them stands there in every mask."""
 
     def of(i: int) -> list[tuple[bool, bool]]:
         return [(i in g.queries, i + before in g.keys) for g in plan]
 
     out: list[list[int]] = []
     for i in members:
-        if out and of(out[-1][-1]) == of(i):
+        if out and out[-1][-1] == i - 1 and of(i - 1) == of(i):
             out[-1].append(i)
         else:
             out.append([i])

@@ -1,20 +1,14 @@
-"""DepthVLA (2510.13375): a depth tower and a flow tower that ride in the trunk's attention, and a block mask.
-
-Seams: Edit (the towers), Stream to the trunk (depth tokens), Rule (who sees whom), Expert (the flow tower),
-Objective (the depth loss). No line of the trunk knows of any of them.
-"""
+"""DepthVLA's unit checks, lettered as in its specification, and those of a hand in a tower of the trunk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mindhand.core.batch import Batch, Target, masked_rows
+from mindhand.core.batch import Target
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import (
@@ -25,151 +19,64 @@ from mindhand.core.seams import (
     Edit,
     Expert,
     Inputs,
-    LogProb,
     Noised,
     Objective,
     Rule,
-    Sampler,
     Segment,
-    State,
     Stream,
-    StreamOut,
-    Trunk,
-    grid_position,
-    text_position,
 )  # fmt: skip
-from mindhand.model.diffusion import ODE, Flow, sample_normal
-from mindhand.model.expert import sinusoid
-from mindhand.model.vision import Stem, StemConfig
+from mindhand.methods.see.depthvla import RULE, Config, Depth, DepthLoss, scale_invariant
+from mindhand.model import tower_hand
+from mindhand.model.diffusion import ODE, SDE
+from mindhand.model.token_expert import SAID, SEEN
+from mindhand.model.tower_hand import AddTower, TowerHand, TowerHandConfig
+from mindhand.model.vision import StemConfig
 
 from ..model.tiny import segments, vlm
-from .build import batch, close
+from ..seams.build import batch, close
 
 WIDE, DEEP, HAND = 32, 16, 24  # widths of the three towers
-MASK: Rule = (
-    ("action", "*", "full"),  # the hand sees everything
-    ("depth", "depth", "full"),  # depth sees depth
-    ("depth", "*", "none"),
-    ("*", "depth", "none"),  # the mind sees the mind
-    ("*", "action", "none"),
-    *CAUSAL,
-)
+CONFIG = Config(DEEP, StemConfig(channels=(8, 8, 16, 16), out=DEEP))
+MASK: Rule = (*tower_hand.RULE, *RULE, *CAUSAL)  # all in one pass
+TOWERS = (AddTower("depth", DEEP, 2 * DEEP), AddTower("hand", HAND, 2 * HAND))
 
 
-@dataclass(frozen=True)
-class Towers:
-    """Edit: a tower for depth and one for the hand, as deep as the trunk, narrower."""
-
-    def apply(self, vla: nn.Module) -> None:
-        """`vla` is a backbone or holds one."""
-        backbone = getattr(vla, "backbone", vla)
-        own = backbone.config.tower
-        for name, width in (("depth", DEEP), ("hand", HAND)):
-            backbone.add_tower(name, replace(own, width=width, ffn=2 * width))
+def made_hand() -> TowerHand:
+    return TowerHand(TowerHandConfig(3, 4, 5, HAND))
 
 
-class Depth(nn.Module):
-    """Stream to the trunk: the depth encoder's tokens, one a cell of the picture."""
+def said(hand: TowerHand, ctx: Context, x: Tensor, t: Tensor, valid: Tensor) -> Segment:
+    """The chunk's tokens, as they go behind the prefix."""
+    kept: list[Segment] = []
 
-    feeds: Literal["trunk"] = "trunk"
+    class Prefix:
+        end, rule = ctx.trunk.end, ()
 
-    def __init__(self, camera: str = "front"):
-        super().__init__()
-        self.camera = camera
-        self.stem = Stem(StemConfig(channels=(8, 8, 16, 16), out=DEEP))
+        def extend(self, found, **_):
+            kept.extend(found)
+            raise StopIteration
 
-    def start(self, rows: int) -> State:
-        return {}
-
-    def forward(self, inputs: Inputs, trunk: Trunk | None, state: State) -> StreamOut:
-        p = self.stem(inputs.pixels[self.camera])
-        valid = p.valid & inputs.present[self.camera].unsqueeze(1)
-        return StreamOut((Segment("depth", p.x, valid, grid_position(len(p.x), p.grid), "depth"),), state)
-
-
-def scale_invariant(log_depth: Tensor, depth: Tensor, valid: Tensor, share: float = 0.5) -> Tensor:
-    """L_si = sqrt(mean(y^2) - share * mean(y)^2), y = log d_hat - log d over valid cells: (B,n) -> (B,)."""
-    y = log_depth - torch.where(valid, depth, torch.ones_like(depth)).log()
-    mean, square = masked_rows(y, valid), masked_rows(y**2, valid)
-    return (square - share * mean**2).clamp_min(1e-8).sqrt()
-
-
-class DepthLoss(nn.Module):
-    """Objective: every depth token tells the depth of its cell; targets["depth"] (B,n) in metres."""
-
-    replaces: frozenset[str] = frozenset()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(DEEP, 1)
-
-    def loss(self, vla: object, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
-        target = batch.targets["depth"]
-        log_depth = self.head(ctx.trunk.hidden["depth"]).squeeze(-1)
-        return {"depth": scale_invariant(log_depth, target.value, target.valid & ctx.trunk.valid["depth"])}
-
-    def after_step(self, vla: object, step: int) -> None:
-        pass
-
-
-class TowerHand(nn.Module):
-    """Expert: flow matching in a tower of the trunk; the prefix is cached, only action tokens are recomputed."""
-
-    def __init__(self, action: int = 3, horizon: int = 4, rule: Rule = MASK):
-        super().__init__()
-        self.process, self.rule, self.shape = Flow(), rule, (horizon, action)
-        self.enter, self.time, self.leave = nn.Linear(action, HAND), nn.Linear(HAND, HAND), nn.Linear(HAND, action)
-
-    def segment(self, ctx: Context, x: Tensor, t: Tensor, valid: Tensor) -> Segment:
-        """Noisy actions as tokens behind the prefix."""
-        time = self.time(sinusoid(t * self.process.scale, HAND)).unsqueeze(1)
-        return Segment("action", self.enter(x) + time, valid, text_position(valid, ctx.trunk.end), "hand")
-
-    def velocity(self, ctx: Context, x: Tensor, t: Tensor, valid: Tensor) -> Tensor:
-        trunk = ctx.trunk.extend([self.segment(ctx, x, t, valid)], rule=self.rule)
-        return self.leave(trunk.hidden["action"])
-
-    def corrupt(self, code: Code, keys: Keys) -> Noised:
-        clean = torch.where(code.valid.unsqueeze(-1), code.values, torch.zeros_like(code.values))
-        return self.process.corrupt(clean, code.valid, keys)
-
-    def predict(self, ctx: Context, noised: Noised) -> Tensor:
-        return self.velocity(ctx, noised.x, noised.t, noised.valid)
-
-    def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
-        noised = self.corrupt(code, keys)
-        return {"action": masked_rows((self.predict(ctx, noised) - noised.target) ** 2, noised.valid)}
-
-    def draw(
-        self, ctx: Context, samples: int, *, keys: Keys, sampler: Sampler | None = None, noise: Tensor | None = None,
-        frozen: Tensor | None = None, want: Sequence[str] = (), temperature: float = 1.0,
-    ) -> Draw:  # fmt: skip
-        wide = ctx.fork(samples)
-        if noise is None:
-            noise = temperature * sample_normal(keys.fold("draw"), samples, *self.shape, like=self.leave.weight)
-        full = torch.ones(len(wide.trunk.end), self.shape[0], dtype=torch.bool)
-        return (sampler or ODE(self.process))(
-            lambda x, t: self.velocity(wide, x, t, full), noise, keys=keys, frozen=frozen
-        )
-
-    def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
-        raise BuildError("this hand keeps no chain", "a sampler with a density", "draw with one")
+    with pytest.raises(StopIteration):
+        hand.velocity(Prefix(), x, t, valid)
+    return kept[0]
 
 
 def world():
     """The tiny VLM with three towers, the trunk's segments and the depth segment of two rows, one hand."""
     torch.manual_seed(0)
     model = vlm()
-    Towers().apply(model)
+    for edit in TOWERS:
+        edit.apply(model)
     for p in model.towers.parameters():
         if p.ndim > 1:
             nn.init.normal_(p, std=p.shape[-1] ** -0.5)
     mind = segments(model)[0]
     pixels = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    inputs = Inputs({"front": pixels}, {"front": torch.ones(2, dtype=torch.bool)}, None)
-    stream = Depth()
+    state = torch.rand(2, 1, 5, generator=torch.Generator().manual_seed(3))
+    inputs = Inputs({"front": pixels}, {"front": torch.ones(2, dtype=torch.bool)}, state)
+    stream = Depth(CONFIG)
     depth = stream(inputs, None, stream.start(2)).segments[0]
-    return model, mind, depth, TowerHand(), inputs
+    return model, mind, depth, made_hand(), inputs
 
 
 def noised(seed: int = 0) -> Noised:
@@ -179,16 +86,20 @@ def noised(seed: int = 0) -> Noised:
 
 
 def test_parts_fit_their_seams():
-    assert isinstance(Towers(), Edit)
-    assert isinstance(Depth(), Stream)
-    assert isinstance(TowerHand(), Expert)
-    assert isinstance(DepthLoss(), Objective)
+    assert isinstance(TOWERS[0], Edit)
+    assert isinstance(Depth(CONFIG), Stream)
+    assert isinstance(made_hand(), Expert)
+    assert isinstance(DepthLoss(CONFIG), Objective)
     model = world()[0]
     with pytest.raises(BuildError, match="one occupant"):
-        Towers().apply(model)
+        TOWERS[0].apply(model)
+    with pytest.raises(BuildError, match="encoder of width"):
+        Depth(replace(CONFIG, width=8))
 
 
-@pytest.mark.parametrize("order", ["mind depth hand", "hand depth mind", "depth hand mind"])
+@pytest.mark.parametrize(
+    "order", ["mind depth hand", "hand depth mind", "depth hand mind", "eye depth words hand", "eye hand words depth"]
+)
 def test_a_who_sees_whom(order):
     """(a) Perturbed depth leaves the mind as it was; perturbed noise leaves mind and depth; the hand sees both.
     By the mask, wherever in the sequence they stand."""
@@ -196,14 +107,16 @@ def test_a_who_sees_whom(order):
 
     def run(depth: Segment, x: Tensor):
         ctx = Context(model(mind), {}, inputs)
-        action = hand.segment(ctx, x, noised().t, noised().valid)
-        parts = {"mind": mind, "depth": [depth], "hand": [action]}
+        action = said(hand, ctx, x, noised().t, noised().valid)
+        parts = {"mind": mind, "eye": mind[:1], "words": mind[1:], "depth": [depth], "hand": [action]}
         return model([s for name in order.split() for s in parts[name]], rule=MASK).hidden
 
     x = noised().x
     base, moved, renoised = run(depth, x), run(replace(depth, x=depth.x + 1), x), run(depth, x + 1)
+    plain = model(mind).hidden
     for s in mind:
         assert torch.equal(base[s.name], moved[s.name]) and torch.equal(base[s.name], renoised[s.name])
+        close(base[s.name], plain[s.name])
     assert torch.equal(base["depth"], renoised["depth"]) and not torch.equal(base["depth"], moved["depth"])
     for other in (moved, renoised):
         assert (base["action"] - other["action"]).abs().amax((1, 2)).min() > 1e-3  # in every row
@@ -225,12 +138,12 @@ def test_a_without_its_line_depth_would_see_the_mind():
 def test_a_absent_cameras_are_masked():
     """A row whose camera is absent: its pixels reach nobody."""
     model, mind, _, hand, inputs = world()
-    stream = Depth()
+    stream = Depth(CONFIG)
     out = []
     for shift in (0.0, 0.5):
         pixels = inputs.pixels["front"].clone()
         pixels[1] += shift
-        seen = Inputs({"front": pixels}, {"front": torch.tensor([True, False])}, None)
+        seen = Inputs({"front": pixels}, {"front": torch.tensor([True, False])}, inputs.state)
         segment = stream(seen, None, {}).segments[0]
         out.append(hand.predict(Context(model([*mind, segment], rule=MASK), {}, seen), noised()))
     assert torch.equal(*out)
@@ -260,7 +173,7 @@ def test_b_scale_invariance():
 def test_b_the_depth_loss_trains_depth_alone():
     """Its gradient reaches encoder, tower and head of depth, and, by the mask, no weight of the mind."""
     model, mind, _, _, inputs = world()
-    stream, objective = Depth(), DepthLoss()
+    stream, objective = Depth(CONFIG), DepthLoss(CONFIG)
     depth = stream(inputs, None, {}).segments[0]
     ctx = Context(model([*mind, depth], rule=MASK), {}, inputs)
     cells = depth.x.shape[1]
@@ -270,7 +183,7 @@ def test_b_the_depth_loss_trains_depth_alone():
     loss = objective.loss(None, batch(model, targets={"depth": labels}), ctx, Keys.seeded(2))["depth"]
     assert loss.shape == (2,)
     loss.sum().backward()
-    for part in (stream.stem, model.towers["depth"].layers[0], objective.head):
+    for part in (stream.encoder, model.towers["depth"].layers[0], objective.head):
         assert all(p.grad.abs().max() > 0 for p in part.parameters() if p.ndim > 1)
     assert all(p.grad is None or not p.grad.any() for p in model.towers["vlm"].parameters())
 
@@ -286,32 +199,47 @@ def test_c_cached_equals_uncached_across_flow_steps():
         cached = hand.draw(ctx, 3, keys=Keys.seeded(2), noise=noise).value
         assert len(passes) == 1  # depth ran once for 3 samples of 10 steps
         full = torch.ones(6, 4, dtype=torch.bool)
+        seen = hand.senses(ctx)
         prefix = [
-            replace(s, **{f: getattr(s, f).repeat_interleave(3, 0) for f in ("x", "valid", "position")})
-            for s in (*mind, depth)
+            replace(s, **{f: getattr(s, f).repeat_interleave(3, 0) for f in ("x", "valid", "position")}, task=None)
+            for s in (*mind, depth, seen)
         ]
-        wide = ctx.fork(3)
+        behind = Context(hand.prefix(ctx).fork(3), {}, inputs)
 
         def whole(x: Tensor, t: Tensor) -> Tensor:
-            action = hand.segment(wide, x, t, full)
-            return hand.leave(model([*prefix, action], rule=MASK).hidden["action"])
+            return hand.leave(model([*prefix, said(hand, behind, x, t, full)], rule=MASK).hidden[SAID])
 
         close(cached, ODE()(whole, noise, keys=Keys.seeded(2)).value, 1e-4)
     assert len(passes) == 11
 
 
-def test_d_without_depth_it_is_the_two_tower_model():
+def test_d_without_depth_it_is_the_two_tower_model(monkeypatch):
     """(d) Depth struck from the mask equals the model that never had it; left in, it does not."""
     model, mind, depth, hand, inputs = world()
-    blind: Rule = (("action", "depth", "none"), *MASK)
     three, two = Context(model([*mind, depth], rule=MASK), {}, inputs), Context(model(mind), {}, inputs)
     # the depth segment may stand before or behind: `end` counts it, so both get the same explicit positions
     assert torch.equal(three.trunk.end, two.trunk.end)
     without = hand.predict(two, noised())
-    hand.rule = blind
-    close(hand.predict(three, noised()), without)
-    hand.rule = MASK
     assert (hand.predict(three, noised()) - without).abs().max() > 1e-3
+    blind: Rule = tuple((name, "depth", "none") for name in (SAID, SEEN))
+    monkeypatch.setattr(tower_hand, "RULE", (*blind, *tower_hand.RULE))
+    close(hand.predict(three, noised()), without)
+
+
+def test_draws_are_keyed_and_have_a_density_with_a_stochastic_sampler():
+    model, mind, _, hand, inputs = world()
+    ctx, keys = Context(model(mind), {}, inputs), Keys.seeded(2)
+    with torch.no_grad():
+        one, three = (hand.draw(ctx, s, keys=keys).value for s in (1, 3))
+        close(one, three[:, :1], 1e-4)
+        assert (three[:, 1] - three[:, 2]).abs().max() > 1e-2
+        drawn = hand.draw(ctx, 2, keys=keys, sampler=SDE(count=4), want=("chain",))
+        found = hand.log_prob(ctx, drawn)
+    assert bool(torch.isfinite(found.value[found.mask]).all()) and found.value.shape[:2] == (2, 2)
+    with pytest.raises(BuildError, match="no density"):
+        hand.log_prob(ctx, Draw(one))
+    with pytest.raises(BuildError, match="state of size 7"):
+        hand.predict(replace(ctx, inputs=replace(inputs, state=torch.zeros(2, 1, 7))), noised())
 
 
 def test_the_flow_loss_reaches_all_three_towers():
