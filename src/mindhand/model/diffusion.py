@@ -8,7 +8,8 @@ Letters: B rows, S samples, N = B*S, H horizon, A action, K sampling steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Draw, LogProb, Noised, Predict
+from mindhand.core.seams import Draw, LogProb, Noised, Predict, Sampler
 
 
 def keyed_normal(keys: Keys, *shape: int, like: Tensor) -> Tensor:
@@ -29,6 +30,40 @@ def sample_normal(keys: Keys, samples: int, *shape: int, like: Tensor) -> Tensor
     drawn beside it changes nothing."""
     noise = torch.from_numpy(keys.repeat(samples).normal(*shape))
     return noise.view(len(keys), samples, *shape).to(like.device, exact(like.dtype))
+
+
+def draw_chunks(
+    step: Predict,
+    sampler: Sampler,
+    rows: int,
+    shape: tuple[int, int, int],
+    *,
+    like: Tensor,
+    keys: Keys,
+    noise: Tensor | None,
+    frozen: Tensor | None,
+    want: Sequence[str],
+    temperature: float,
+) -> Draw:
+    """The draw of an expert whose process is walked back: shape (S,H,A'); noise (B,S,H,A') or (B,1,H,A') instead of
+    the keys' own, which `temperature` scales, given or not. The chain is kept only if `want` names it."""
+    if noise is None:
+        noise = sample_normal(keys.fold("draw"), *shape, like=like)
+    noise = (noise if temperature == 1.0 else noise * temperature).expand(rows, shape[0], -1, -1)
+    draw = sampler(step, noise, keys=keys, frozen=frozen)
+    return draw if "chain" in want else replace(draw, chain=())
+
+
+def density(step: Callable[[int], Predict], draw: Draw) -> LogProb:
+    """Recomputed, differentiable log-density of a drawn chain; the sampler must have one (SDE). step: of so many
+    samples a row."""
+    if not draw.chain or not hasattr(draw.sampler, "log_prob"):
+        raise BuildError(
+            f"a draw by {type(draw.sampler).__name__} with {len(draw.chain)} kept states has no density",
+            "draw(..., sampler=SDE(), want=('chain',))",
+            "draw with a stochastic sampler and keep the chain",
+        )
+    return draw.sampler.log_prob(step(draw.value.shape[1]), draw)
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:

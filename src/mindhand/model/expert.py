@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,7 +24,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Predict, Sampler, Trunk
 
 from .attention import attend
-from .diffusion import Diffusion, Flow, sample_normal
+from .diffusion import Diffusion, Flow, density, draw_chunks, sample_normal
 from .following import Following, Place
 
 Process = Literal["diffusion", "diffusion-action", "flow"]
@@ -240,28 +240,27 @@ class ActionExpert(nn.Module):
         """S chunks a row on one conditioning: value (B,S,H,A'). The chain is kept only if `want` names it.
         noise (B,S,H,A') or (B,1,H,A'); `temperature` scales it, given or not."""
         conditions = self.conditions(ctx)
-        rows = conditions.tokens.shape[0]
-        if noise is None:
-            shape = (samples, self.config.horizon, self.config.action)
-            noise = sample_normal(keys.fold("draw"), *shape, like=self.position)
-        noise = (noise if temperature == 1.0 else noise * temperature).expand(rows, samples, -1, -1)
-        step = self._step(conditions.repeat(samples))
-        draw = (sampler or self.process.sampler())(step, noise, keys=keys, frozen=frozen)
-        return draw if "chain" in want else replace(draw, chain=())
+        shape = (samples, self.config.horizon, self.config.action)
+        return draw_chunks(
+            self._step(conditions, samples),
+            sampler or self.process.sampler(),
+            conditions.tokens.shape[0],
+            shape,
+            like=self.position,
+            keys=keys,
+            noise=noise,
+            frozen=frozen,
+            want=want,
+            temperature=temperature,
+        )
 
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
-        """Recomputed, differentiable log-density of a drawn chain; the sampler must have one (SDE)."""
-        if not draw.chain or not hasattr(draw.sampler, "log_prob"):
-            raise BuildError(
-                f"a draw by {type(draw.sampler).__name__} with {len(draw.chain)} kept states has no density",
-                "draw(..., sampler=SDE(), want=('chain',))",
-                "draw with a stochastic sampler and keep the chain",
-            )
-        samples = draw.value.shape[1]
-        return draw.sampler.log_prob(self._step(self.conditions(ctx).repeat(samples)), draw)
+        """As `diffusion.density`."""
+        return density(lambda samples: self._step(self.conditions(ctx), samples), draw)
 
-    def _step(self, conditions: Conditions) -> Predict:
-        return lambda x, t: self.denoise(conditions, x, t).to(x.dtype)
+    def _step(self, conditions: Conditions, samples: int) -> Predict:
+        wide = conditions.repeat(samples)
+        return lambda x, t: self.denoise(wide, x, t).to(x.dtype)
 
 
 def two_means(trunk: Trunk) -> tuple[Tensor, Tensor]:

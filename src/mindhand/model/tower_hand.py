@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import masked_rows
-from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import (
     Code,
@@ -31,7 +30,7 @@ from mindhand.core.seams import (
     text_position,
 )
 
-from .diffusion import Flow, sample_normal
+from .diffusion import Flow, density, draw_chunks
 from .expert import sinusoid
 from .token_expert import SAID, SEEN, Senses
 
@@ -123,21 +122,21 @@ class TowerHand(nn.Module):
         want: Sequence[str] = (),
         temperature: float = 1.0,
     ) -> Draw:
-        """S chunks a row on one prefix: value (B,S,H,A'). The chain is kept only if `want` names it."""
-        rows = len(ctx.trunk.end)
-        if noise is None:
-            shape = (samples, self.config.horizon, self.config.action)
-            noise = sample_normal(keys.fold("draw"), *shape, like=self.leave.weight)
-        noise = (noise if temperature == 1.0 else noise * temperature).expand(rows, samples, -1, -1)
-        draw = (sampler or self.process.sampler())(self._step(ctx, samples), noise, keys=keys, frozen=frozen)
-        return draw if "chain" in want else replace(draw, chain=())
+        """S chunks a row on one prefix: value (B,S,H,A')."""
+        shape = (samples, self.config.horizon, self.config.action)
+        return draw_chunks(
+            self._step(ctx, samples),
+            sampler or self.process.sampler(),
+            len(ctx.trunk.end),
+            shape,
+            like=self.leave.weight,
+            keys=keys,
+            noise=noise,
+            frozen=frozen,
+            want=want,
+            temperature=temperature,
+        )
 
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
-        """Recomputed, differentiable log-density of a drawn chain; the sampler must have one (SDE)."""
-        if not draw.chain or not hasattr(draw.sampler, "log_prob"):
-            raise BuildError(
-                f"a draw by {type(draw.sampler).__name__} with {len(draw.chain)} kept states has no density",
-                "draw(..., sampler=SDE(), want=('chain',))",
-                "draw with a stochastic sampler and keep the chain",
-            )
-        return draw.sampler.log_prob(self._step(ctx, draw.value.shape[1]), draw)
+        """As `diffusion.density`."""
+        return density(lambda samples: self._step(ctx, samples), draw)
