@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from mindhand.core import provenance
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.progress import progress
 from mindhand.data.files import read_rows, write_rows
@@ -21,6 +22,13 @@ from mindhand.model.store import load_vla
 from mindhand.train.ranks import end_with_parent
 
 Rows = list[dict[str, Any]]
+DECIDING = (
+    "mindhand.core",
+    "mindhand.data.synthetic",
+    "mindhand.evaluate.scorecard",
+    "mindhand.model",
+    "mindhand.worlds",
+)  # what an answer follows from, and the item
 
 
 def _take(checkpoint: Path, kind: str, name: str, count: int) -> Rows:
@@ -34,12 +42,12 @@ def _take(checkpoint: Path, kind: str, name: str, count: int) -> Rows:
 def _exams(
     checkpoint: Path, kind: str, names: Sequence[str], count: int, folder: Path, workers: int, console: Console | None
 ) -> dict[str, Rows]:
-    policy = load_checkpoint(checkpoint, None).fingerprint
+    of = {"policy": load_checkpoint(checkpoint, None).fingerprint, "code": provenance.code_hash(DECIDING)}
     out: dict[str, Rows] = {}
     for name in names:
         file = folder / kind / f"{name}.jsonl"
         found = read_rows(file) if file.exists() else []
-        if len(found) == count and found[0]["policy"] == policy:
+        if len(found) == count and of.items() <= found[0].items():
             out[name] = found
     left = [n for n in names if n not in out]
     with (
@@ -48,7 +56,7 @@ def _exams(
     ):
         jobs = {pool.submit(_take, checkpoint, kind, n, count): n for n in left}
         for job in as_completed(jobs):
-            rows = [{**row, "policy": policy} for row in job.result()]
+            rows = [{**row, **of} for row in job.result()]
             write_rows(folder / kind / f"{jobs[job]}.jsonl", rows)
             out[jobs[job]] = rows
             advance(len(out))
@@ -59,7 +67,7 @@ def gates(
     checkpoint: Path, count: int, folder: Path, *, workers: int = 2, console: Console | None = None
 ) -> dict[str, Rows]:
     """`count` items of every gate, answered by a checkpoint: rows by gate, one an item. Kept in `folder`, a file a
-    gate, for these weights and so many items."""
+    gate, for these weights, this code and so many items."""
     return _exams(checkpoint, "gate", list(BARS), count, folder, workers, console)
 
 
