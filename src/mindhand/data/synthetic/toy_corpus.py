@@ -30,7 +30,7 @@ from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
 from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, ToyHand, expression
 
 WRITINGS = (("sum", 0.50), ("number", 0.28), ("notice", 0.11), ("chart", 0.11))
-SCANNED = 0.35  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
+SCANNED = 0.45  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
 THREE = 0.1  # share of the sums that have three numbers
 TRIES = 4  # for each question of a sample to be another one than those before
 ADDRESSED = 0.25  # share of the questions
@@ -39,9 +39,10 @@ HOLDERS = 2  # of them containers: six kinds among 32, of which a scene to be as
 WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.65), ("calc in full", 0.20), ("calc in steps", 0.15))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
+UNEQUAL = 0.5  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
 SHARES = (  # of the questions about toys
-    ("name", 0.17), ("hue", 0.09), ("pattern", 0.03), ("amount", 0.20), ("there", 0.17), ("relation", 0.06),
-    ("beside", 0.02), ("lies", 0.02), ("point", 0.05), ("box", 0.05), ("choice", 0.02), ("caption", 0.04),
+    ("name", 0.18), ("hue", 0.07), ("pattern", 0.02), ("amount", 0.30), ("there", 0.14), ("relation", 0.05),
+    ("beside", 0.02), ("lies", 0.02), ("point", 0.03), ("box", 0.04), ("choice", 0.02), ("caption", 0.03),
     ("turn", 0.02), ("plan", 0.06),
 )  # fmt: skip
 HANDS, HOLDING, NEAR = 0.5, 0.4, 0.5  # shares: tables with a hand; of those, it holds a toy; of the rest, is at one
@@ -61,6 +62,11 @@ def pens(known: str) -> tuple[Font, ...]:
 def known_sums() -> tuple[tuple[Equation, ...], tuple[Equation, ...]]:
     """The sums of the robot's universe and those beyond it that pretraining may hold."""
     return pool(KNOWN), (*wide_equations("K-dev"), *wide_equations("K-test"))
+
+
+@cache
+def _unequal() -> tuple[Equation, ...]:
+    return tuple(e for e in known_sums()[1] if len(str(e.a)) != len(str(e.b)))
 
 
 def sample_sum(draw: Draw) -> Sum:
@@ -187,6 +193,7 @@ class ToyCorpus:
         for row in rows:
             draw = Draw(Keys.seeded(1, "toy facts", self.seed, step, row))
             near, far = known_sums()
+            far = _unequal() if draw.chance(UNEQUAL) else far
             e, kind = draw.pick(far if draw.chance(WIDE) else near), draw.among(FORMS)
             answer = {"calc": str(e.answer), "calc in full": f"{e.text}={e.answer}", "calc in steps": written(e)}[kind]
             question = draw.pick(FACTS[kind]).format(e.text)
