@@ -114,15 +114,18 @@ def test_a_held_tile_is_seen_in_the_hand():
 
 
 def test_a_hand_that_reaches_is_on_its_way_to_its_tile():
-    found = []
+    found, held = [], 0
     for i in range(60):
         keys = Keys.seeded(1, "reach", i)
         now, plain = (moment(sample_maths(keys, "R"), keys, reach) for reach in (True, False))
         assert plain == replace(now, reach=None)
         if now.reach is None:
             continue
+        if now.held:
+            assert np.allclose(now.reach[:2], PLACES[len(now.taken)], atol=0.007) and now.hand.tile is not None
+            held += 1
+            continue
         tile = now.scene.tiles[now.target]
-        assert not now.held
         off = max(abs(now.reach[0] - tile.x), abs(now.reach[1] - tile.y))
         found.append(off < 0.05)
         if found[-1] and sum(found) < 4:
@@ -131,6 +134,7 @@ def test_a_hand_that_reaches_is_on_its_way_to_its_tile():
             assert seen.tiles == empty.tiles
             assert far[max(0, int(v) - 24) : int(v) + 8, int(u) - 16 : int(u) + 17].max() > 100
     assert 15 < len(found) < 50 and 0.4 < np.mean(found) < 0.9  # the others are still on their way
+    assert 3 < held < 20  # and some are about to let go
 
 
 def test_the_arm_can_be_wherever_a_hand_reaches():

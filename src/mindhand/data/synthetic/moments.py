@@ -22,6 +22,8 @@ from .questions import PHRASES, ask_next, word
 from .samples import QA, Pixel
 
 HELD = 0.3  # share of the moments with a tile in the hand
+LOWERED = 0.5  # share of those in which it is over its place, or about to be let go there
+OVER = (0.015, 0.08)  # TCP heights (m) then
 REACH, NEAR = 0.8, 0.5  # share of the others in which it is on its way to a tile; of those, it is nearly there
 ABOVE, ALONG = (0.012, 0.12), (0.06, 0.10, 0.06)  # TCP heights (m) then, and before: least, most, and more when far
 MARGIN, ASKEW = 0.02, 0.2  # how far (m) beyond the tiles' area it may be, and how far (rad) from the tile's yaw
@@ -35,7 +37,8 @@ BESIDE, TURNED, DONE = 0.006, 0.1, 0.03  # m and rad that a placed tile is off i
 @dataclass(frozen=True)
 class Moment:
     """`scene` with its tiles where they lie now; those `taken` lie in the tray, in order; the next is `held` or not; a
-    hand that holds nothing may have `missed`, or reach for it (`reach`: x, y, z, yaw; m, rad)."""
+    hand that holds nothing may have `missed`. `reach` (x, y, z, yaw; m, rad): where the hand is, if it is about to take
+    the next tile, or to let it go."""
 
     scene: MathsScene
     taken: tuple[int, ...] = ()
@@ -53,7 +56,7 @@ class Moment:
     def hand(self) -> Hand | None:
         """What the hand does that must be seen."""
         if self.held and self.target is not None:
-            return Hand(tile=self.scene.tiles[self.target])
+            return Hand(tile=self.scene.tiles[self.target], at=self.reach)
         return Hand(at=self.reach) if self.reach else None
 
     @property
@@ -119,7 +122,8 @@ class Moment:
 
 def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:
     """Some moment of the scene, its beginning and its end included; None for one that lacks a tile of the answer.
-    reach: in some of them the hand is about to take the next tile, and hides it: where it goes tells what it wants."""
+    reach: in some of them the hand is about to take the next tile, and hides it: where it goes tells what it wants; or
+    to let it go, which is not to have placed it."""
     try:
         order = scene.order()
     except BadData:
@@ -134,6 +138,9 @@ def moment(scene: MathsScene, keys: Keys, reach: bool = False) -> Moment | None:
         off = [draw.uniform(-BESIDE, BESIDE) for _ in range(2)]
         poses[k] = (x + off[0], y + off[1], draw.uniform(-TURNED, TURNED))
     now = Moment(scene.moved(poses), order[:placed], held, not held and draw.chance(MISSED))
+    if reach and held and placed < digits and draw.chance(LOWERED):
+        x, y = (c + draw.uniform(-BESIDE, BESIDE) for c in PLACES[placed])
+        return replace(now, reach=(x, y, draw.uniform(*OVER), draw.uniform(-TURNED, TURNED)))
     if not reach or held or placed == digits or not draw.chance(REACH):
         return now
     return replace(now, reach=_reach(draw, poses[order[placed]], PLACES[placed - 1] if placed else HOME[:2]))

@@ -10,6 +10,7 @@ from mindhand.worlds.draw import Draw
 from .picture import SHAKEN
 from .toy_questions import Sight, Tabletop, pointed
 
+TELLS = 40  # pixels of a hand, or of what it holds, that tell what it does
 HIDES = 0.5  # a toy is hidden when more of its box than this looks different with the arm there
 
 
@@ -22,14 +23,19 @@ def tabletop(table: Tabletop, keys: Keys | None = None) -> Sight:
     board, boxes = notices.writing(table.writing)
     shown = show.render_toys(table.scene, board, look=look)
     written = show.board_pixels(boxes, look=look)
-    image = shown.image
-    for tool in table.hand.tools if table.hand else ():
-        armed = show.render_toys(table.scene, board, look=look, tool=tool, held=table.hand.held).image
-        if _seen(shown.image, armed, shown.boxes, written):
+    image, hand = shown.image, table.hand
+    for tool in hand.tools if hand else ():
+        armed = show.render_toys(table.scene, board, look=look, tool=tool, held=hand.held).image
+        without = shown.image
+        if hand.held:  # the hand alone: what differs is what it holds
+            without = show.render_toys(table.scene, board, look=look, tool=tool).image
+        told = int((armed != without).any(-1).sum()) >= TELLS
+        if told and _seen(shown.image, armed, shown.boxes, written):
             image = armed
             break
     around = tuple(map(tuple, shown.boxes.tolist()))
-    return Sight(image, pointed(table.scene, _pairs(shown.middles), around), around, _pairs(written))
+    toys = pointed(table.scene, _pairs(shown.middles), around)
+    return Sight(image, toys, around, _pairs(written), image is not shown.image)
 
 
 def _seen(before: np.ndarray, after: np.ndarray, boxes: np.ndarray, written: np.ndarray) -> bool:

@@ -68,7 +68,8 @@ def plan(
             return None
         _, how, reference = draw.pick(jobs)
         b, put = scene.toys.index(reference), way == "put"
-        said = (gone.full if put else _called(scene, gone, draw), scene.said(b))
+        # The colour of a toy that is seen in the hand need not be told.
+        said = (gone.full if put and held is None else _called(scene, gone, draw), scene.said(b))
         row = (seen[b],) if put else (None, seen[b])
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
     answer = placing_reasoning(made, "put" if way == "put" else "take")

@@ -81,12 +81,14 @@ class Tabletop:
 @dataclass(frozen=True, eq=False)
 class Sight:
     """A picture uint8 (h,w,3) of a tabletop, and where things are in it, in pixels: of every toy where one points at it
-    (`pointed`) and its box (left, top, right, bottom); the middles of what is written, by character, word or bar."""
+    (`pointed`) and its box (left, top, right, bottom); the middles of what is written, by character, word or bar; and
+    whether the tabletop's hand is seen."""
 
     image: np.ndarray
     toys: tuple[Pixel, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
     written: tuple[Pixel, ...]
+    armed: bool = False
 
 
 def pointed(scene: ToyScene, middles: Sequence[Pixel], boxes: Sequence[Sequence[float]]) -> tuple[Pixel, ...]:
@@ -276,7 +278,7 @@ class Asker:
 
     def plan(self) -> QA | None:
         """What a hand would do next to have one toy somewhere beside another (`toy_plans`)."""
-        hand = self.table.hand
+        hand = self.table.hand if self.look.armed else None
         ways = WAYS if hand is None else FULL if hand.held else EMPTY
         return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"], self.known, ways, hand and hand.held)
 
