@@ -1,5 +1,6 @@
 """Pictures show what the scene says, where the geometry says."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds.desk import canvas
+from mindhand.worlds.desk.canvas import Canvas
 from mindhand.worlds.desk.render import render_scene
+from mindhand.worlds.desk.stage import Stage
 from mindhand.worlds.desk.textures import board, glyph, label
 from mindhand.worlds.desk.world import DeskWorld, area_resize
 from mindhand.worlds.scene import FACES, FONTS, PLACES, sample_maths, sample_task
@@ -181,3 +184,21 @@ def test_what_a_camera_does_not_see_is_not_drawn_and_not_missed(monkeypatch):
     some = pictures()
     monkeypatch.setattr(canvas, "outside", lambda *_: np.zeros(0, int))
     assert pictures() == some and min(saved[:2]) > 0
+
+
+def test_what_is_collected_leaves_other_canvases_alone():
+    """A stage and its canvas that nobody closed die while another one is current."""
+    scene = sample_maths(Keys.seeded(1, "collected"), "K-dev")
+    kept, there = Stage(128), Canvas(128)
+    kept.dress(scene)
+    kept.set(np.zeros(6), 1.0, [(t.x, t.y, t.yaw) for t in scene.tiles])
+    before = kept.paint(there, "front", (128, 128))
+    lost, other = Stage(128), Canvas(128)
+    lost.dress(scene)
+    lost.set(np.zeros(6), 1.0, [(t.x, t.y, t.yaw) for t in scene.tiles])
+    lost.paint(other, "front", (128, 128))
+    assert np.array_equal(kept.paint(there, "front", (128, 128)), before)  # current again
+    del lost, other
+    gc.collect()
+    assert np.array_equal(kept.paint(there, "front", (128, 128)), before)
+    there.close()

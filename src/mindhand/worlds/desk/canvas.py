@@ -129,6 +129,14 @@ class Canvas:
             self._gl = None
 
 
+def _free(canvas: Canvas, context: mujoco.MjrContext) -> None:
+    """What is collected frees textures and lists by number, in whatever context is current: there they may be another
+    canvas's, whose pictures were black from then on."""
+    if canvas._gl is not None:
+        canvas.activate()
+        context.free()
+
+
 class Brush:
     """Draws one model; made by `Canvas.brush`."""
 
@@ -146,6 +154,7 @@ class Brush:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._loaded: dict[int, np.ndarray] = {}
+        weakref.finalize(self, _free, canvas, self.context).atexit = False  # `Canvas.close` sees to those
 
     def paint(
         self,
