@@ -130,3 +130,10 @@ def masked_rows(x: Tensor, valid: Tensor) -> Tensor:
     valid = valid.reshape(valid.shape + (1,) * (x.ndim - valid.ndim)).expand_as(x)
     kept = torch.where(valid, x, torch.zeros((), dtype=x.dtype, device=x.device)).flatten(1)
     return kept.sum(1) / valid.flatten(1).sum(1).clamp_min(1)
+
+
+def token_mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid tokens of each row: x (B,n,D), valid (B,n) -> (B,D); zeros where there are none."""
+    there = valid.unsqueeze(-1)
+    total = torch.where(there, x, torch.zeros((), dtype=x.dtype, device=x.device)).sum(1)
+    return total / there.sum(1).clamp_min(1)

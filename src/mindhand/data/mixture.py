@@ -141,6 +141,7 @@ class Runs:
             raise BadData(f"runs of {length} samples", "at least 1", "16 are usual")
         self.mixture, self.episode, self.length = mixture, np.asarray(episode), length
         self.sets = mixture.sets
+        self._rows = [np.sort(s.rows) for s in self.sets]
 
     def rows(self, step: int) -> Rows:
         """The samples of batch `step`: one after the other as many runs as the mixture draws samples."""
@@ -150,7 +151,7 @@ class Runs:
             if self.sets[of].kind != "robot":
                 out.append((of, index, body))
                 continue
-            rows = np.sort(self.sets[of].rows)
+            rows = self._rows[of]
             own = rows[self.episode[rows] == self.episode[index]]
             first = max(0, int(np.searchsorted(own, index)) - self.length + 1)
             places = np.minimum(first + np.arange(self.length), len(own) - 1)

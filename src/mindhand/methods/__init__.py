@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -43,10 +44,9 @@ def catalogue() -> Mapping[str, Method]:
     """All methods by name, room by room. BadData for a file that is not what its room's are."""
     out: dict[str, Method] = {}
     for area in AREAS:
-        try:
-            room = importlib.import_module(f"{__name__}.{area}")
-        except ModuleNotFoundError:
+        if find_spec(f"{__name__}.{area}") is None:  # no method is in it yet
             continue
+        room = importlib.import_module(f"{__name__}.{area}")
         for found in pkgutil.iter_modules(room.__path__):
             module = importlib.import_module(f"{room.__name__}.{found.name}")
             card = getattr(module, "CARD", None)

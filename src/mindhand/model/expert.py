@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindhand.core.batch import masked_rows
+from mindhand.core.batch import masked_rows, token_mean
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Predict, Sampler, Trunk
@@ -281,9 +281,7 @@ def pooled(trunk: Trunk, names: Sequence[str], like: Tensor | None = None) -> Te
         assert like is not None
         return torch.zeros_like(like)
     hidden = torch.cat([trunk.hidden[n] for n in names], 1)
-    valid = torch.cat([trunk.valid[n] for n in names], 1).unsqueeze(-1)
-    total = torch.where(valid, hidden, torch.zeros((), dtype=hidden.dtype, device=hidden.device)).sum(1)
-    return total / valid.sum(1).clamp_min(1)
+    return token_mean(hidden, torch.cat([trunk.valid[n] for n in names], 1))
 
 
 def sinusoid(t: Tensor, size: int) -> Tensor:

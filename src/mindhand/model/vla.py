@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindhand.core.batch import Batch, Text
+from mindhand.core.batch import Batch, Text, token_mean
 from mindhand.core.errors import BadData, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
@@ -109,7 +109,9 @@ class VLA(nn.Module):
         """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts. ask: the one
         thing that is asked of each row."""
         roles = [r for r in self.see if r in inputs.pixels]
-        about = None if ask is None else asked(self.backbone.embed(ask.ids.to(self.device)), ask.valid.to(self.device))
+        about = (
+            None if ask is None else token_mean(self.backbone.embed(ask.ids.to(self.device)), ask.valid.to(self.device))
+        )
         seen: dict[str, Patches] = self.backbone.see({r: inputs.pixels[r] for r in roles}, about)
         segments, start = [], 0
         for role, p in seen.items():
@@ -384,12 +386,6 @@ class VLA(nn.Module):
         """The inverse."""
         self.codec.load_statistics(stored["action"])
         self.state_scale.load_statistics(stored["state"])
-
-
-def asked(words: Tensor, valid: Tensor) -> Tensor:
-    """Mean embedding (B,D) of what is asked: words (B,n,D), valid (B,n)."""
-    there = valid.unsqueeze(-1)
-    return torch.where(there, words, torch.zeros_like(words)).sum(1) / there.sum(1).clamp_min(1)
 
 
 def trimmed(ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

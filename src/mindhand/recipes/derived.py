@@ -66,7 +66,8 @@ def recovered(checkpoint: Path, folder: Path, items: int, seed: int, console: Co
             train_stage(vla, stage, folder / stage.name, console=console)
             at = folder / f"after-{until}"
             save_vla(VLA(spec=SPEC, backbone=vla.backbone), at)
-            curve += [{**row, "step": until} for row in mind_rows(at, items, folder / f"{at.name}.jsonl", console)]
+            card = "scorecard" if until == CURVE[-1] else at.name  # the last is the cell's own
+            curve += [{**row, "step": until} for row in mind_rows(at, items, folder / f"{card}.jsonl", console)]
     finally:
         source.close()
     write_rows(folder / "curve.jsonl", curve)
