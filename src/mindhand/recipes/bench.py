@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mindhand.core.errors import Refusal
+from mindhand.core.record import Record
+from mindhand.model.shipped import shipped
 
-from . import bench_desk, bench_evaluate, bench_nano, leaks, skeleton
+from . import bench_desk, bench_evaluate, bench_nano, leaks, proofs, skeleton
+
+
+def bench_proofs() -> Sequence[Record]:
+    """Of nano as it is shipped."""
+    return [*proofs.publish(shipped(), Path("runs/proofs/bench"))]
+
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
@@ -22,6 +31,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
     "course": ("the same where obstacles stand about (8 minutes)", bench_desk.obstacle_course),
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
+    "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }
 

@@ -11,23 +11,15 @@ A cell is trained, evaluated and examined by itself, and resumes wherever it was
 
 from __future__ import annotations
 
-import _thread
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
-from mindhand.core.errors import Refusal
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
@@ -35,14 +27,13 @@ from mindhand.evaluate.claim_evidence import BASE, CELLS, Evidence, Training
 from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
 from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
-from mindhand.train.loop import Stopped
-from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
 
 from .chatvla2 import ChatVLA2Plan, address, record, train
 from .derived import keeping, recovered
 from .evaluate import tasks_of
 from .latency import latency_rows
+from .queue import run_jobs
 from .rollouts import rows_of
 from .router import routing_rows
 from .stages import mind_rows
@@ -83,6 +74,9 @@ class Cell:
     def path(self) -> str:
         """Its folder in the grid's."""
         return f"{self.family}/{self.variant}/{self.training}" + (f"x{self.longer}" if self.longer > 1 else "")
+
+    def __str__(self) -> str:
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -195,48 +189,13 @@ def _before(grid: Grid, cell: Cell, variant: str, console: Console | None) -> Pa
     return grid.root / at.path / "checkpoint"
 
 
-def _work(grid: Grid, cell: Cell, until: float) -> bool:
-    """A worker's part: one cell, until the clock says so; whether it was finished."""
-    torch.set_num_threads(1)
-    timer = threading.Timer(max(0.0, until - time.time()), _thread.interrupt_main)
-    timer.daemon = True
-    timer.start()
-    try:
-        run_cell(grid, cell, Console(stderr=True))
-        return True
-    except (Stopped, KeyboardInterrupt):
-        return False
-    finally:
-        timer.cancel()
-
-
 def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int:
-    """Run what is due for so many minutes, `workers` cells at a time; returns how many were finished. A cell that fails
-    is reported and left out until the next time."""
-    until, count, tried = time.time() + 60 * minutes, 0, set()
-    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
-        running: dict[Any, Cell] = {}
-        while True:
-            while len(running) < workers and time.time() < until:
-                cell = next((c for c in due(grid) if c not in tried), None)
-                if cell is None:
-                    break
-                tried.add(cell)
-                prepare(grid, cell.family, console)  # before its worker, which would make it beside another's
-                console.print(f"begins: {cell.path}")
-                try:
-                    running[pool.submit(_work, grid, cell, until)] = cell
-                except BrokenProcessPool as error:
-                    raise Refusal(
-                        "a cell's process died (out of memory, or killed)", "one that ends", "the same command goes on"
-                    ) from error
-            if not running:
-                break
-            for job in wait(running, return_when=FIRST_COMPLETED).done:
-                cell, error = running.pop(job), job.exception()
-                console.print(f"{'failed: ' + repr(error) if error else 'ended'}: {cell.path}")
-                count += error is None and job.result()
+    """Run what is due for so many minutes, `workers` cells at a time (`run_jobs`); returns how many were finished."""
 
+    def ready(cell: Cell) -> None:
+        prepare(grid, cell.family, console)
+
+    count = run_jobs(partial(due, grid), partial(run_cell, grid), minutes, workers, console, before=ready)
     for cell in finished(grid):  # with nothing else running
         file = grid.root / cell.path / "latency.jsonl"
         if not file.exists() and cell.variant in TIMED:

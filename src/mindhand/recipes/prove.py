@@ -19,6 +19,8 @@ from mindhand.model.shipped import shipped
 from .grid import Grid, GridPlan, due, finished, order, run_queue
 from .grid_report import said, write_grid_report
 from .grid_report import show as tables
+from .proofs import due as due_cells
+from .proofs import proofs, run_proofs, table
 
 HEART = "chatvla2"
 ASKS = "does knowledge in the VLM reach the hand, and what in the recipe earns it?"
@@ -47,6 +49,19 @@ def card(name: str, console: Console) -> None:
         console.print(f"  {field.name} = {field.default}")
 
 
+def of_methods(
+    names: tuple[str, ...], base: Path, queue: bool, minutes: float, workers: int, run: Path, console: Console
+) -> int:
+    """Run the cells of methods' proofs, or show what is known of them."""
+    if without := sorted(set(names) - set(proofs())):
+        raise Refusal(f"no experiment for {without} yet", f"some of {[HEART, *proofs()]}", "mindhand prove --show")
+    if queue:
+        count = run_proofs(names, base, run, minutes, workers, console)
+        console.print(f"{count} cells finished now, {len([*due_cells(names, base, run)])} to go")
+    console.print(table(names, base, run))
+    return 0
+
+
 def prove(
     method: Sequence[str],
     list: bool,
@@ -57,8 +72,8 @@ def prove(
     workers: int,
     run: Path,
 ) -> int:
-    """The verb. list: what there is; show: what a method says of itself. queue: run cells of the grid that are not done
-    yet, for `minutes`; without it what is done is shown. base: the VLM that everything begins with, by default nano as
+    """The verb. list: what there is; show: what a method says of itself. queue: run cells that are not done yet, of
+    the grid or of methods' proofs, for `minutes`; without it what is done is shown. base: the VLM that everything begins with, by default nano as
     it is shipped."""
     console = Console()
     if list or not method:
@@ -70,9 +85,12 @@ def prove(
         for name in method:
             console.print(ASKS) if name == HEART else card(name, console)
         return 0
-    if waiting := [name for name in method if name != HEART]:
-        raise Refusal(f"no experiment for {waiting} yet", f"'{HEART}'", "mindhand prove --show, for what it claims")
-    grid = Grid(GridPlan(), base or shipped(), run / "chatvla2")
+    mind = base or shipped()
+    if methods := tuple(name for name in method if name != HEART):
+        code = of_methods(methods, mind, queue, minutes, workers, run / "bench", console)
+        if HEART not in method:
+            return code
+    grid = Grid(GridPlan(), mind, run / "chatvla2")
     if queue:
         count = run_queue(grid, minutes, workers, console)
         left = sum(1 for _ in due(grid))

@@ -1,0 +1,170 @@
+"""Experiments of the methods, a file each (`PROOF`), on the common bench (`bench.py`).
+
+A proof's cells are its arms, several trainings of each; they are run by the queue (`mindhand prove NAME --queue`), and
+become records when all of them are done (`mindhand bench proofs`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mindhand.core.card import TRAININGS
+from mindhand.core.errors import BadData
+from mindhand.core.record import Record, measure, write_record
+from mindhand.methods import method as of_catalogue
+
+from ..queue import run_jobs
+from . import bench
+from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
+    which has its name, then the controls that its specification names. chance: of a guesser's success."""
+
+    method: str
+    bench: Bench
+    arms: tuple[Arm, ...]
+    trainings: int = TRAININGS
+    chance: float | None = None
+
+    def __post_init__(self) -> None:
+        names = [BASELINE, *(a.name for a in self.arms)]
+        if names[1:2] != [self.method] or len(set(names)) != len(names):
+            raise BadData(f"proof of '{self.method}' with arms {names}", "its own first, each once", "correct PROOF")
+        if self.bench.base != of_catalogue(self.method).card.base:
+            raise BadData(f"proof of '{self.method}' on '{self.bench.base}'", "the base on its card", "correct either")
+
+    @property
+    def all(self) -> tuple[Arm, ...]:
+        """The bench's own base, then those of the proof."""
+        return (Arm(BASELINE), *self.arms)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of one arm."""
+
+    proof: str
+    arm: str
+    training: int
+
+    def __str__(self) -> str:
+        return f"{self.proof}/{self.arm}/{self.training}"
+
+
+@cache
+def proofs() -> Mapping[str, Proof]:
+    """All proofs by method. BadData for a file that holds another method's."""
+    out: dict[str, Proof] = {}
+    for found in pkgutil.iter_modules(__path__):
+        if found.name == "bench" or found.name.startswith("ground"):
+            continue
+        proof = getattr(_module(found.name), "PROOF", None)
+        if not isinstance(proof, Proof) or proof.method != found.name:
+            raise BadData(f"proofs/{found.name}.py", f"PROOF = Proof('{found.name}', ...)", "see proofs/__init__")
+        out[found.name] = proof
+    return out
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def stand(proof: Proof, nano: Path, run: Path) -> Stand:
+    """Where its cells are: those of a bench lie together, so that all its proofs share one baseline."""
+    return Stand(proof.bench, nano, run)
+
+
+def due(names: tuple[str, ...], nano: Path, run: Path) -> Iterator[Cell]:
+    """Cells that are not done, all arms of one training before the next one; a baseline that two share comes once."""
+    known, seen = proofs(), set()
+    for n in range(max((known[name].trainings for name in names), default=0)):
+        for name in names:
+            at = stand(known[name], nano, run)
+            for arm in known[name].all if n < known[name].trainings else ():
+                if not at.done(arm.name, n) and at.folder(arm.name, n) not in seen:
+                    seen.add(at.folder(arm.name, n))
+                    yield Cell(name, arm.name, n)
+
+
+def _work(nano: Path, run: Path, cell: Cell, console: Console) -> None:
+    proof = proofs()[cell.proof]
+    arm = next(a for a in proof.all if a.name == cell.arm)
+    run_cell(stand(proof, nano, run), arm, cell.training, console)
+
+
+def run_proofs(names: tuple[str, ...], nano: Path, run: Path, minutes: float, workers: int, console: Console) -> int:
+    """Run what is due of these for so many minutes (`run_jobs`); returns how many cells were finished."""
+
+    def ready(cell: Cell) -> None:
+        prepare(stand(proofs()[cell.proof], nano, run), console)
+
+    work = partial(_work, nano, run)
+    return run_jobs(partial(due, names, nano, run), work, minutes, workers, console, before=ready)
+
+
+def rows_of(proof: Proof, at: Stand, arm: str) -> list[dict[str, Any]]:
+    """Episodes of an arm's trainings that are done, as records take them."""
+    done = [n for n in range(proof.trainings) if at.done(arm, n)]
+    return [{**row, "training": str(n)} for n in done for row in at.rows(arm, n)]
+
+
+def effect(proof: Proof, at: Stand, over: str = BASELINE) -> list[dict[str, Any]]:
+    """Episodes of the method ("on") and of another arm ("off"), of trainings that both have."""
+    both = [n for n in range(proof.trainings) if at.done(proof.method, n) and at.done(over, n)]
+    return [
+        {"key": row["key"], "success": row["success"], "training": str(n), "arm": side}
+        for n in both
+        for side, arm in (("on", proof.method), ("off", over))
+        for row in at.rows(arm, n)
+    ]
+
+
+def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
+    """What is known so far: every arm's success, and the method's difference to it."""
+    out = Table("proof", "arm", "trainings", "success", "method is better by", title="proofs")
+    for name in names:
+        proof = proofs()[name]
+        at = stand(proof, nano, run)
+        for arm in proof.all:
+            rows = rows_of(proof, at, arm.name)
+            if not rows:
+                continue
+            found, each = measure([{k: r[k] for k in ("key", "success", "training")} for r in rows], "success", "rate")
+            pairs = effect(proof, at, arm.name) if arm.name != proof.method else []
+            better = measure(pairs, "success", "difference")[0] if pairs else None
+            shown = "" if better is None else f"{better.value:+.3f} ({better.low:+.3f} to {better.high:+.3f})"
+            out.add_row(name, arm.name, str(max(1, len(each))), f"{found.value:.3f}", shown)
+    return out
+
+
+def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
+    """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
+    proofs/<method>/<control> and /over-<control>; folder: for drafts, results/ unless given."""
+    for name, proof in proofs().items():
+        at = stand(proof, nano, run)
+        if [*due((name,), nano, run)]:
+            continue
+        sources = [_module(name), of_catalogue(name).module, bench]
+        how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
+        how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
+        for arm in proof.all:
+            rows = [{k: r[k] for k in ("key", "success", "training")} for r in rows_of(proof, at, arm.name)]
+            label = "method" if arm.name == name else arm.name
+            yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=proof.chance, **how)
+            if arm.name != name:
+                over = "effect" if arm.name == BASELINE else f"over-{arm.name}"
+                pairs = effect(proof, at, arm.name)
+                yield write_record(f"proofs/{name}/{over}", rows=pairs, kind="difference", chance=None, **how)

@@ -1,0 +1,218 @@
+"""The common bench of the proofs: what every method is put into and compared with.
+
+Fixed: three bases (`BASES`), the ground they stand on (world, demonstrations, protocol), how long they learn. A proof
+adds `Arm`s to a base; the first, "baseline", is the bench's own and no method writes it. All arms of a bench that are
+trained with the same number see the same frames in the same order and meet the same scenes.
+
+    <run>/<address>/demonstrations     recorded once; address: a hash of the bench, the VLM and the scenes
+    <run>/<address>/frames             their decoded frames
+    <run>/<address>/<arm>/<n>          training n: robot/ checkpoint/ evaluation/ done.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.seams import World
+from mindhand.core.spec import Spec
+from mindhand.data.cache import FrameCache
+from mindhand.data.files import read_rows, write_json
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.mixture import Mixture, Runs, SampleSet
+from mindhand.data.robot import RobotFrames, RobotSource
+from mindhand.evaluate.protocol import Protocol
+from mindhand.evaluate.run import code, evaluate
+from mindhand.methods.act.oft import plug as regressing
+from mindhand.model.bins import BinCodec
+from mindhand.model.codec import ChunkCodec
+from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
+from mindhand.model.store import load_vla, save_vla
+from mindhand.model.token_expert import TokenConfig, TokenExpert
+from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
+from mindhand.model.vla import VLA
+from mindhand.train.loop import train_stage
+from mindhand.train.stage import Optimiser, Stage
+from mindhand.worlds.declared import scene_hash
+
+from ..chatvla2 import address, blank, fit
+from ..doctor import smoke_observation
+from ..nano import token_grid
+
+Parts = dict[str, Any]
+Change = Callable[[Mapping[str, Any], Spec], Parts]
+BASELINE = "baseline"
+
+
+def no_fields(text: str) -> None:
+    """The bases say nothing, so nothing is read from it."""
+
+
+def flow(backbone: Any, spec: Spec, horizon: int) -> Parts:
+    """A hand in a tower of the trunk, by flow matching (as pi0, 2410.24164)."""
+    width = backbone.width
+    return {
+        "backbone": backbone,
+        "reasoner": WordsReasoner(ReasonerConfig(limit=0), no_fields),
+        "expert": TowerHand(TowerHandConfig(spec.action_size, horizon, spec.state_size, width)),
+        "codec": ChunkCodec(spec),
+        "edits": [AddTower(TOWER, width, 2 * width)],
+    }
+
+
+def tokens(backbone: Any, spec: Spec, horizon: int) -> Parts:
+    """A hand of tokens, one a number, in 256 bins (as OpenVLA, 2406.09246)."""
+    config = TokenConfig(256, horizon * spec.action_size, spec.state_size, backbone.width)
+    return {
+        "backbone": backbone,
+        "reasoner": WordsReasoner(ReasonerConfig(limit=0), no_fields),
+        "expert": TokenExpert(config),
+        "codec": BinCodec(spec),
+    }
+
+
+def oft(backbone: Any, spec: Spec, horizon: int) -> Parts:
+    """A hand that regresses a chunk in one pass (OpenVLA-OFT, 2502.19645, without FiLM)."""
+    return regressing(tokens(backbone, spec, horizon), spec, film=False)
+
+
+BASES: dict[str, Callable[[Any, Spec, int], Parts]] = {"flow": flow, "tokens": tokens, "oft": oft}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where policies are compared. world: maker of so many rows, picklable. record: (folder, episodes of each task,
+    console) -> dataset of `spec`, of which `camera` is what the VLM sees."""
+
+    name: str
+    protocol: Protocol
+    spec: Spec
+    world: Callable[[int], World]
+    record: Callable[[Path, int, Console | None], Path]
+    camera: str = "front"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A base on a ground, with budgets that nobody may change for one arm alone.
+
+    base: of `BASES`; demonstrations: of each task; every: every so-many-th frame is a sample; horizon: H; steps of
+    `rows` samples; run: consecutive samples of an episode in a batch (1: none; memories need some)."""
+
+    base: str
+    ground: Ground
+    demonstrations: int = 25
+    every: int = 1
+    horizon: int = 8
+    steps: int = 1500
+    rows: int = 32
+    run: int = 1
+    optimiser: Optimiser = field(
+        default_factory=lambda: Optimiser(lr=1e-3, muon=0.01, warmup=50, adam=("expert.*", "streams.*", "*.embed.*"))
+    )
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a proof. change: (parts, spec) -> parts, of the bench's base; None: the base as it is. weights: of
+    the losses that it adds; one that is not named here is computed and not learned from."""
+
+    name: str
+    change: Change | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A bench, the VLM that everything begins with, and where its cells are."""
+
+    bench: Bench
+    nano: Path
+    run: Path
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of this bench, this VLM and these scenes."""
+        b = self.bench
+        what = {n: v for n, v in vars(b).items() if n not in ("ground", "optimiser")}
+        where = {"protocol": b.ground.protocol.to_json(), "spec": asdict(b.ground.spec), "ground": b.ground.name}
+        mind = load_checkpoint(self.nano, None).fingerprint
+        return self.run / address(what, where, asdict(b.optimiser), mind, scene_hash())
+
+    def folder(self, arm: str, training: int) -> Path:
+        """Of one cell."""
+        return self.root / arm / str(training)
+
+    def done(self, arm: str, training: int) -> bool:
+        """Whether it is trained and evaluated."""
+        return (self.folder(arm, training) / "done.json").exists()
+
+    def rows(self, arm: str, training: int) -> list[dict[str, Any]]:
+        """The episodes of a cell that is done."""
+        return read_rows(self.folder(arm, training) / "evaluation" / "rows.jsonl")
+
+
+def prepare(stand: Stand, console: Console | None) -> tuple[Path, Path]:
+    """Demonstrations and their frames, made once."""
+    b, demos, cache = stand.bench, stand.root / "demonstrations", stand.root / "frames"
+    if not (demos / "done.json").exists():
+        b.ground.record(demos, b.demonstrations, console)
+        write_json(demos / "done.json", {"episodes": b.demonstrations})
+    FrameCache.build(cache, LeRobotReader(demos), every=b.every, console=console)
+    return demos, cache
+
+
+def build(stand: Stand, arm: Arm, training: int) -> VLA:
+    """The policy of an arm, untrained but for its mind. Weights are a function of the training's number, and whatever
+    an arm shares with the base begins as the base's: parts that a method draws first would shift all others'."""
+    b = stand.bench
+
+    def made(change: Change | None) -> VLA:
+        backbone = load_vla(stand.nano).backbone
+        with torch.random.fork_rng():
+            torch.manual_seed(training)
+            parts = BASES[b.base](backbone, b.ground.spec, b.horizon)
+            return VLA(spec=b.ground.spec, **(change(parts, b.ground.spec) if change else parts))
+
+    vla = made(arm.change)
+    if arm.change is not None:
+        mine = vla.state_dict()
+        same = {n: x for n, x in made(None).state_dict().items() if n in mine and mine[n].shape == x.shape}
+        vla.load_state_dict(same, strict=False)
+    return vla
+
+
+def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames) -> Stage:
+    """All of an arm's training: robot data alone, every parameter learns."""
+    b = stand.bench
+    mixture: Any = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], b.rows // b.run, training)
+    if b.run > 1:
+        mixture = Runs(mixture, robot.reader.episode_index, b.run)
+    source = RobotSource(robot, mixture, training, grid=token_grid(vla.backbone))
+    return Stage("robot", source, b.steps, ("*",), {"action": 1.0, **arm.weights}, b.optimiser, seed=training)
+
+
+def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> None:
+    """Train an arm and evaluate it, going on from wherever it was stopped."""
+    b = stand.bench
+    demos, cache = prepare(stand, console)
+    folder, spec = stand.folder(arm.name, training), b.ground.spec
+    vla = build(stand, arm, training)
+    reader = LeRobotReader(demos)
+    pictures = FrameCache.build(cache, reader, every=b.every, console=console)
+    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.ground.camera, words_of=blank)
+    fit(vla, robot)
+    train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
+    checkpoint = folder / "checkpoint"
+    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(spec))
+    name = load_checkpoint(checkpoint, spec).fingerprint
+    policy = partial(load_vla, checkpoint, spec)
+    evaluate(b.ground.protocol, policy, b.ground.world, folder / "evaluation", name=name, console=console)
+    write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})

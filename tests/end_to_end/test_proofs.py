@@ -1,0 +1,127 @@
+"""Proofs on a handful of frames: cells train, resume, share a baseline, and become records only when all are there."""
+
+import pytest
+import torch
+from rich.console import Console
+
+from mindhand.core.errors import BadData
+from mindhand.data.files import read_json, write_json, write_rows
+from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.evaluate.protocol import MATHS
+from mindhand.methods.act.fast import plug as with_fast
+from mindhand.methods.act.oft import plug as with_oft
+from mindhand.methods.learn.rs_cl import plug as with_rs_cl
+from mindhand.model.store import save_vla
+from mindhand.model.vla import VLA
+from mindhand.recipes import proofs as all_proofs
+from mindhand.recipes.chatvla2 import record
+from mindhand.recipes.nano import NanoPlan, build_reader
+from mindhand.recipes.proofs import Proof, bench
+from mindhand.recipes.proofs.bench import Arm, Bench, Ground, build, run_cell
+from mindhand.worlds.desk.world import SPEC, DeskWorld
+
+QUIET = Console(quiet=True)
+
+
+def demonstrate(folder, episodes, console):
+    return record(folder, episodes, workers=1, console=console)
+
+
+PROTOCOL = MATHS.only("maths_matching/R", episodes=1)
+GROUND = Ground("desk", PROTOCOL, SPEC, DeskWorld, demonstrate)
+SHORT = {"demonstrations": 2, "every": 16, "steps": 2, "rows": 4}
+TOKENS, FLOW = Bench("tokens", GROUND, **SHORT), Bench("flow", GROUND, **SHORT)
+FAST = Proof("fast", TOKENS, (Arm("fast", with_fast),), trainings=3)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    reader = build_reader(NanoPlan("test", brief=False), train_words(True))
+    save_vla(VLA(spec=SPEC, backbone=reader.backbone), home / "nano")
+    return home
+
+
+@pytest.fixture
+def only_fast(monkeypatch):
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": FAST})
+    monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
+
+
+def test_a_proof_is_of_its_method_on_its_base():
+    with pytest.raises(BadData, match="its own first"):
+        Proof("fast", TOKENS, (Arm("no-bpe", with_fast),))
+    with pytest.raises(BadData, match="each once"):
+        Proof("fast", TOKENS, (Arm("fast", with_fast), Arm("fast", with_fast)))
+    with pytest.raises(BadData, match="the base on its card"):
+        Proof("fast", FLOW, (Arm("fast", with_fast),))
+
+
+@pytest.mark.parametrize("name", all_proofs.proofs())
+def test_every_proof_builds_all_its_arms(home, tmp_path, name):
+    proof = all_proofs.proofs()[name]
+    made = [build(all_proofs.stand(proof, home / "nano", tmp_path), arm, 0) for arm in proof.all]
+    assert len(made) >= 2 and proof.trainings >= 3
+
+
+def test_what_differs_between_arms_is_the_change_alone(home, tmp_path):
+    at = bench.Stand(FLOW, home / "nano", tmp_path)
+    off, again, on = (build(at, arm, 0) for arm in (Arm("baseline"), Arm("baseline"), Arm("rs_cl", with_rs_cl)))
+    other = build(at, Arm("baseline"), 1)
+    first = off.state_dict()
+    assert all(torch.equal(x, first[n]) for n, x in again.state_dict().items())
+    shared = {n: x for n, x in on.state_dict().items() if n in first}
+    assert set(shared) == set(first) and all(torch.equal(x, first[n]) for n, x in shared.items())
+    assert any(not torch.equal(x, first[n]) for n, x in other.state_dict().items())
+
+
+def test_a_cell_trains_acts_and_is_not_run_twice(home, tmp_path, monkeypatch):
+    at = bench.Stand(TOKENS, home / "nano", tmp_path)
+    monkeypatch.setattr(bench, "evaluate", _one_row)
+    for arm in (Arm("baseline"), Arm("fast", with_fast), Arm("oft", with_oft)):
+        run_cell(at, arm, 0, QUIET)
+        assert at.done(arm.name, 0) and at.rows(arm.name, 0)[0]["success"] is True
+        assert (at.folder(arm.name, 0) / "checkpoint" / "manifest.json").exists()
+    assert at.root != bench.Stand(FLOW, home / "nano", tmp_path).root
+
+
+def _one_row(protocol, policy, world, folder, *, name, console):
+    """One query of the policy that was saved, in place of an episode of some hundred steps."""
+    from mindhand.recipes.doctor import smoke_observation
+
+    vla, seen = policy(), smoke_observation(SPEC)
+    chunk, _ = vla.act(seen, vla.start(seen.keys))
+    assert chunk.actions.shape[1:] == (8, SPEC.action_size)
+    write_rows(folder / "rows.jsonl", [{"key": "a/b/0/0", "success": True, "policy": name}])
+
+
+def fake(at, arm, training, right):
+    """A cell that is done, with so many of ten episodes right."""
+    folder = at.folder(arm, training)
+    (folder / "evaluation").mkdir(parents=True)
+    write_rows(folder / "evaluation" / "rows.jsonl", [{"key": f"p/t/{k}/0", "success": k < right} for k in range(10)])
+    write_json(folder / "done.json", {})
+
+
+def test_records_come_when_every_cell_is_there(home, tmp_path, only_fast):
+    nano, run = home / "nano", tmp_path / "run"
+    at = all_proofs.stand(FAST, nano, run)
+    order = [str(c) for c in all_proofs.due(("fast",), nano, run)]
+    assert order[:2] == ["fast/baseline/0", "fast/fast/0"] and len(order) == 6
+    for n in range(3):
+        fake(at, "baseline", n, 2)
+        assert not [*all_proofs.publish(nano, run, tmp_path / "drafts")]
+        fake(at, "fast", n, 6 + n)
+    found = {r.name: r for r in all_proofs.publish(nano, run, tmp_path / "drafts")}
+    assert set(found) == {"proofs/fast/baseline", "proofs/fast/method", "proofs/fast/effect"}
+    assert found["proofs/fast/effect"].value == pytest.approx(0.5) and len(found["proofs/fast/effect"].trainings) == 3
+    assert found["proofs/fast/method"].value == pytest.approx(0.7)
+    assert read_json(tmp_path / "drafts" / "proofs" / "fast.json", "records")["records"]
+    assert all_proofs.table(("fast",), nano, run).row_count == 2
+
+
+def test_two_proofs_of_a_bench_share_its_baseline(home, tmp_path, monkeypatch):
+    oft = Proof("oft", TOKENS, (Arm("oft", with_oft),), trainings=3)
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": FAST, "oft": oft})
+    cells = [*all_proofs.due(("fast", "oft"), home / "nano", tmp_path)]
+    assert len(cells) == 9 and sum(c.arm == "baseline" for c in cells) == 3
