@@ -73,8 +73,8 @@ def prove(
     run: Path,
 ) -> int:
     """The verb. list: what there is; show: what a method says of itself. queue: run cells that are not done yet, of
-    the grid or of methods' proofs, for `minutes`; without it what is done is shown. base: the VLM that everything begins with, by default nano as
-    it is shipped."""
+    the grid or of methods' proofs, for `minutes`; without it what is done is shown. base: the VLM that everything
+    begins with, by default nano as it is shipped."""
     console = Console()
     if list or not method:
         console.print(known())
