@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
-from mindhand.core.intervals import above_chance, bootstrap, hierarchical, mcnemar, wilson
+from mindhand.core.intervals import above_chance, bootstrap, hierarchical, mcnemar, quotient, wilson
 
 
 @pytest.mark.parametrize(
@@ -173,3 +173,23 @@ def test_above_chance():
 def test_what_has_no_interval_is_refused(make):
     with pytest.raises(BadData):
         make()
+
+
+def test_a_quotient_covers_and_shared_luck_cancels():
+    rng, inside = np.random.default_rng(3), 0
+    for _ in range(100):
+        hard = rng.random(150) < 0.7
+        below = (rng.random((4, 150)) < 0.9) & hard
+        above = (rng.random((4, 150)) < 0.8) & below
+        found = quotient(above, below)
+        inside += found.low <= 0.8 <= found.high
+    assert inside >= 88
+    same = quotient(below, below)
+    assert same.value == pytest.approx(1.0) and same.low == pytest.approx(1.0) and same.high == pytest.approx(1.0)
+
+
+def test_a_quotient_refuses_what_cannot_be_divided():
+    with pytest.raises(BadData, match="pair them"):
+        quotient(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(BadData, match="above 0"):
+        quotient(np.ones((2, 3)), np.zeros((2, 3)))

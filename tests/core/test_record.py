@@ -319,6 +319,18 @@ def test_a_ratio_is_the_median_of_ratios():
 # ---- documents -----------------------------------------------------------------------------------------
 
 
+def test_a_quotient_is_of_means_over_the_same_items(house):
+    rows = [
+        {"key": f"t/{i}", "training": str(n), "a": float(i % 2), "b": 0.5, "c": 2.0} for n in range(3) for i in range(8)
+    ]
+    made = write(house, "chatvla2/b7/maths/k-dev/te", rows=rows, field="a/b*c", kind="quotient", chance=None)
+    assert made.value == pytest.approx(0.5) and made.writer == "chatvla2/b7/maths/k-dev"
+    assert (house / "results" / "chatvla2" / "b7" / "maths" / "k-dev.json").exists()
+    assert recompute(made, house / "results") == made and "×" in made.show()
+    with pytest.raises(BadData, match="the same keys"):
+        measure(rows[1:], "a/b", "quotient")
+
+
 def test_placeholders_become_numbers_and_unknown_names_are_refused(house):
     made = write(house)
     speed = write(

@@ -1,6 +1,6 @@
 """The grid on a handful of frames: every variant trains a step, cells resume, and what is due follows from what is."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,10 +17,12 @@ from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import derived, router
 from mindhand.recipes import grid as grids
+from mindhand.recipes import grid_records as records
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
+from mindhand.recipes.cost import cost, idle
 from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
-from mindhand.recipes.grid_report import said, show, write_grid_report
+from mindhand.recipes.grid_report import ranked, said, show, write_grid_report
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.rollouts import load_policy
@@ -30,7 +32,7 @@ from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
 RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, brief=False, digits=False)
-PLAN = GridPlan(RECIPE, episodes=1, items=1)
+PLAN = GridPlan(RECIPE, episodes=1, novel=1, items=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,15 @@ def home(tmp_path_factory):
     reader = build_reader(NanoPlan("test", brief=False), train_words(True))
     save_vla(VLA(spec=SPEC, backbone=reader.backbone), home / "nano")
     return home
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of a claim, as `judge` gives it."""
+
+    id: str
+    verdict: str
+    why: str = ""
 
 
 def knowing(checkpoint, items, file, console=None):
@@ -125,6 +136,7 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid, monkeypatch):
     assert {r["step"] for r in read_rows(grid.root / again.path / "curve.jsonl")} == {1, 2}
     assert [c for c in finished(grid) if c != again] == cells and all(c not in list(due(grid)) for c in cells)
     assert {r["task"] for r in grid.rows(cells[0])} == {"maths_matching/R", "maths_matching/K-dev"}
+    assert {r["task"] for r in grid.rows(cells[0], "novel")} == {"maths_matching/X"}
     for arm in ("misled", "told"):
         assert [r["task"] for r in grid.rows(cells[0], arm)] == ["maths_matching/K-dev"]
         assert grid.rows(cells[1], arm) == []  # who does not think is told nothing
@@ -135,7 +147,41 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid, monkeypatch):
     everything = said(grid)
     page = write_grid_report(grid, everything, grid.root / "report.html").read_text()
     assert "F1" in page and "C14" in page
+    paid = cost(grid.root / cells[0].path / "checkpoint", grid.protocol("maths"))
+    assert paid.stored == paid.active > 0 and paid.flops > 2 * paid.active and paid.hand > 0
     show(everything, QUIET)
+
+
+def test_records_are_what_the_rows_say(grid, tmp_path, monkeypatch):
+    scores = {"task": "maths_matching/K-dev", "choice_chance": 0.25, "maths": 2, "recognition": None}
+    kept = {"part": "mix", "chance": 0.25}
+    write_rows(grid.root / "base.jsonl", [{**kept, "key": str(k), "likely": k < 8} for k in range(10)])
+    for variant, training, right in (("F0", 0, 5), ("B7", 0, 6), ("B7", 1, 8)):
+        folder = grid.root / Cell("maths", variant, training).path
+        for arm, more in (("evaluation", 0), ("misled", 0), ("told", 2)):
+            rows = [
+                {**scores, "key": f"k{k}", "success": k < right + more, "choice": k < 7, "rac": k < 9 or None, "ocr": 4}
+                for k in range(10)
+            ]
+            (folder / arm).mkdir(parents=True)
+            write_rows(folder / arm / "rows.jsonl", rows)
+        write_rows(folder / "scorecard.jsonl", [{**kept, "key": str(k), "likely": k < right} for k in range(10)])
+        write_json(folder / "cost.json", {"stored": 100 if variant == "F0" else 700})
+        write_json(folder / "done.json", {})
+    monkeypatch.setattr(grids, "scored", lambda rows, arm: rows)
+    monkeypatch.setattr(grids, "TRAININGS", 2)
+    monkeypatch.setattr(records, "judge", lambda evidence: [Verdict("C5", "reproduced"), Verdict("C9", "missing")])
+    monkeypatch.setattr(records, "evidence", lambda grid: None)
+    found = {r.name: r for r in records.publish(grid, tmp_path / "drafts")}
+    at = "chatvla2/b7/maths/k-dev"
+    assert found[f"{at}/success"].value == pytest.approx(0.7) and found[f"{at}/choice"].chance == 0.25
+    assert found[f"{at}/rac"].n == 18 and found[f"{at}/cfr"].n == 20  # who took nothing has not followed
+    assert found[f"{at}/te"].value == pytest.approx(0.7 / 0.9)
+    assert found["chatvla2/b7/retention/mix"].value == pytest.approx((0.7 - 0.25) / (0.8 - 0.25))
+    assert found["chatvla2/b7/cost/stored_over_dense"].value == 7
+    verdicts = {n: r.value for n, r in found.items() if "/claims/" in n}
+    assert verdicts == {"chatvla2/claims/verdicts/c5": 1}
+    assert "chatvla2/f0/maths/k-dev/success" in found
 
 
 def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid, monkeypatch):
@@ -159,6 +205,30 @@ def test_a_policy_that_keeps_its_thoughts_is_the_same_one(grid, monkeypatch):
     assert len(rows) == 2 and all(0 < r["reasoning_ms"] < r["ms"] for r in rows) and rows[0]["device"]
     write_rows(grid.root / cell.path / "latency.jsonl", rows)
     assert evidence(grid).cells["B7-cached"]["0"].latency == rows
+
+
+def test_a_token_passes_through_as_much_as_its_experts_say(home):
+    def sizes(name):
+        mind = build(home / "nano", RECIPE, GRID[name]).backbone
+        stored = sum(p.numel() for p in mind.parameters())
+        return mind, stored, stored - idle(mind)
+
+    mind, dense, active = sizes("F0")
+    ffn = sum(p.numel() for layer in mind.towers["vlm"].layers for p in layer.ffn.parameters())
+    assert active == dense
+    mind, stored, active = sizes("B7")
+    routers = sum(p.numel() for layer in mind.towers["vlm"].layers for p in layer.ffn.router.parameters())
+    assert (stored, active) == (dense + 7 * ffn + routers, dense + ffn + routers)  # two of eight
+    assert sizes("B5")[1:] == (dense + ffn, dense)  # one of two
+    for name in ("B8a", "B7-low-rank"):
+        assert len(set(sizes(name)[1:])) == 1
+
+
+def test_ranks_correlate_whatever_the_scale():
+    assert ranked([(0.0, 1.0), (0.1, 20.0), (0.2, 300.0)]) == pytest.approx(1)
+    assert ranked([(0.0, 3.0), (0.1, 2.0), (0.2, 1.0)]) == pytest.approx(-1)
+    assert ranked([(0.0, 1.0), (0.0, 2.0), (1.0, 1.0), (1.0, 2.0)]) == pytest.approx(0)  # ties share their rank
+    assert ranked([(0.0, 1.0), (1.0, 2.0)]) is None and ranked([(0.5, 1.0), (0.5, 2.0), (0.5, 3.0)]) is None
 
 
 def fake(grid: Grid, cell: Cell, rate: float, home) -> None:

@@ -18,8 +18,8 @@ def drawn(rng, a=0.9, t=0.8, te=1.0, n=200, k=3):
 def test_all_of_it_or_a_part():
     rng = np.random.default_rng(0)
     assert transfer([np.ones(9)], [np.ones(9)], np.ones(9)).value == 1.0
-    half = transfer(*drawn(rng, te=0.5, n=20_000))
-    assert abs(half.value - 0.5) < 0.02 and half.low < 0.5 < half.high
+    half = transfer(*drawn(rng, te=0.5, n=5_000))
+    assert abs(half.value - 0.5) < 0.03 and half.low < 0.5 < half.high
     assert transfer([np.zeros(9)], [np.ones(9)], np.ones(9)).high == 0.0
 
 

@@ -35,7 +35,7 @@ class Claim:
         least 3 trainings), 1 for a ratio, chance for a rate or a mean."""
         if record.kind == "difference" and len(record.trainings) < TRAININGS:
             return False
-        none = {"difference": 0.0, "ratio": 1.0}.get(record.kind, record.chance)
+        none = {"difference": 0.0, "ratio": 1.0, "quotient": 1.0}.get(record.kind, record.chance)
         if none is None:
             return False
         return record.low > none if self.direction == "higher" else record.high < none

@@ -118,6 +118,32 @@ def hierarchical(groups: Sequence[Sequence[float] | np.ndarray], *, same_items: 
     return _percentile(value, draws, total, "hierarchical")
 
 
+def quotient(above: np.ndarray, *below: np.ndarray) -> Interval:
+    """The mean of `above` over the product of the means of `below`, each (k,n): k trainings on the same n items.
+
+    Items and trainings are resampled together, above and below alike, so that what both share cancels; trainings'
+    deviations are scaled as in `hierarchical`. Where all of the product may be zero, so may the quotient be anything:
+    BadData for a mean that is not positive, and what is drawn below is kept above a hundredth of its mean.
+    """
+    x = [np.asarray(m, np.float64) for m in (above, *below)]
+    if len(x) < 2 or x[0].ndim != 2 or not x[0].size or len({m.shape for m in x}) > 1:
+        raise BadData(f"matrices {[m.shape for m in x]}", "(trainings, items), at least two, all alike", "pair them")
+    k, n = x[0].shape
+    under = float(np.prod([m.mean() for m in x[1:]]))
+    if not all(np.isfinite(m).all() for m in x) or min(float(m.mean()) for m in x[1:]) <= 0:
+        raise BadData(f"a quotient over means {[float(m.mean()) for m in x[1:]]}", "above 0", "leave it out")
+    keys = Keys.seeded(1, "quotient", k, n)
+    items = np.stack([np.bincount(i, minlength=n) for i in keys.fold("items").integers(n, DRAWS, n)[0]]) / n
+    trainings = np.stack([np.bincount(i, minlength=k) for i in keys.fold("trainings").integers(k, DRAWS, k)[0]]) / k
+    wider = math.sqrt(k / (k - 1)) if k > 1 else 1.0
+
+    def drawn(m: np.ndarray) -> np.ndarray:
+        return items @ m.mean(0) + wider * (trainings @ m.mean(1) - m.mean())
+
+    low = np.maximum(np.prod([drawn(m) for m in x[1:]], axis=0), under / 100)
+    return _percentile(float(x[0].mean()) / under, drawn(x[0]) / low, x[0].size, "bootstrap of a quotient")
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p value of McNemar's test (1947, Psychometrika 12:153) from the discordant pairs: items
     that only A and only B solved. Binomial(a + b, 1/2), doubled tail. Within ONE training only: the pairs of

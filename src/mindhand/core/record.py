@@ -4,7 +4,7 @@ A row is one episode, one item or one timing: a flat dictionary of JSON values. 
 "key" (names the item; no two rows may share it within a training and an arm), "training" (which training run
 the row tests), "arm" ("on" or "off", for differences). Whatever else a row holds is kept with it.
 
-    results/<area>/<what>.json             the records of one writer, by name "area/what/variant"
+    results/<area>/<what>.json             the records of one writer, by name "area/what/variant" (folders may nest)
     results/rows/<area>/<what>/<hash>.jsonl.gz   the rows they were computed from
 
 Other folders (runs/...) take drafts: records of a changed tree, or of an installed package without a checkout.
@@ -24,21 +24,21 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from . import provenance
 from .errors import BadData
 from .files import locked, write_atomic
-from .intervals import Interval, bootstrap, hierarchical, wilson
+from .intervals import Interval, bootstrap, hierarchical, quotient, wilson
 from .keys import Key
 
-Kind = Literal["rate", "mean", "ratio", "difference"]
+Kind = Literal["rate", "mean", "ratio", "difference", "quotient"]
 Row = Mapping[str, Any]
 FORMAT = 1
 COMMITTED = 512 * 1024  # bytes of compressed rows that are committed; larger ones stay in runs/ and are hashed
-NAME = re.compile(r"[a-z0-9][a-z0-9_.+=-]*/[a-z0-9][a-z0-9_.+=-]*/[a-z0-9][a-z0-9_.+=-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.+=-]*(/[a-z0-9][a-z0-9_.+=-]*){2,}")
 HOLDER = re.compile(r"\{\{\s*record:\s*([^}\s]*)\s*\}\}")
 _BEGAN = time.monotonic()
 
@@ -82,7 +82,7 @@ class Record:
         """The number as documents print it: "82.7 % (70.3 to 90.6, n = 52, chance 25.0 %)"."""
         rate = self.kind == "rate" or (self.kind == "difference" and self.unit == "1")
         scale, unit = (100, " points" if self.kind == "difference" else " %") if rate else (1, f" {self.unit}")
-        unit = "×" if self.kind == "ratio" else unit
+        unit = "×" if self.kind in ("ratio", "quotient") else unit
 
         def number(x: float) -> str:
             return f"{100 * x:.1f}" if rate else f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
@@ -162,7 +162,8 @@ def measure(rows: Sequence[Row], field: str, kind: Kind) -> tuple[Interval, dict
 
     rate: the column is bool; Wilson's interval, widened to the hierarchical bootstrap's where there are several
     trainings. mean: bootstrap, hierarchical over trainings. ratio: `field` "a/b" names two columns measured in
-    turns; median of a/b with a bootstrap interval. difference: mean of on - off, paired by key in a training.
+    turns; median of a/b with a bootstrap interval. quotient: `field` "a/b*c", the mean of a over the product of the
+    other columns' means, over trainings on the same keys. difference: mean of on - off, paired by key in a training.
     """
     _check_rows(rows)
     groups = _by_training(rows)
@@ -172,6 +173,13 @@ def measure(rows: Sequence[Row], field: str, kind: Kind) -> tuple[Interval, dict
         if (b <= 0).any() or (a <= 0).any():
             raise BadData(f"ratio '{field}' of numbers that are not positive", "durations above zero", "time it again")
         return bootstrap(a / b, "median"), {}
+    if kind == "quotient":
+        above, _, below = field.partition("/")
+        names = (above, *below.split("*"))
+        tested = [sorted(map(_key, part)) for part in groups.values()]
+        if any(t != tested[0] for t in tested):
+            raise BadData(f"quotient '{field}' over trainings on other items", "the same keys", "leave trainings out")
+        return quotient(*(np.stack([_column(p, n)[_order(p)] for p in groups.values()]) for n in names)), {}
     if kind == "difference":
         values = {name: _paired(part, field, name) for name, part in groups.items()}
     elif kind in ("rate", "mean"):
@@ -179,7 +187,7 @@ def measure(rows: Sequence[Row], field: str, kind: Kind) -> tuple[Interval, dict
             raise BadData(f"one {kind} over the arms {sorted(arms)}", "rows of one arm", "write a record for each arm")
         values = {name: _column(part, field)[_order(part)] for name, part in groups.items()}
     else:
-        raise BadData(f"kind '{kind}'", "rate, mean, ratio or difference", "choose one")
+        raise BadData(f"kind '{kind}'", f"one of {get_args(Kind)}", "choose one")
     each = {name: float(x.mean()) for name, x in values.items()} if len(values) > 1 else {}
     # The same scenes met by every training are no new scenes.
     tested = [sorted({_key(row) for row in part}) for part in groups.values()]

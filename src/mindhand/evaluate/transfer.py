@@ -8,14 +8,12 @@ knowledge, or the hand gets by without.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from mindhand.core.errors import BadData
-from mindhand.core.intervals import DRAWS, Interval
-from mindhand.core.keys import Keys
+from mindhand.core.intervals import Interval, quotient
 
 LEAST = 0.05  # of A and of T: what is hardly ever known, or hardly ever done, cannot be a yardstick
 
@@ -33,17 +31,4 @@ def transfer(success: Sequence[np.ndarray], told: Sequence[np.ndarray], known: n
         )
     if min(a.mean(), t.mean()) < LEAST:
         return None
-    k, n = s.shape
-    keys = Keys.seeded(1, "transfer", k, n)
-    scenes = np.stack([np.bincount(i, minlength=n) for i in keys.fold("scenes").integers(n, DRAWS, n)[0]]) / n
-    trainings = np.stack([np.bincount(i, minlength=k) for i in keys.fold("trainings").integers(k, DRAWS, k)[0]]) / k
-    wider = math.sqrt(k / (k - 1)) if k > 1 else 1.0  # as `intervals.hierarchical`
-
-    def drawn(x: np.ndarray) -> np.ndarray:
-        by_scene = scenes @ x.mean(0)
-        return by_scene + wider * (trainings @ x.mean(1) - x.mean())
-
-    below = np.maximum((scenes @ a) * drawn(t), LEAST**2)
-    value = float(s.mean() / (a.mean() * t.mean()))
-    low, high = np.quantile(np.maximum(drawn(s), 0.0) / below, (0.025, 0.975))
-    return Interval(value, float(min(low, value)), float(max(high, value)), s.size, "bootstrap of a ratio")
+    return quotient(s, np.broadcast_to(a, s.shape), t)

@@ -37,6 +37,8 @@ from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import MATHS
+from mindhand.methods.act.fast import FAST
+from mindhand.methods.act.fast import Config as FASTConfig
 from mindhand.model.bins import BinCodec
 from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.codec import ChunkCodec
@@ -53,6 +55,7 @@ from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.vla import VLA
 from mindhand.train.anchor import AnchorLoss
 from mindhand.train.loop import train_stage
+from mindhand.train.said import SaidActions
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds import absent, course, placing, scene
 from mindhand.worlds.declared import scene_hash
@@ -153,7 +156,11 @@ def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if variant.words else 0), read_thought),
             streams=streams,
             transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
-            objectives=[looking(backbone), *([AnchorLoss(load_vla(nano))] if variant.anchored else [])],
+            objectives=[
+                looking(backbone),
+                *([AnchorLoss(load_vla(nano))] if variant.anchored else []),
+                *([_saying(plan, backbone.width)] if variant.says else []),
+            ],
             edits=[] if variant.edit is None else [variant.edit],
         )
 
@@ -171,6 +178,13 @@ def _acting(plan: ChatVLA2Plan, variant: Variant, width: int) -> tuple[Any, Any]
     return made(replace(base, **how)), ChunkCodec(SPEC)
 
 
+def _saying(plan: ChatVLA2Plan, width: int) -> SaidActions:
+    """Actions as words of the mind, in as many tokens as FAST needs."""
+    codec = FAST(SPEC, FASTConfig(plan.horizon))
+    told = TokenConfig(codec.codes, codec.longest, SPEC.state_size, width, codec.end)
+    return SaidActions(codec, TokenExpert(told))
+
+
 def fit(vla: VLA, robot: RobotFrames) -> None:
     """Statistics of actions and state, over every cached frame."""
     reader, index = robot.reader, robot.cache.frames
@@ -183,6 +197,8 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
             yield Batch((), {}, {}, {}, task, state, torch.from_numpy(actions), torch.from_numpy(valid))
 
     vla.codec.fit(batches())
+    for said in (o for o in vla.objectives if isinstance(o, SaidActions)):
+        said.fit(batches())
 
 
 def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -> list[Stage]:
@@ -209,10 +225,10 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
             out.append(Stage(name, source, plan.warmup, variant.learns, {"text": 1.0, "look": 0.5}, gentle))
         if name in whole:
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
-            weights |= {"anchor": 1.0} if variant.anchored else {}
+            weights |= {name: 1.0 for name, on in (("anchor", variant.anchored), ("said", variant.says)) if on}
             sample = beside(family, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
             source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
-            learns = (*variant.learns, *_hand(variant))
+            learns = (*variant.learns, *_hand(variant), *(("objectives.*.expert.*",) if variant.says else ()))
             out.append(Stage(name, source, steps // len(whole), learns, weights, gentle, seed=plan.seed))
     return out
 

@@ -4,7 +4,7 @@
     <run>/<address>/frames/<family>              their decoded frames
     <run>/<address>/<family>/<variant>/<n>       training n, of so many steps as ChatVLA-2
     <run>/<address>/<family>/<variant>/<n>x5     of five times as many
-        checkpoint/  evaluation/  misled/  told/  scorecard.jsonl  done.json
+        checkpoint/  evaluation/  misled/  told/  novel/  scorecard.jsonl  cost.json  done.json
 
 A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations.
 """
@@ -30,6 +30,7 @@ from mindhand.evaluate.scores import scored
 from mindhand.worlds.declared import scene_hash
 
 from .chatvla2 import ChatVLA2Plan, address, record, train
+from .cost import cost
 from .derived import keeping, recovered
 from .evaluate import tasks_of
 from .latency import latency_rows
@@ -47,6 +48,7 @@ LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain succes
 MATCHED = 0.03
 BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
 GIVEN = ("misled", "told")  # thoughts that who thinks is given: another thing's, and the right one
+OWN = ("evaluation", "novel")  # episodes on its own terms; class X is apart, no claim is about it
 TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
 ROUTED = ("B7",)  # whose experts are watched
 
@@ -58,6 +60,7 @@ class GridPlan:
     recipe: ChatVLA2Plan = field(default_factory=lambda: ChatVLA2Plan(brief=False, digits=False))
     episodes: int = 200  # of each class
     splits: tuple[str, ...] = ("R", "K-dev")
+    novel: int = 60  # episodes of class X, which nobody knows: reported, not claimed
     items: int = 100  # of each part of the scorecard
 
 
@@ -104,7 +107,7 @@ class Grid:
     def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
         """Scored episodes of a cell that is done; [] of an arm that it has not."""
         file = self.root / cell.path / arm / "rows.jsonl"
-        return scored(read_rows(file), "clean" if arm == "evaluation" else arm) if file.exists() else []
+        return scored(read_rows(file), "clean" if arm in OWN else arm) if file.exists() else []
 
 
 def order() -> Iterator[Cell]:
@@ -176,6 +179,10 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
         open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t))
         for arm in GIVEN if variant.words else ():
             rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
+        if grid.plan.novel:
+            whole = PROTOCOLS[cell.family]
+            novel = whole.only(*tasks_of(whole, ("X",)), episodes=grid.plan.novel)
+            rows_of(checkpoint, novel, folder / "novel", workers=1, films=0, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
     done = {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint, "code": code()}
     write_json(folder / "done.json", done)
@@ -200,6 +207,9 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
         file = grid.root / cell.path / "latency.jsonl"
         if not file.exists() and cell.variant in TIMED:
             write_rows(file, latency_rows(grid.root / cell.path / "checkpoint", grid.protocol(cell.family), WATCHED))
+        costs = file.with_name("cost.json")
+        if GRID[cell.variant].acts and not costs.exists() and (cell.training, cell.longer) == (0, 1):
+            write_json(costs, asdict(cost(grid.root / cell.path / "checkpoint", grid.protocol(cell.family))))
         if cell.variant in ROUTED:
             routing_rows(grid.root / cell.path / "checkpoint", PROTOCOLS, grid.root / cell.path / "routing.jsonl")
     return count

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,16 +21,19 @@ from mindhand.evaluate.claims import Finding, for_report, judge, rich_table
 from mindhand.evaluate.page import Cell as Shown
 from mindhand.evaluate.page import page, points, rate, table
 from mindhand.evaluate.run import code
+from mindhand.evaluate.scorecard import score
 from mindhand.evaluate.scores import knew
 from mindhand.evaluate.transfer import transfer
 
-from .grid import LONGER, Cell, Grid, evidence, finished
+from .grid import LONGER, OWN, Cell, Grid, evidence, finished
 from .router import routing_table, write_routing
 from .variants import GRID
 
 Rows = list[dict[str, Any]]
 MEASURES = ("success", "choice", "rac")
 COLUMNS = ("policy", "family", "steps", "trainings", "class", *MEASURES, "obeys another thought", "told", "transfer")
+COSTS = ("policy", "family", "mind, parameters", "a token uses", "hand", "MFLOPs a chunk", "words", "ms a chunk")
+KEPT = ("policy", "steps", "trainings", "success, K", "kept, worst part", "kept, mean")
 PAIRED = ("difference", "family", "steps", "trainings", "class", "success, points")
 
 
@@ -48,7 +52,7 @@ def lines(grid: Grid) -> list[tuple[list[str], list[tuple[Interval | None, float
     done, out = finished(grid), []
     for family, variant, longer in dict.fromkeys((c.family, c.variant, c.longer) for c in done):
         cells = [c for c in done if (c.family, c.variant, c.longer) == (family, variant, longer)]
-        rows, given = _of(grid, cells), _of(grid, cells, "misled")
+        rows, given = [r for arm in OWN for r in _of(grid, cells, arm)], _of(grid, cells, "misled")
         for task in dict.fromkeys(r["task"] for r in rows):
             here = [r for r in rows if r["task"] == task]
             found: list[tuple[Interval | None, float | None]] = []
@@ -97,6 +101,51 @@ def differences(grid: Grid, ours: str = "B7") -> list[tuple[list[str], Interval]
     return out
 
 
+def costs(grid: Grid) -> list[list[Shown]]:
+    """One line a policy and family, as `COSTS`: of its first training."""
+    out: list[list[Shown]] = []
+    for cell in finished(grid):
+        folder = grid.root / cell.path
+        if (folder / "cost.json").exists():
+            c = read_json(folder / "cost.json", "cost")
+            timed = (
+                [r["ms"] for r in read_rows(folder / "latency.jsonl")] if (folder / "latency.jsonl").exists() else []
+            )
+            ms = f"{sum(timed) / len(timed):.0f}" if timed else None
+            sizes = [f"{c[n]:,}" for n in ("stored", "active", "hand")]
+            out.append([cell.variant, cell.family, *sizes, f"{c['flops'] / 1e6:.0f}", str(c["words"]), ms])
+    return out
+
+
+def kept(grid: Grid, family: str = "maths") -> tuple[list[list[Shown]], float | None]:
+    """Open-world success beside what the VLM still knows, one line a variant and length as `KEPT`; and their rank
+    correlation (Spearman's) over those lines, None for fewer than three."""
+    base = score(read_rows(grid.root / "base.jsonl")) if (grid.root / "base.jsonl").exists() else None
+    done, out, pairs = [c for c in finished(grid) if c.family == family and GRID[c.variant].acts], [], []
+    for variant, longer in dict.fromkeys((c.variant, c.longer) for c in done) if base else ():
+        cells = [c for c in done if (c.variant, c.longer) == (variant, longer)]
+        cards = [score(read_rows(grid.root / c.path / "scorecard.jsonl")).retention(base) for c in cells]
+        solved = [r["success"] for r in _of(grid, cells) if "/K-" in r["task"]]
+        if not solved or not all(cards):
+            continue
+        k, least, mean = (float(np.mean(x)) for x in (
+            solved, [min(c.values()) for c in cards], [np.mean([*c.values()]) for c in cards]))  # fmt: skip
+        pairs.append((k, mean))
+        out.append([variant, f"{longer}x", str(len(cells)), f"{k:.2f}", f"{least:.2f}", f"{mean:.2f}"])
+    return out, ranked(pairs)
+
+
+def ranked(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's rank correlation; ties share their mean rank. None for fewer than three, or where one side is even."""
+    if len(pairs) < 3:
+        return None
+    ranks = []
+    for x in np.array(pairs).T:
+        _, at, count = np.unique(x, return_inverse=True, return_counts=True)
+        ranks.append((count.cumsum() - (count - 1) / 2)[at])
+    return float(np.corrcoef(*ranks)[0, 1]) if min(np.ptp(r) for r in ranks) > 0 else None
+
+
 def _short(found: tuple[Interval | None, float | None]) -> str:
     x, chance = found
     if x is None:
@@ -112,13 +161,16 @@ class Said:
     cells: Sequence[tuple[list[str], list[tuple[Interval | None, float | None]]]]
     pairs: Sequence[tuple[list[str], Interval]]
     claims: Sequence[Finding]
+    costs: Sequence[list[Shown]]
+    kept: tuple[Sequence[list[Shown]], float | None]
 
 
 def said(grid: Grid) -> Said:
     """All of it. BadData where no cell is done."""
     if not finished(grid):
         raise BadData(f"no finished cell in {grid.root}", "some", "mindhand prove chatvla2 --queue --minutes 60")
-    return Said(lines(grid), differences(grid), judge(evidence(grid)))
+    findings = judge(evidence(grid))  # which examines the base, too
+    return Said(lines(grid), differences(grid), findings, costs(grid), kept(grid))
 
 
 def show(found: Said, console: Console) -> None:
@@ -129,8 +181,19 @@ def show(found: Said, console: Console) -> None:
     pairs = Table(*PAIRED, title="Paired")
     for words, x in found.pairs:
         pairs.add_row(*words, Text(points(x)))
-    for one in (cells, pairs, rich_table(found.claims)):
+    others = []
+    for title, columns, body in (("Costs", COSTS, found.costs), (beside(found), KEPT, found.kept[0])):
+        others.append(Table(*columns, title=title))
+        for row in body:
+            others[-1].add_row(*("-" if x is None else str(x) for x in row))
+    for one in (cells, pairs, *others, rich_table(found.claims)):
         console.print(one)
+
+
+def beside(found: Said) -> str:
+    """What heads the table of success beside retention."""
+    rank = found.kept[1]
+    return "Success in the open world beside what is kept" + ("" if rank is None else f", rank correlation {rank:.2f}")
 
 
 def write_grid_report(grid: Grid, found: Said, file: Path) -> Path:
@@ -139,6 +202,7 @@ def write_grid_report(grid: Grid, found: Said, file: Path) -> Path:
     pairs: list[list[Shown]] = [[*words, points(x)] for words, x in found.pairs]
     claims, columns, judged = for_report(found.claims)
     sections = [("Cells", table("", COLUMNS, body)), ("Differences", table("", PAIRED, pairs))]
+    sections += [(beside(found), table("", KEPT, found.kept[0])), ("Costs", table("", COSTS, found.costs))]
     sections.append((claims, table("", columns, judged)))
     cells = finished(grid)
     for cell in cells:

@@ -51,6 +51,7 @@ class Variant:
     learns: tuple[str, ...] = ("backbone.*",)  # of the mind, before the last stage
     anchored: bool = False  # beside the robot's data the mind is drawn back to what it was
     insulated: bool = False  # the hand's losses do not reach the mind
+    says: bool = False  # the mind learns to say the actions, too, in FAST's tokens
     after: str = ""  # a variant whose trained policy this one goes on from (`derived`), to ...
     keeps: int = 0  # ... keep a thought for so many queries; 0: recover what its VLM lost
 
@@ -101,6 +102,7 @@ GRID = {
         Variant("B8b", edit=Widen(8)),
         *(Variant(f"B9-lora-{rank}", edit=LoRA(rank, 2.0 * rank), stages=CAREFUL, learns=ADDED) for rank in (16, 64)),
         Variant("B9-insulated", edit=None, stages=CAREFUL, insulated=True),
+        Variant("B9-ki", edit=None, stages=CAREFUL, insulated=True, says=True),
         Variant("B9-anchored", edit=None, stages=CAREFUL, anchored=True),
         Variant("B7-low-rank", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED),
         Variant("S1-only", stages=("warm-up", "alignment")),
