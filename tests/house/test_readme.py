@@ -1,6 +1,13 @@
 """What the README shows is what the records say, and its lines of code run."""
 
 import re
+from dataclasses import replace
+
+from mindhand.core.record import read_records
+from mindhand.evaluate.claims import CLAIMS
+from mindhand.recipes.claims_page import MARKS as CLAIM_MARKS
+from mindhand.recipes.claims_page import PAGE, filled
+from mindhand.recipes.claims_page import table as claims_table
 
 from .readme import MARKS, README, table
 
@@ -14,3 +21,20 @@ def test_the_five_lines_compile_and_import():
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     compile(code, "README", "exec")
     exec("\n".join(line for line in code.splitlines() if line.startswith("from ")), {})
+
+
+def test_the_page_of_claims_is_what_the_records_give():
+    text = PAGE.read_text()
+    assert len(CLAIM_MARKS.findall(text)) == 1
+    assert text == filled(text, read_records()), "run: python -m mindhand.recipes.claims_page"
+
+
+def test_a_claim_shows_its_verdict_and_the_records_behind_it():
+    made = next(iter(read_records().values()))
+    names = ("chatvla2/claims/verdicts/c5", "chatvla2/b7/maths/k-dev/success", "chatvla2/b1/maths/k-dev/success")
+    records = {n: replace(made, name=n, kind="rate", unit="1", value=v) for n, v in zip(names, (-1.0, 0.8, 0.2))}
+    lines = [line for line in claims_table(records).splitlines() if line.startswith("| C")]
+    assert len(lines) == len(CLAIMS)
+    (judged,) = (line for line in lines if "refuted**" in line)
+    assert judged.startswith("| C5 ") and "80.0 %" in judged and "20.0 %" in judged and "not measured" not in judged
+    assert sum("not measured yet" in line for line in lines) == len(CLAIMS) - 1
