@@ -14,6 +14,7 @@ from mindhand.data.cache import FrameCache
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
+from tests.data.make import make_episode, write
 
 
 class Dim:
@@ -69,6 +70,21 @@ def test_transforms_go_one_after_the_other_and_leave_the_cache_alone(frames):
     twice, plain = batch(frames, Dim(), Dim()), batch(frames)
     assert np.array_equal(twice.images["front"], plain.images["front"] // 4)
     assert np.allclose(twice.state, plain.state + 2)
+
+
+def test_a_transform_may_draw_what_is_known_of_a_frame(tmp_path):
+    """A path on the picture, the place of a tool: labels of the dataset, which no policy is given when it acts."""
+    paths = [np.full((7, 2), i + np.arange(7)[:, None]) for i in range(2)]
+    made = [replace(make_episode(i), labels={"path": p}) for i, p in enumerate(paths)]
+    reader = LeRobotReader(write(tmp_path / "told", made, labels={"path": 2}))
+    some = RobotFrames(reader, FrameCache.build(tmp_path / "told cache", reader), train_words(), 4)
+
+    class Drawn:
+        def train(self, sample, rng):
+            images = {role: np.full_like(x, sample["labels"]["path"][0]) for role, x in sample["images"].items()}
+            return {**sample, "images": images}
+
+    assert batch(some, Drawn()).images["front"].flatten(1)[:, 0].tolist() == [3, 0, 5]
 
 
 def test_their_noise_is_the_rows_own(frames):

@@ -32,8 +32,8 @@ class RobotFrames:
 
     jitter: how far (pixels, each way) the hand's gaze is moved at random while it learns, so that it forgives the
     pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it). transforms: the model's own; the
-    sample of a frame holds "instruction", "state" (S,) and "images" {role: uint8 (h,w,3)}, and so does the batch what
-    they make of them.
+    sample of a frame holds "instruction", "state" (S,) and "images" {role: uint8 (h,w,3)}, and the batch what they make
+    of them; and, for those that draw or tell what is known of it, the dataset's "labels" {name: (k,)}.
     """
 
     reader: LeRobotReader
@@ -70,9 +70,10 @@ class RobotFrames:
         one comes back in another shape."""
         words, state = [self.reader.instruction(int(i)) for i in index], self.reader.state[index]
         images = {c.role: self.cache.images(c.role, index) for c in self.reader.spec.cameras}
+        labels = {name: x[index] for name, x in self.reader.labels().items()} if self.transforms else {}
         for k, rng in enumerate(keys.fold("transforms").generators() if self.transforms else ()):
             sample: dict[str, Any] = {"instruction": words[k], "state": state[k]}
-            sample["images"] = {role: x[k] for role, x in images.items()}
+            sample |= {"images": {r: x[k] for r, x in images.items()}, "labels": {n: x[k] for n, x in labels.items()}}
             for t in self.transforms:
                 sample = t.train(sample, rng)
             whole = {**images, "state": state}

@@ -301,7 +301,7 @@ class VLA(nn.Module):
     @torch.no_grad()
     def look(self, images: np.ndarray) -> Trunk:
         """The pass over uint8 pictures (B,h,w,3), as the first camera it sees gives them: all questions stand on it."""
-        c = self.spec.camera(self.see[0])
+        c = self.spec.camera((*self.see, *self.spec.roles)[0])  # none, where a stream does all the seeing
         if images.dtype != np.uint8 or not images.size or images.shape[1:] != (c.height, c.width, 3):
             wanted = f"uint8 (pictures, {c.height}, {c.width}, 3) of at least one, as camera '{c.role}' gives them"
             raise BadData(f"pictures of {images.dtype} {images.shape}", wanted, "fit each to that size, and stack them")
