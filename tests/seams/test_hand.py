@@ -16,8 +16,11 @@ from mindhand.core.seams import Code, Codec, Context, Entry, Inputs, StreamOut
 from mindhand.methods.act.oft import OFT
 from mindhand.model.diffusion import DDIM, ODE, SDE, Diffusion, Flow
 
+from ..contract.bases import BASES, examples, policy
 from ..model.tiny import expert, segments, vlm
 from .build import close, observation, oft, vla
+
+CHUNK = Code(torch.zeros(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))
 
 
 def context(model=None) -> Context:
@@ -51,16 +54,42 @@ def test_more_ddim_steps_than_the_process_has_are_refused():
         DDIM(Diffusion(10), count=20)(lambda x, t: x, torch.randn(1, 1, 4, 3), keys=Keys.seeded(1))
 
 
-def test_a_stream_of_keys_and_values_is_used_or_refused():
-    hand, ctx = expert(), context()
-    entry = Entry("memory", torch.randn(2, 2, 3, 16), torch.randn(2, 2, 3, 16), torch.ones(2, 3, dtype=torch.bool))
-    noised = hand.corrupt(Code(torch.zeros(2, 4, 3), torch.ones(2, 4, dtype=torch.bool)), Keys.seeded(2))
-    plain = hand.predict(ctx, noised)
-    try:
-        given = hand.predict(replace(ctx, streams={"m": StreamOut((), entries=((entry,),) * 4)}), noised)
-    except Refusal:
-        return
-    assert not torch.equal(plain, given)
+def registers(ctx: Context, size: float = 1.0, layers: int = 2) -> Context:
+    """A stream's keys and values for every layer, three a row."""
+    g = torch.Generator().manual_seed(0)
+    k = ctx.trunk.cache[0][0].k
+    shape = (len(k), k.shape[1], 3, k.shape[3])
+    there = torch.ones(len(k), 3, dtype=torch.bool)
+    each = [Entry("register", torch.randn(shape, generator=g), size * torch.randn(shape, generator=g), there)]
+    return replace(ctx, streams={"registers": StreamOut((), entries=tuple(tuple(each) for _ in range(layers)))})
+
+
+def test_keys_and_values_of_a_stream_are_read_or_refused():
+    """By every hand: what nobody reads would train and do nothing (RetoVLA's registers, 2509.21243)."""
+    with pytest.raises(BuildError, match=r"does not read"):
+        expert().predict(registers(context()), expert().corrupt(CHUNK, Keys.seeded(2)))
+    for base in BASES.values():
+        made = policy(base())
+        ctx = replace(context(made.backbone), inputs=Inputs({}, {}, torch.ones(2, 1, 5)))
+        keys = Keys.seeded(2)
+        with torch.no_grad():
+            plain, small, large = (
+                made.expert.draw(c, 2, keys=keys).value for c in (ctx, registers(ctx), registers(ctx, 50.0))
+            )
+            alone = made.expert.draw(registers(ctx), 1, keys=keys).value
+        assert not torch.equal(small, large) and not torch.equal(plain, small)
+        assert torch.allclose(alone[:, 0].float(), small[:, 0].float(), atol=1e-5)  # of a fork, the row's own
+        noised = made.expert.corrupt(coded(made), keys)
+        given = made.expert.predict(registers(ctx, 50.0), noised)
+        assert not torch.equal(given, made.expert.predict(ctx, noised))
+        with pytest.raises(BuildError, match="for 1 layers"):
+            made.expert.predict(registers(ctx, layers=1), noised)
+
+
+def coded(made) -> Code:
+    """A chunk of two rows, as this policy learns it."""
+    b = examples(made.backbone)
+    return made.codec.encode(b.actions[:2], torch.ones_like(b.action_valid[:2]), b.state[:2])
 
 
 def test_the_codec_protocol_has_statistics():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Code, Context, Inputs, Segment, text_position
+from mindhand.core.seams import Code, Context, Inputs, Segment, StreamOut, grid_position, text_position
 from mindhand.model.expert import two_means
 from mindhand.model.norm import RMSNorm
 from mindhand.model.trunk import TowerConfig
@@ -21,7 +21,7 @@ from mindhand.model.vlm import VLM, VLMConfig
 from ..methods.test_depthvla import MASK
 from ..methods.test_depthvla import world as depth_world
 from ..model.tiny import expert, segments, vlm, words
-from .build import close
+from .build import close, observation, vla
 from .test_clare import world
 
 
@@ -215,3 +215,34 @@ def test_sites_of_a_vit_block():
         hook = getattr(tower.blocks[0], site).register_forward_hook(lambda m, i, o: o * 0)
         assert (tower(image).x - before).abs().max() > 1e-4
         hook.remove()
+
+
+class Both(nn.Module):
+    """Stream to the trunk that does all the seeing: a picture's cells with something of the stream's own added."""
+
+    feeds = "trunk"
+
+    def __init__(self, of: VLM):
+        super().__init__()
+        self.of, self.add = (of,), nn.Parameter(torch.zeros(of.width))
+
+    def start(self, rows):
+        return {}
+
+    def forward(self, inputs, trunk, state):
+        seen = self.of[0].see({"front": inputs.pixels["front"]})["front"]
+        place = grid_position(len(seen.x), seen.grid)
+        return StreamOut((Segment("image/front", seen.x + self.add, seen.valid, place),), state)
+
+
+def test_a_stream_may_do_the_seeing():
+    """What is fused cell by cell with more than a picture (stereo, points, time) stands where the picture would."""
+    base, obs = vla(), observation()
+    seen = vla(streams=[Both(base.backbone)], see=(), backbone=base.backbone)
+    pictures, asked = obs.images["front"][:, -1], [["pick"], ["what?"]]
+    a, b = (m.look(pictures) for m in (base, seen))
+    assert list(a.hidden) == list(b.hidden) == ["image/front"] and torch.equal(a.end, b.end)
+    close(a.hidden["image/front"], b.hidden["image/front"])
+    assert base.answer(pictures, asked) == seen.answer(pictures, asked)
+    nn.init.ones_(seen.streams[0].add)
+    assert not torch.equal(seen.look(pictures).hidden["image/front"], a.hidden["image/front"])

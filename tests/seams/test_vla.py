@@ -81,6 +81,17 @@ def test_extras_of_an_observation_reach_the_streams():
     assert "depth/front" in made.prepare(deep).more
 
 
+def test_extras_reach_the_streams_in_training_under_the_same_names():
+    """Whoever acts on points must have been trained on points: a stream asks for one name."""
+    made, obs = vla(expert()), observation()
+    points = torch.rand(2, 1, 7, 3)
+    told = {"extra/points": Target(points, torch.ones(2, dtype=torch.bool))}
+    trained = made.inputs(batch(made.backbone, targets=told, embodiment=torch.tensor([0, 1]))).more
+    acted = made.prepare(replace(obs, extras={"points": points.numpy()})).more
+    assert torch.equal(trained["points"], acted["points"])
+    assert trained["embodiment"].tolist() == [0, 1]
+
+
 def test_a_gaze_s_state_can_be_joined_by_row():
     model = vlm()
     torch.manual_seed(0)
@@ -308,6 +319,17 @@ def test_what_is_wanted_of_a_draw():
     assert extra["draw"].chain == () and extra["errors"].tolist() == [0, 0]
     assert made.act(obs, made.start(obs.keys), want=("chain",))[0].extra["draw"].chain
     assert "draw" not in made.act(obs, made.start(obs.keys))[0].extra
+
+
+def test_what_is_wanted_of_proposals():
+    """Best of several needs of each what a policy gradient and a verifier need: the draw, what it was drawn from."""
+    made, obs = vla(expert(process="flow"), sampler=SDE(count=2)), observation()
+    plain, _ = made.propose(obs, made.start(obs.keys), 3)
+    told, _ = made.propose(obs, made.start(obs.keys), 3, want=("chain", "context"))
+    assert set(plain.extra) == {"errors"} and set(told.extra) == {"errors", "draw", "context"}
+    assert np.array_equal(plain.actions, told.actions)
+    density = made.expert.log_prob(told.extra["context"], told.extra["draw"])
+    assert density.value.shape[:2] == (2, 3) and density.value.requires_grad
 
 
 @pytest.mark.parametrize(

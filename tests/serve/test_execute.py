@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mindhand.core.errors import BuildError, Refusal, SpecMismatch
 from mindhand.core.nouns import ActionChunk, Filtered, Reasoning
 from mindhand.core.seams import Policy, World
+from mindhand.evaluate.run import row_of
 from mindhand.serve.execute import Film, run_episodes, small
 from tests.tiny_world import SPEC, STEP, Growing, Leaning, TinyWorld, Walker, keys
 
@@ -147,6 +148,21 @@ def test_what_is_not_valid_is_never_carried_out():
     assert run(garbage) == short
     alone = [run(Short(noise=0.0), [k])[0] for k in KEYS[:4]]
     assert alone == short[:4]
+
+
+class Stuttering(Walker):
+    """Every other answer had to be replaced."""
+
+    def act(self, obs, state, *, want=()):
+        chunk, after = super().act(obs, state, want=want)
+        return replace(chunk, extra={"errors": state["query"] % 2}), after
+
+
+def test_decodings_that_had_to_be_replaced_are_counted_by_episode():
+    results = run(Stuttering())
+    assert all(r.errors == r.queries // 2 for r in results) and sum(r.errors for r in results)
+    assert row_of(results[0])["errors"] == results[0].errors
+    assert not any(r.errors for r in run(Walker()))
 
 
 def test_time_runs_out():

@@ -324,7 +324,7 @@ def test_unknown_senses_are_refused():
         Senses.from_json({"smell": True})
 
 
-def test_a_world_tells_them_to_a_policy_and_to_nobody_else():
+def test_a_world_tells_them_to_a_policy_and_what_is_felt_to_filters():
     senses = Senses(depth=("front",), segmentation=("front",), stereo=0.05, points=64, touch=True, noise=1.0)
     with DeskWorld(2, senses=senses) as world, DeskWorld(2) as plain:
         keys = [Key("senses", "maths_matching/R", 0), Key("senses", "spatial_placing/R", 1)]
@@ -333,6 +333,10 @@ def test_a_world_tells_them_to_a_policy_and_to_nobody_else():
         told, usual = world.observe([0, 1]), plain.observe([0, 1])
         assert told.extras["depth/front"].shape == (2, 1, 128, 128) and told.extras["points"].shape == (2, 1, 64, 3)
         assert all(np.array_equal(told.images[role], usual.images[role]) for role in usual.images)
-        assert not usual.extras and not world.observe([0, 1], ("front",)).extras and not world.observe([0], ()).extras
+        for cameras in (("front",), ()):  # a recorder's, and a filter's, which is asked at every control step
+            felt = world.observe([0, 1], cameras).extras
+            assert set(felt) == {n for n in told.extras if n.startswith("touch")} and len(felt) == 4
+            assert all(np.array_equal(x, told.extras[name]) for name, x in felt.items())
+            assert not usual.extras and not plain.observe([0, 1], cameras).extras
         again = world.observe([1])
         assert all(np.array_equal(again.extras[name][0], told.extras[name][1]) for name in told.extras)

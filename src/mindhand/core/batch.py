@@ -49,7 +49,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows. `order` names the trunk's segments in sequence: ("image/front", "text", "reasoning").
+    """B rows. `order` names the trunk's segments in sequence: ("image/front", "text", "reasoning"). Pictures come first
+    whatever it says; tokens of a stream to the trunk where it names them, or else behind the pictures.
 
     images {role: uint8 (B,T,h,w,3)} and present {role: bool (B,)}; text {segment: Text} with B*Q rows, where
     Q = `questions` packs several questions on one image prefix (nano: 4; robot batches: 1).

@@ -32,7 +32,8 @@ class RobotFrames:
 
     jitter: how far (pixels, each way) the hand's gaze is moved at random while it learns, so that it forgives the
     pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it). transforms: the model's own; the
-    sample of a frame holds "instruction" and "state" (S,).
+    sample of a frame holds "instruction", "state" (S,) and "images" {role: uint8 (h,w,3)}, and the batch what they make
+    of them; and, for those that draw or tell what is known of it, the dataset's "labels" {name: (k,)}.
     """
 
     reader: LeRobotReader
@@ -64,18 +65,25 @@ class RobotFrames:
         """The text to be said at each frame."""
         return [self.words_of(self.reader.reasoning(int(i))) for i in index]
 
-    def instructions(self, index: np.ndarray, keys: Keys) -> list[str]:
-        """What the model is asked at each frame."""
-        out = []
-        for i, rng in zip(index, keys.fold("transforms").generators(), strict=True):
-            sample: dict[str, Any] = {
-                "instruction": self.reader.instruction(int(i)),
-                "state": self.reader.state[i],
-            }
+    def transformed(self, index: np.ndarray, keys: Keys) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+        """What the transforms make of frames: instructions, states (n,S) and pictures {role: (n,h,w,3)}. BadData where
+        one comes back in another shape."""
+        words, state = [self.reader.instruction(int(i)) for i in index], self.reader.state[index]
+        images = {c.role: self.cache.images(c.role, index) for c in self.reader.spec.cameras}
+        labels = {name: x[index] for name, x in self.reader.labels().items()} if self.transforms else {}
+        for k, rng in enumerate(keys.fold("transforms").generators() if self.transforms else ()):
+            sample: dict[str, Any] = {"instruction": words[k], "state": state[k]}
+            sample |= {"images": {r: x[k] for r, x in images.items()}, "labels": {n: x[k] for n, x in labels.items()}}
             for t in self.transforms:
                 sample = t.train(sample, rng)
-            out.append(sample["instruction"])
-        return out
+            whole = {**images, "state": state}
+            for name, x in {**sample["images"], "state": sample["state"]}.items():
+                if name not in whole or np.shape(x) != whole[name][k].shape:
+                    known = {n: w[k].shape for n, w in whole.items()}
+                    raise BadData(f"transforms gave '{name}' the shape {np.shape(x)}", f"{known}", "keep what is there")
+                whole[name][k] = x
+            words[k] = sample["instruction"]
+        return words, state, images
 
     def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
         """Where to look while saying each token, and the end: at the tile or its place, from the word that says what to
@@ -99,11 +107,11 @@ class RobotFrames:
         instead of pictures of the trunk and text.
         """
         n, m = len(index), len(samples)
-        reader = self.reader
+        reader, (asks, states, pictures) = self.reader, self.transformed(index, keys)
         images: dict[str, torch.Tensor] = {}
         present: dict[str, torch.Tensor] = {}
         for camera in reader.spec.cameras:
-            seen = torch.from_numpy(np.ascontiguousarray(self.cache.images(camera.role, index)))
+            seen = torch.from_numpy(np.ascontiguousarray(pictures[camera.role]))
             on = torch.ones(n, dtype=torch.bool)
             if m:
                 if camera.role == self.camera:
@@ -132,7 +140,7 @@ class RobotFrames:
             asked = [s.questions[0] for s in samples]
             thoughts = self.thoughts(index)
             text = {
-                "text": self.words.questions([*self.instructions(index, keys), *(q.question for q in asked)]),
+                "text": self.words.questions([*asks, *(q.question for q in asked)]),
                 "reasoning": self.words.answers(
                     [*thoughts, *(q.answer for q in asked)], given=[*[""] * n, *(q.given for q in asked)]
                 ),
@@ -150,7 +158,7 @@ class RobotFrames:
             present=present,
             text=text,
             task=torch.cat([torch.ones(n, dtype=torch.int64), torch.zeros(m, dtype=torch.int64)]),
-            state=padded(reader.state[index]).unsqueeze(1),
+            state=padded(states).unsqueeze(1),
             actions=padded(actions),
             action_valid=padded(valid, False),
             episode=padded(reader.episode_index[index].astype(np.int64)),

@@ -62,7 +62,7 @@ def row_of(result: EpisodeResult, film: str | None = None) -> dict[str, Any]:
     return {
         "key": str(k), "protocol": k.protocol, "task": k.task, "index": k.index, "seed": k.seed,
         "success": result.success, "end": result.end, "steps": result.steps, "queries": result.queries,
-        "instruction": result.instruction, "thoughts": [list(t) for t in result.thoughts],
+        "instruction": result.instruction, "errors": result.errors, "thoughts": [list(t) for t in result.thoughts],
         "interventions": [list(t) for t in result.interventions], "chosen_at": result.chosen_at,
         "facts": dict(result.facts), "film": film,
     }  # fmt: skip

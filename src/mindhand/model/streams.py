@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mindhand.core.errors import BuildError
-from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
+from mindhand.core.seams import Context, Entry, Inputs, Segment, State, StreamOut, Trunk
 
 
 def check_streams(streams: Iterable[Any]) -> None:
@@ -55,3 +55,18 @@ def behind(start: Tensor | int, s: Segment) -> Tensor | int:
 def joined(before: Mapping[str, StreamOut], after: Mapping[str, StreamOut]) -> dict[str, StreamOut]:
     """Outputs of the streams to the trunk, whose segments are in it already, and those of the others."""
     return {**{name: replace(out, segments=()) for name, out in before.items()}, **after}
+
+
+def entries(ctx: Context, samples: int = 1) -> list[list[Entry]]:
+    """Keys and values of the streams that feed "expert.kv", by layer: what a pass takes as `extras`, as many times a
+    row as there are samples. BuildError for a stream that does not give them for every layer of the trunk."""
+    depth = len(ctx.trunk.cache)
+    given = {name: out.entries for name, out in ctx.streams.items() if out.entries}
+    for name, layers in given.items():
+        if len(layers) != depth:
+            raise BuildError(f"keys and values of stream {name} for {len(layers)} layers", f"{depth}", "one a layer")
+
+    def wide(e: Entry) -> Entry:
+        return Entry(e.name, *(x.repeat_interleave(samples, 0) for x in (e.k, e.v, e.valid))) if samples > 1 else e
+
+    return [[wide(e) for layers in given.values() for e in layers[l]] for l in range(depth)] if given else []

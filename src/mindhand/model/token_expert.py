@@ -20,6 +20,8 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Sampler, Segment, Trunk, text_position
 
+from .streams import entries
+
 SEEN, SAID = "seen", "action"  # segments
 
 
@@ -103,7 +105,7 @@ class TokenExpert(nn.Module):
         told = torch.cat([self._cue(len(ids)), ids[:, :-1]], 1)
         count = seen.valid.sum(1)
         on = None if valid is None else torch.cat([torch.ones_like(valid[:, :1]), valid[:, :-1]], 1)
-        trunk = ctx.trunk.extend([seen, self._said(told, ctx.trunk.end + count, on)])
+        trunk = ctx.trunk.extend([seen, self._said(told, ctx.trunk.end + count, on)], extras=entries(ctx))
         return self.leave(trunk.hidden[SAID])
 
     def corrupt(self, code: Code, keys: Keys) -> Noised:
@@ -136,13 +138,13 @@ class TokenExpert(nn.Module):
         if given := [n for n, x in (("sampler", sampler), ("noise", noise), ("frozen", frozen)) if x is not None]:
             raise BuildError(f"{given} for action tokens", "none of them", "use an expert of continuous chunks")
         seen = self.senses(ctx)
-        trunk: Trunk = ctx.trunk.extend([seen])
-        trunk = trunk.fork(samples) if samples > 1 else trunk
+        trunk: Trunk = ctx.trunk.extend([seen], extras=entries(ctx))
+        trunk, extras = trunk.fork(samples) if samples > 1 else trunk, entries(ctx, samples)
         rows = len(seen.x)
         token, out, counts = self._cue(rows * samples), [], []
         alive = torch.ones_like(token, dtype=torch.bool)
         for i in range(self.config.length):
-            trunk = trunk.extend([self._said(token, trunk.end)])
+            trunk = trunk.extend([self._said(token, trunk.end)], extras=extras)
             scores = self.leave(trunk.hidden[SAID][:, -1]).float().view(rows, samples, -1)
             if samples > 1:
                 chance = torch.from_numpy(keys.fold("draw", i).uniform(samples, self.config.codes))

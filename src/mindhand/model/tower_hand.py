@@ -1,8 +1,8 @@
 """A hand in a tower of the trunk: flow matching by tokens that share the mind's attention (as pi0, 2410.24164).
 
 The state, what the hand's own eyes see and the noisy chunk are tokens of a narrower tower as deep as the trunk. They
-see each other and all of the prefix at every layer; the prefix does not see them, so it is computed once a chunk and
-only the chunk's tokens once a flow step.
+see each other and all of the prefix at every layer, and the keys and values of streams that feed "expert.kv"; the
+prefix does not see them, so it is computed once a chunk and only the chunk's tokens once a flow step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mindhand.core.seams import (
     Code,
     Context,
     Draw,
+    Entry,
     LogProb,
     Noised,
     Predict,
@@ -32,6 +33,7 @@ from mindhand.core.seams import (
 
 from .diffusion import Flow, density, draw_chunks
 from .expert import sinusoid
+from .streams import entries
 from .token_expert import SAID, SEEN, Senses
 
 TOWER = "hand"
@@ -79,14 +81,16 @@ class TowerHand(nn.Module):
 
     def prefix(self, ctx: Context) -> Trunk:
         """What does not change while a chunk is drawn: the pass, and what is sensed."""
-        return ctx.trunk.extend([self.senses(ctx)], rule=(*RULE, *ctx.trunk.rule))
+        return ctx.trunk.extend([self.senses(ctx)], rule=(*RULE, *ctx.trunk.rule), extras=entries(ctx))
 
-    def velocity(self, prefix: Trunk, x: Tensor, t: Tensor, valid: Tensor) -> Tensor:
-        """ONE network call: noisy actions (N,H,A') at t (N,) behind the prefix -> (N,H,A')."""
+    def velocity(
+        self, prefix: Trunk, x: Tensor, t: Tensor, valid: Tensor, extras: Sequence[Sequence[Entry]] = ()
+    ) -> Tensor:
+        """ONE network call: noisy actions (N,H,A') at t (N,) behind the prefix and beside `extras` -> (N,H,A')."""
         time = self.time(sinusoid(t * self.process.scale, self.config.width).to(self.leave.weight.dtype))
         z = self.enter(x.to(self.leave.weight.dtype)) + time.unsqueeze(1)
         place = text_position(torch.ones_like(valid), prefix.end)
-        said = prefix.extend([Segment(SAID, z, valid, place, TOWER)], rule=prefix.rule)
+        said = prefix.extend([Segment(SAID, z, valid, place, TOWER)], rule=prefix.rule, extras=extras)
         return self.leave(said.hidden[SAID])
 
     def corrupt(self, code: Code, keys: Keys) -> Noised:
@@ -96,7 +100,7 @@ class TowerHand(nn.Module):
 
     def predict(self, ctx: Context, noised: Noised) -> Tensor:
         """ONE network call, (B,H,A')."""
-        return self.velocity(self.prefix(ctx), noised.x, noised.t, noised.valid)
+        return self.velocity(self.prefix(ctx), noised.x, noised.t, noised.valid, entries(ctx))
 
     def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
         """{"action": (B,)}: mean over the valid steps of each row."""
@@ -106,9 +110,9 @@ class TowerHand(nn.Module):
 
     def _step(self, ctx: Context, samples: int) -> Predict:
         wide = self.prefix(ctx)
-        wide = wide.fork(samples) if samples > 1 else wide
+        wide, extras = wide.fork(samples) if samples > 1 else wide, entries(ctx, samples)
         whole = torch.ones(len(wide.end), self.config.horizon, dtype=torch.bool, device=wide.end.device)
-        return lambda x, t: self.velocity(wide, x, t, whole).to(x.dtype)
+        return lambda x, t: self.velocity(wide, x, t, whole, extras).to(x.dtype)
 
     def draw(
         self,

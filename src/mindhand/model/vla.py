@@ -50,6 +50,8 @@ from .trunk import Trunk
 from .vision import pixels
 from .words import SAY
 
+EXTRA = "extra/"  # what a target's name begins with that is an observation's extra
+
 
 class VLA(nn.Module):
     """A vision-language-action model. `see`: the camera roles the trunk reads; others are for streams.
@@ -146,11 +148,13 @@ class VLA(nn.Module):
     # ---- training ------------------------------------------------------------------------------------
 
     def inputs(self, batch: Batch) -> Inputs:
-        """Pixels and normalised state of a batch, and what else streams may read (`Inputs.more`)."""
+        """Pixels and normalised state of a batch, and what else streams may read (`Inputs.more`): targets "gaze..."
+        and an observation's extras, under the names that acting gives them: a target "extra/points" is "points"."""
         images = {role: pixels(x) for role, x in batch.images.items()}
         state = None if batch.state is None else self.state_scale(batch.state)
-        more = {n: t.value for n, t in batch.targets.items() if n.startswith("gaze")}
-        more.update((n, x) for n, x in (("episode", batch.episode), ("step", batch.step)) if x is not None)
+        more = {n.removeprefix(EXTRA): t.value for n, t in batch.targets.items() if n.startswith(("gaze", EXTRA))}
+        rows = {"episode": batch.episode, "step": batch.step, "embodiment": batch.embodiment}
+        more.update((n, x) for n, x in rows.items() if x is not None)
         return Inputs(images, batch.present, state, more)
 
     def trunk(
@@ -297,7 +301,7 @@ class VLA(nn.Module):
     @torch.no_grad()
     def look(self, images: np.ndarray) -> Trunk:
         """The pass over uint8 pictures (B,h,w,3), as the first camera it sees gives them: all questions stand on it."""
-        c = self.spec.camera(self.see[0])
+        c = self.spec.camera((*self.see, *self.spec.roles)[0])  # none, where a stream does all the seeing
         if images.dtype != np.uint8 or not images.size or images.shape[1:] != (c.height, c.width, 3):
             wanted = f"uint8 (pictures, {c.height}, {c.width}, 3) of at least one, as camera '{c.role}' gives them"
             raise BadData(f"pictures of {images.dtype} {images.shape}", wanted, "fit each to that size, and stack them")
@@ -324,21 +328,8 @@ class VLA(nn.Module):
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """One chunk a row; its extra always counts the decodings that had to be replaced, "errors" (B,). `want`: "gaze"
         (pixels looked at), "context", "draw", "chain" (a draw with all visited states), and what the expert knows."""
-        ctx, state = self.think(obs, state)
-        keys = self._keys(obs, state).fold("act")
-        draw = self.expert.draw(ctx, 1, keys=keys, sampler=self.sampler, want=want)
-        chunk = self._decode(draw, 0, obs)
-        extra: dict[str, Any] = dict(chunk.extra)
-        if "context" in want:
-            extra["context"] = ctx
-        if "draw" in want or "chain" in want:
-            extra["draw"] = draw
-        if "gaze" in want:
-            extra["gaze"] = next(
-                (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
-            )
-        state = {**state, "query": state["query"] + 1}
-        return replace(chunk, reasoning=ctx.reasoning, extra=extra), state
+        (chunk,), extra, thought, state = self._drawn(obs, state, 1, want)
+        return replace(chunk, reasoning=thought, extra={**chunk.extra, **extra}), state
 
     @torch.no_grad()
     def propose(
@@ -349,18 +340,32 @@ class VLA(nn.Module):
         *,
         noise: np.ndarray | None = None,
         temperature: float = 1.0,
+        want: Sequence[str] = (),
     ) -> tuple[Proposals, State]:
-        """`samples` chunks a row on one prefix; `temperature` scales the starting noise."""
-        ctx, state = self.think(obs, state)
-        keys = self._keys(obs, state).fold("act")
+        """`samples` chunks a row on one prefix, the first of them what `act` draws; `temperature` scales the starting
+        noise. `want` as of `act`: the draw of all samples, with the ids or states that a density is asked of."""
         z = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device).float()
-        draw = self.expert.draw(
-            ctx, samples, keys=keys, sampler=self.sampler, noise=z, temperature=temperature
-        )  # the first of them is what `act` draws
-        chunks = [self._decode(draw, s, obs) for s in range(samples)]
+        chunks, extra, _, state = self._drawn(obs, state, samples, want, noise=z, temperature=temperature)
         actions, valid = (np.stack([getattr(c, f) for c in chunks], 1) for f in ("actions", "valid"))
         errors = np.stack([c.extra["errors"] for c in chunks], 1)
-        return Proposals(actions, valid, extra={"errors": errors}), {**state, "query": state["query"] + 1}
+        return Proposals(actions, valid, extra={"errors": errors, **extra}), state
+
+    def _drawn(
+        self, obs: Observation, state: State, samples: int, want: Sequence[str], **how: Any
+    ) -> tuple[list[ActionChunk], dict[str, Any], Reasoning | None, State]:
+        """One query: so many chunks a row, what is wanted besides, the thought, the state after it."""
+        ctx, state = self.think(obs, state)
+        keys = self._keys(obs, state).fold("act")
+        draw = self.expert.draw(ctx, samples, keys=keys, sampler=self.sampler, want=want, **how)
+        extra: dict[str, Any] = {"context": ctx} if "context" in want else {}
+        if "draw" in want or "chain" in want:
+            extra["draw"] = draw
+        if "gaze" in want:
+            extra["gaze"] = next(
+                (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
+            )
+        chunks = [self._decode(draw, s, obs) for s in range(samples)]
+        return chunks, extra, ctx.reasoning, {**state, "query": state["query"] + 1}
 
     def _keys(self, obs: Observation, state: State) -> Keys:
         return Keys.of(obs.keys).fold_each([int(q) for q in state["query"]])

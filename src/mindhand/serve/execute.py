@@ -49,6 +49,7 @@ class EpisodeResult:
     how often the policy was asked. instruction: as the policy first read it. thoughts: (control step, text), where
     the text changed. interventions: (control step, which filter and why). facts: the world's privileged facts at
     the end. chosen_at: the control step after which its fact "choice" (an index, -1 for none yet) was first set.
+    errors: decodings that had to be replaced (`core.seams.Decoded`), over all queries.
     seconds: of each query, for the whole batch. film: uint8 (h,w,3) frames.
     """
 
@@ -61,6 +62,7 @@ class EpisodeResult:
     interventions: tuple[tuple[int, str], ...]
     facts: Mapping[str, Any]
     chosen_at: int | None = None
+    errors: int = 0
     seconds: tuple[float, ...] = field(default=(), compare=False, repr=False)
     film: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
 
@@ -80,6 +82,7 @@ class _Row:
     instruction: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     chosen_at: int | None = None
+    errors: int = 0
     thoughts: list[tuple[int, str]] = field(default_factory=list)
     interventions: list[tuple[int, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -90,7 +93,8 @@ class _Row:
         assert self.end is not None
         return EpisodeResult(
             self.key, self.end, self.steps, len(self.seconds), self.instruction, tuple(self.thoughts),
-            tuple(self.interventions), dict(self.facts), self.chosen_at, tuple(self.seconds), tuple(self.film),
+            tuple(self.interventions), dict(self.facts), self.chosen_at, self.errors, tuple(self.seconds),
+            tuple(self.film),
         )  # fmt: skip
 
 
@@ -194,6 +198,7 @@ class _Batch:
             assert row is not None
             row.instruction = row.instruction if row.seconds else obs.text["instruction"][r]
             row.seconds.append(seconds)
+            row.errors += int(chunk.extra["errors"][r]) if "errors" in chunk.extra else 0
             text = chunk.reasoning.texts[r] if chunk.reasoning is not None else ""
             if text and (not row.thoughts or text != row.thoughts[-1][1]):
                 row.thoughts.append((row.steps, text))

@@ -26,6 +26,7 @@ from mindhand.core.parts import Entry
 from mindhand.core.seams import Code, Context, Draw, Inputs, LogProb, Noised, Rule, Sampler, Segment, text_position
 from mindhand.core.spec import Spec
 from mindhand.model.codec import ChunkCodec
+from mindhand.model.streams import entries
 from mindhand.model.token_expert import SAID, Senses, robots
 from mindhand.model.vision import Stem, ViT
 
@@ -96,7 +97,8 @@ class OFT(nn.Module):
         """ONE pass: (B,H,A)."""
         seen = self.senses(ctx)
         blank = self.placeholders(ctx.trunk.end + seen.valid.sum(1), noised.valid)
-        return self.regress(ctx.trunk.extend([seen, blank], rule=(*BOTH_WAYS, *ctx.trunk.rule)).hidden[SAID])
+        how = {"rule": (*BOTH_WAYS, *ctx.trunk.rule), "extras": entries(ctx)}
+        return self.regress(ctx.trunk.extend([seen, blank], **how).hidden[SAID])
 
     def loss(self, ctx: Context, code: Code, keys: Keys) -> dict[str, Tensor]:
         """{"action": (B,)}: mean distance over the valid steps of each row."""

@@ -93,6 +93,15 @@ class Senses:
         stereo, views = ((FRONT,) if self.stereo else ()), (self.views if self.points else ())
         return tuple(dict.fromkeys((*self.depth, *self.segmentation, *self.cameras, *stereo, *views)))
 
+    def felt(self, stage: Stage, key: Key, step: int) -> dict[str, np.ndarray]:
+        """Of the extras those that need no picture, and are there at every control step: touch."""
+        out: dict[str, np.ndarray] = {}
+        for pad, found in touch(stage).items() if self.touch else ():
+            keys = Keys.of([key]).fold("senses", "touch", pad)
+            force, taxels = noise.noisy_touch(*found, keys, step, self.noise)
+            out[f"touch/{pad}"], out[f"touch/{pad}/taxels"] = force.astype(np.float32), taxels.astype(np.float32)
+        return out
+
     def extras(
         self, stage: Stage, canvas: Canvas, key: Key, step: int, sensor: Sensor | None = None
     ) -> dict[str, np.ndarray]:
@@ -129,11 +138,7 @@ class Senses:
             out[f"stereo/{FRONT}/baseline"] = np.array(self.stereo, np.float32)
         if self.points:
             out |= self._points(stage, canvas, seen, episode.fold("points", step), step, sensor)
-        if self.touch:
-            for pad, felt in touch(stage).items():
-                force, taxels = noise.noisy_touch(*felt, episode.fold("touch", pad), step, self.noise)
-                out[f"touch/{pad}"], out[f"touch/{pad}/taxels"] = force.astype(np.float32), taxels.astype(np.float32)
-        return out
+        return out | self.felt(stage, key, step)
 
     def _seen(self, stage: Stage, canvas: Canvas, episode: Keys, step: int) -> dict[str, View]:
         """By role, what is asked for as the sensor gives it."""

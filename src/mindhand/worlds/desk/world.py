@@ -161,8 +161,8 @@ class DeskWorld:
         return {**row.judge.facts(), "clipped": clipped, "limited": limited, "steps": row.steps}
 
     def observe(self, rows: Sequence[int], cameras: Sequence[str] | None = None) -> Observation:
-        """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default, and then also
-        what the further `senses` tell, as extras."""
+        """What a policy may see now (T = 1). `cameras`: only these roles; all of the spec by default. Extras: what the
+        further `senses` tell, and where cameras are named, as by filters, only what needs none: touch."""
         roles = self.spec.roles if cameras is None else tuple(cameras)
         return Observation(
             images={role: np.stack([self._picture(r, role) for r in rows])[:, None] for role in roles},
@@ -170,7 +170,7 @@ class DeskWorld:
             text={"instruction": tuple(self._row(r).scene.instruction for r in rows)},
             time=np.array([[self._row(r).steps * SECONDS] for r in rows]),
             keys=tuple(self._row(r).key for r in rows),
-            extras=self._sensed(rows) if self.senses and cameras is None else {},
+            extras=self._sensed(rows, whole=cameras is None) if self.senses else {},
         )
 
     def snapshot(self, rows: Sequence[int]) -> list[bytes]:
@@ -324,13 +324,16 @@ class DeskWorld:
             out += [tcp, to_rot6d(rotation), [arm.gripper]]
         return np.concatenate(out).astype(np.float32)
 
-    def _sensed(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """Extras (R,1,...), after the pictures: toys are where they were last painted."""
-        assert self._canvas is not None
+    def _sensed(self, rows: Sequence[int], whole: bool) -> dict[str, np.ndarray]:
+        """Extras (R,1,...), after the pictures: toys are where they were last painted. Not whole: what is felt."""
         found = []
         for r in rows:
-            row = self._row(r)
-            found.append(self.senses.extras(self._stages[r], self._canvas, row.key, row.steps, row.sensor))
+            row, stage = self._row(r), self._stages[r]
+            if whole:
+                assert self._canvas is not None
+                found.append(self.senses.extras(stage, self._canvas, row.key, row.steps, row.sensor))
+            else:
+                found.append(self.senses.felt(stage, row.key, row.steps))
         return {name: np.stack([f[name] for f in found])[:, None] for name in found[0]} if found else {}
 
     def _picture(self, r: int, role: str) -> np.ndarray:
