@@ -9,10 +9,11 @@ from rich.console import Console
 
 from mindhand.core.errors import Refusal
 
-from . import bench_desk, bench_evaluate, bench_nano, leaks, skeleton
+from . import bench_desk, bench_evaluate, bench_nano, checks, leaks, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
+    "checks": ("the unit checks of the methods' specifications: mechanism (a minute)", checks.publish),
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
