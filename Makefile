@@ -17,7 +17,7 @@ export MUJOCO_GL ?= $(shell ldconfig -p | grep -q libEGL.so.1 && echo egl || ech
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system browser demo test test-all check fix wheel clean
+.PHONY: help setup system browser demo test test-all check fix pages wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ check: setup ## style, types, import directions (sizes and words are tests: test
 fix: setup ## let ruff repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+pages: setup ## write what is generated: docs/catalogue.md, docs/methods/, the README's table
+	$(BIN)/python -m mindhand.recipes.pages
+	$(BIN)/python -m tests.house.readme
 
 wheel: setup ## build the wheel and run it from an empty folder
 	$(BIN)/python tests/house/wheel.py

@@ -127,7 +127,7 @@ def test_a_who_sees_whom(order):
 
 
 def test_a_without_its_line_depth_would_see_the_mind():
-    """The case that breaks it: causally, what stands behind sees what stands before."""
+    """(a) The case that breaks it: without the rule, what stands behind sees what stands before."""
     model, mind, depth, _, _ = world()
     first = [replace(mind[0], x=mind[0].x + 1), *mind[1:]]
     for rule, blind in ((MASK, True), (tuple(r for r in MASK if r[0] != "depth"), False)):
@@ -136,7 +136,7 @@ def test_a_without_its_line_depth_would_see_the_mind():
 
 
 def test_a_absent_cameras_are_masked():
-    """A row whose camera is absent: its pixels reach nobody."""
+    """(a) A row whose camera is absent: its pixels reach nobody."""
     model, mind, _, hand, inputs = world()
     stream = Depth(CONFIG)
     out = []
@@ -171,7 +171,7 @@ def test_b_scale_invariance():
 
 
 def test_b_the_depth_loss_trains_depth_alone():
-    """Its gradient reaches encoder, tower and head of depth, and, by the mask, no weight of the mind."""
+    """(b) The loss's gradient reaches encoder, tower and head of depth, and, by the mask, no weight of the mind."""
     model, mind, _, _, inputs = world()
     stream, objective = Depth(CONFIG), DepthLoss(CONFIG)
     depth = stream(inputs, None, {}).segments[0]
@@ -189,7 +189,7 @@ def test_b_the_depth_loss_trains_depth_alone():
 
 
 def test_c_cached_equals_uncached_across_flow_steps():
-    """(c) Ten Euler steps that extend the cached prefix of mind and depth, against ten whole passes."""
+    """(c) Ten Euler steps that extend the cached prefix of mind and depth equal ten whole passes."""
     model, mind, depth, hand, inputs = world()
     passes: list[tuple[int, ...]] = []
     model.towers["depth"].layers[0].out.register_forward_hook(lambda m, i, o: passes.append(tuple(o.shape)))

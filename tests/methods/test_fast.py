@@ -104,7 +104,7 @@ def test_1_reconstruction_falls_with_the_scale():
 
 
 def test_2_byte_pairs_lose_nothing():
-    """(2) Ten thousand random sequences inside the alphabet, which the merges were not learned on."""
+    """(2) Byte pairs lose nothing of ten thousand random sequences in the alphabet, which no merge was learned on."""
     codec = fitted()
     rng = np.random.default_rng(2)
     z = rng.integers(codec.bottom, codec.top + 1, (10_000, H, A))
@@ -147,7 +147,7 @@ CODEC = fitted()
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_4_why_nothing_may_be_clipped_before_the_transform(clip):
-    """A reconstruction rings beyond [-1, 1]. Bounding it again gives other coefficients, so that idempotence needs
+    """(4) A reconstruction rings beyond [-1, 1]. Bounding it again gives other coefficients, so that idempotence needs
     unbounded values: the alphabet bounds the integers, and nothing else may bound the signal."""
     codec = fitted(clip=clip)
     x = chunks(300, seed=9)
@@ -163,7 +163,7 @@ def test_4_why_nothing_may_be_clipped_before_the_transform(clip):
 
 
 def test_4_holds_for_a_dimension_that_never_moves():
-    """Divided by a tiny range, float32 rounding of the constant would become whole integers."""
+    """(4) Also for a dimension that never moves: divided by a tiny range, float32 rounding would become integers."""
     x = chunks(100)
     x[..., 0] = 0.3
     codec = fitted(x)

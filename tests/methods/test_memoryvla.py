@@ -94,7 +94,7 @@ def test_is_a_stream_whose_rows_can_be_told_apart():
 
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 99))
 def test_1_the_bank_never_exceeds_its_length_and_loses_no_mass(length, steps, seed):
-    """(1) At most L entries, in order of time, and their counts add up to the steps: against a plain list."""
+    """(1) A bank holds at most L entries, in order of time, and their counts add up to the steps: a plain list's."""
     bank, g = Bank(2, 4, length, 2), torch.Generator().manual_seed(seed)
     state, plain = bank.start(2), [[], []]
     for t in range(steps):
@@ -119,7 +119,7 @@ def test_1_the_bank_never_exceeds_its_length_and_loses_no_mass(length, steps, se
 
 
 def test_2_an_empty_bank_is_attention_to_oneself():
-    """(2) Whatever L is, and whatever lies in the unused places."""
+    """(2) An empty bank is attention to oneself, whatever L is and whatever lies in the unused places."""
     g = torch.Generator().manual_seed(0)
     x, now = torch.randn(2, 8, 16, generator=g), torch.tensor([0.0, 7.0])
     seen = []
@@ -139,7 +139,7 @@ def test_2_an_empty_bank_is_attention_to_oneself():
 
 
 def test_2_a_bank_of_one_is_attention_to_that_entry():
-    """The current tokens do not take part once there is a past."""
+    """(2) A bank of one is attention to that entry: the current tokens take no part once there is a past."""
     bank = Bank(8, 16, 4, 4)
     g = torch.Generator().manual_seed(0)
     past, x = torch.randn(1, 8, 16, generator=g), torch.randn(1, 8, 16, generator=g)
@@ -239,7 +239,7 @@ def test_in_a_vla_the_past_reaches_the_hand():
     assert math.isclose(float(end["streams"]["0/Memory"]["step"][0]), 3.0)
 
 
-def test_a_full_bank_may_drop_its_oldest_instead():
+def test_the_oldest_of_a_full_bank_may_be_dropped_instead():
     bank = Bank(2, 4, 3, 2, "first")
     state = bank.start(1)
     for t in range(5):
@@ -247,7 +247,7 @@ def test_a_full_bank_may_drop_its_oldest_instead():
     assert state["time"].tolist() == [[2.0, 3.0, 4.0]] and state["count"].tolist() == [[1, 1, 1]]
 
 
-def test_a_batch_is_read_as_runs_as_acting_reads_an_episode():
+def test_batches_are_read_as_runs_as_acting_reads_an_episode():
     """Rows of a run remember those before them, as at a query after the other; rows of other runs do not meet."""
     model, s = vlm(), stream(3)
     one, two = episode(model, 5, 0), episode(model, 4, 1)

@@ -87,6 +87,20 @@ def test_b_one_pass_a_chunk():
     assert len(seen) == 2
 
 
+def test_d_actions_come_back_in_robot_units():
+    """(d) Encoded and decoded, chunks are what they were; by another's measured state or range they are not."""
+    model, other = vla(hand()), vla(hand())
+    b = batch(model.backbone)
+    coded = model.codec.encode(b.actions, b.action_valid, b.state)
+    assert coded.values.abs().max() == pytest.approx(1, abs=1e-5)
+    back = model.codec.decode(coded, b.state)
+    assert abs(back.actions - b.actions.numpy()).max() < 1e-5 and not back.errors.any()
+    moved = abs(model.codec.decode(coded, b.state.flip(0)).actions - b.actions.numpy()).max((0, 1))
+    assert (moved[:2] > 0.01).all() and moved[2] < 1e-5  # the joints are told from where they are, the gripper is not
+    other.codec.load_statistics({**model.codec.statistics(), "high": (2 * model.codec.high).tolist()})
+    assert abs(other.codec.decode(coded, b.state).actions - b.actions.numpy()).max() > 0.01
+
+
 def test_e_parallel_and_sequential_agree():
     """(e) One pass and H x A' passes have the same shapes; under the causal rule the same values too."""
     ctx, oft = context(), hand()
@@ -178,7 +192,7 @@ def vit() -> torch.nn.Module:
 
 @pytest.mark.parametrize("made,sites", [(vlm, len(StemConfig().channels)), (vit, 2)])
 def test_c_film_of_nothing_is_the_plain_encoder(made, sites):
-    """(c) At the start, and where nothing is asked, the tower sees what it saw; then what it sees depends on words."""
+    """(c) With zero weights, and where nothing is asked, FiLM leaves the tower as it was; then words change it."""
     plain = made()
     filmed = copy.deepcopy(plain)
     Film().apply(filmed)

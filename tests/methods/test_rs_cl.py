@@ -31,6 +31,7 @@ def test_are_a_stream_and_an_objective():
 
 
 def test_a_weights_sum_to_one_and_equal_states_weigh_the_same():
+    """(a) Every row of the targets sums to one; equal states weigh the same, and nothing more than oneself."""
     states = drawn(6, 5)
     states[4] = states[1]
     w = targets(states, 1.0)
@@ -40,6 +41,7 @@ def test_a_weights_sum_to_one_and_equal_states_weigh_the_same():
 
 
 def test_b_at_no_beta_it_is_infonce():
+    """(b) With beta near 0 the loss is InfoNCE, whose only positive is oneself; with beta 1 it is not."""
     z, cut, states = drawn(6, 8), drawn(6, 8, seed=1), drawn(6, 5, seed=2)
     near = contrast(z, cut, targets(states, 1e-6), 0.2)
     a, b = (x / x.norm(dim=-1, keepdim=True) for x in (z, cut))
@@ -48,6 +50,7 @@ def test_b_at_no_beta_it_is_infonce():
 
 
 def test_c_its_weight_fades():
+    """(c) The weight is 1 at the first step, below 1e-6 at the last and after it, and goes on after a restart."""
     objective, seen = RSCL(CONFIG), []
     for step in range(CONFIG.steps):
         seen.append(objective.weight)
@@ -70,6 +73,7 @@ def test_states_are_scaled_by_the_extremes_met_so_far():
 
 
 def test_d_it_teaches_the_adapter_and_not_the_hand():
+    """(d) No gradient of the loss reaches the hand, or a frozen mind; the adapter and its token learn."""
     vla = model()
     batch = examples(vla.backbone)
     vla.losses(batch, Keys.seeded(ROWS, 0))["rs_cl"].sum().backward()
@@ -101,7 +105,7 @@ def test_rows_that_do_not_act_are_left_out():
     assert "rs_cl" not in vla.losses(none, Keys.seeded(ROWS, 0))
 
 
-def test_a_view_is_cut_off_and_another_at_another_step():
+def test_one_view_is_cut_off_and_another_at_another_step():
     objective, x = RSCL(CONFIG), drawn(4, 10, 3)
     views = {"image/front": slice(0, 4), "image/wrist": slice(4, 7)}
     gone = set()

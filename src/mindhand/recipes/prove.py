@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mindhand.core.card import fidelity
 from mindhand.core.errors import Refusal
-from mindhand.core.record import read_records
+from mindhand.core.record import OLDER, older_code, read_records
 from mindhand.methods import catalogue
 from mindhand.methods import method as named
 from mindhand.model.shipped import shipped
@@ -19,6 +20,7 @@ from mindhand.model.shipped import shipped
 from .grid import Grid, GridPlan, due, finished, order, run_queue
 from .grid_report import said, write_grid_report
 from .grid_report import show as tables
+from .pages import PAGES, settings, told
 from .proofs import due as due_cells
 from .proofs import proofs, run_proofs, table
 
@@ -28,25 +30,36 @@ ASKS = "does knowledge in the VLM reach the hand, and what in the recipe earns i
 
 def known() -> Table:
     """The heart's proof and the catalogue, room by room."""
-    table, records = Table("name", "room", "seams", "proven", "asks", title="proofs"), read_records()
-    table.add_row(HEART, "", "", "", ASKS)
+    records = read_records()
+    table = Table("name", "seams", "reached", "claim", title="proofs", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_row(HEART, "", "", ASKS, end_section=True)
+    area = ""
     for name, found in catalogue().items():
-        proven = ", ".join(fidelity(found.card, records)) or "not yet"
-        table.add_row(name, found.card.area, ", ".join(found.card.seams), proven, found.card.claim.text)
+        c = found.card
+        if c.area != area:
+            area = c.area
+            table.add_section()
+            table.add_row(f"[bold]{area}[/]")
+        levels = [level + (OLDER if older_code(r) else "") for level, r in fidelity(c, records).items()]
+        table.add_row(f"  {name}", ", ".join(c.seams), ", ".join(levels) or "not yet", Text(c.claim.text))
     return table
 
 
 def card(name: str, console: Console) -> None:
     """All that a method says of itself, and the records that show it."""
     found, records = named(name), read_records()
-    c = found.card
+    c, parts = found.card, told(found)
     console.rule(f"{c.title} ({c.area}/{name}.py)")
-    console.print((found.module.__doc__ or "").strip(), highlight=False)
-    console.print(f"\nseams: {', '.join(c.seams)}; put into and compared with: {c.base}\nclaim: {c.claim.text}")
+    for label, text in parts.items():
+        console.print(f"{label}: {text}" if label else text, highlight=False, markup=False)
+    console.print(f"\nseams: {', '.join(c.seams)}; put into and compared with: {c.base}", markup=False)
+    console.print(f"claim: {c.claim.text}", markup=False)
     for level, record in fidelity(c, records).items():
-        console.print(f"{level}: {record.name} {record.show()}")
-    for field in fields(found.module.Config):
-        console.print(f"  {field.name} = {field.default}")
+        console.print(f"{level}: {record.name} {record.show()}{OLDER if older_code(record) else ''}")
+    for field, default, note in settings(found.module.Config):
+        said = f"  {field}{f' = {default}' if default else ''}{f'  # {note}' if note else ''}"
+        console.print(said, highlight=False, markup=False)
+    console.print(f"page: {PAGES}/{name}.md")
 
 
 def of_methods(

@@ -35,14 +35,13 @@ BOTH_WAYS: Rule = ((SAID, SAID, "full"),)  # before the pass's own rule
 
 @dataclass(frozen=True)
 class Config:
-    """horizon: H (paper: 8 on LIBERO, 25 on ALOHA); action: A; state: S; trunk: D, and so of streams; blocks: of the
-    head (2)."""
+    """The shape of a chunk, and of what it is drawn from. In brackets the paper's values."""
 
-    horizon: int
-    action: int
-    state: int
-    trunk: int
-    blocks: int = 2
+    horizon: int  # H (8 on LIBERO, 25 on ALOHA)
+    action: int  # A
+    state: int  # S
+    trunk: int  # D, and so the width of streams
+    blocks: int = 2  # of the head (2)
 
     @property
     def width(self) -> int:

@@ -29,13 +29,13 @@ from mindhand.core.spec import Spec
 
 @dataclass(frozen=True)
 class Config:
-    """trunk: D; width: of the hand; state: S; the others' comments give the paper's values."""
+    """The adapter, what is contrasted, and for how long. In brackets the paper's values."""
 
-    trunk: int
-    width: int
-    state: int
+    trunk: int  # D
+    width: int  # of the hand
+    state: int  # S
     layers: int = 1  # of the adapter (4, of GR00T's)
-    heads: int = 4
+    heads: int = 4  # of its attention
     hidden: int = 256  # of the projection (2048)
     out: int = 64  # of it (128)
     beta: float = 1.0  # of the distance of states (1.0)

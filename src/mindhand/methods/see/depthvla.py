@@ -33,13 +33,12 @@ RULE: Rule = ((DEPTH, DEPTH, "full"), (DEPTH, "*", "none"), ("*", DEPTH, "none")
 
 @dataclass(frozen=True)
 class Config:
-    """width: of the depth tower (paper: about 300 M parameters in all); stem: its encoder; share: of the scale's error
-    that is forgiven (paper: half); camera: whose picture."""
+    """The depth tower. In brackets the paper's values."""
 
-    width: int
-    stem: StemConfig
-    share: float = 0.5
-    camera: str = "front"
+    width: int  # of the tower (about 300 M parameters in all)
+    stem: StemConfig  # its encoder (Depth Anything V2)
+    share: float = 0.5  # of the scale's error that is forgiven (0.5)
+    camera: str = "front"  # whose depth is told
 
 
 class Depth(nn.Module):

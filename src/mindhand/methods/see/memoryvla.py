@@ -31,18 +31,17 @@ from mindhand.model.expert import sinusoid
 
 @dataclass(frozen=True)
 class Config:
-    """trunk: D; width: of the hand; tokens: of the camera in the trunk; rate: control steps a second, in which the
-    time is told. The others' comments give the paper's values."""
+    """Two banks, and what is kept in them. In brackets the paper's values."""
 
-    trunk: int
-    width: int
-    tokens: int
-    rate: float
-    camera: str = "front"
+    trunk: int  # D
+    width: int  # of the hand
+    tokens: int  # of the camera in the trunk
+    rate: float  # control steps a second, in which the time is told
+    camera: str = "front"  # whose past is kept
     perceptual: int = 64  # d_p (256)
     squeeze: int = 16  # reduction of the channel gate (16)
     length: int = 16  # L, of a bank (16; 256 in long tasks)
-    heads: int = 4  # (4)
+    heads: int = 4  # of its attention (4)
     full: Literal["merge", "first"] = "merge"  # of a full bank: merge the neighbours most alike, or drop the oldest
 
 

@@ -152,7 +152,7 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
 
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
-    proofs/<method>/<control> and /over-<control>; folder: for drafts, results/ unless given."""
+    proofs/<method>/control_<its name> and /over_<its name>; folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
         if [*due((name,), nano, run)]:
@@ -162,9 +162,9 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
         for arm in proof.all:
             rows = [{k: r[k] for k in ("key", "success", "training")} for r in rows_of(proof, at, arm.name)]
-            label = "method" if arm.name == name else arm.name
+            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
             yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=proof.chance, **how)
             if arm.name != name:
-                over = "effect" if arm.name == BASELINE else f"over-{arm.name}"
+                over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
                 pairs = effect(proof, at, arm.name)
                 yield write_record(f"proofs/{name}/{over}", rows=pairs, kind="difference", chance=None, **how)
