@@ -151,7 +151,7 @@ def _proof(name: str, known: Evidence) -> list[Record]:
 
 
 def _arm(record: Record, card: MethodCard) -> str:
-    """How a record of a proof is called: "the base, `tokens`" and so on."""
+    """How a record of a proof is called: "with FAST", "control: more steps"."""
     word = record.name.split("/")[2]
     names = {"baseline": f"without it (the {card.base} base)", "method": f"with {card.title}"}
     return names.get(word, word.replace("control_", "control: ").replace("_", " "))
