@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from mindhand.core.batch import Batch, Target
+from mindhand.core.batch import Batch, Target, Text
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Transform
-from mindhand.model.words import Words
+from mindhand.core.seams import Transform, Turn
+from mindhand.model.asking import taught
+from mindhand.model.words import SAY, Words
 
 from .cache import FrameCache
 from .episodes import gather
@@ -33,7 +35,9 @@ class RobotFrames:
     jitter: how far (pixels, each way) the hand's gaze is moved at random while it learns, so that it forgives the
     pointer a cell. `words_of` may rewrite a thought (drop coordinates, blank it). transforms: the model's own; the
     sample of a frame holds "instruction", "state" (S,) and "images" {role: uint8 (h,w,3)}, and the batch what they make
-    of them; and, for those that draw or tell what is known of it, the dataset's "labels" {name: (k,)}.
+    of them; and, for those that draw or tell what is known of it, the dataset's "labels" {name: (k,)}. turns: what is
+    said instead of the dataset's thoughts, by a reasoner that has its own: global frames (n,), what is asked of them
+    and their keys -> given turns of n rows.
     """
 
     reader: LeRobotReader
@@ -44,6 +48,7 @@ class RobotFrames:
     jitter: float = 8.0
     words_of: Callable[[str], str] = str
     transforms: Sequence[Transform] = ()
+    turns: Callable[[np.ndarray, list[str], Keys], list[Turn]] | None = None
 
     def chunks(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Actions (n,H,A) that follow global frames, and bool (n,H): False after the episode's end."""
@@ -138,14 +143,16 @@ class RobotFrames:
         text = {}
         if kept is None:
             asked = [s.questions[0] for s in samples]
-            thoughts = self.thoughts(index)
+            beside = self.words.answers([q.answer for q in asked], given=[q.given for q in asked])
+            if self.turns is None:
+                thoughts = self.thoughts(index)
+                turns, seen = [Turn(SAY, given=tuple(thoughts))], [self.looks(t, g) for t, g in zip(thoughts, gaze)]
+            else:
+                turns, seen = self.turns(index, asks, keys), [[] for _ in index]  # nobody says where to look
             text = {
                 "text": self.words.questions([*asks, *(q.question for q in asked)]),
-                "reasoning": self.words.answers(
-                    [*thoughts, *(q.answer for q in asked)], given=[*[""] * n, *(q.given for q in asked)]
-                ),
+                "reasoning": below(taught(self.words, turns), beside, self.words.pad),
             }
-            seen = [self.looks(t, g) for t, g in zip(thoughts, gaze)]
             seen += [looks(q, s, self.words) for q, s in zip(asked, samples)]
             camera = reader.spec.camera(self.camera)
             targets["look"] = look_target(text["reasoning"], seen, (camera.height, camera.width), grid)
@@ -165,6 +172,16 @@ class RobotFrames:
             step=padded(reader.frame_index[index].astype(np.int64)),
             targets=targets,
         )
+
+
+def below(a: Text, b: Text, pad: int) -> Text:
+    """The rows of one run, and under them those of another, as long as the longer."""
+    wide = max(a.ids.shape[1], b.ids.shape[1])
+
+    def both(x: torch.Tensor, y: torch.Tensor, fill: int) -> torch.Tensor:
+        return torch.cat([F.pad(z, (0, wide - z.shape[1]), value=fill) for z in (x, y)])
+
+    return Text(both(a.ids, b.ids, pad), both(a.valid, b.valid, 0), both(a.supervised, b.supervised, 0))
 
 
 @dataclass(frozen=True)

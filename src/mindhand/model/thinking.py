@@ -27,22 +27,24 @@ def reason(
     backbone: Any, reasoner: Any, trunk: Trunk, obs: Observation, state: State, keys: Keys
 ) -> tuple[Trunk, Reasoning, State]:
     """One thought a row on top of the trunk, and the state that remembers it. "forced" in `state`, or an observed text
-    "thought", is the thought.
+    "thought", is the thought. What the reasoner's `turns` are told: the "instruction" of each row, and the "reasoning"
+    where it is given.
 
     Rows for which a reasoner that `keeps` is not due go on with the last thought they had: all rows' words then enter
     in one pass. Those that are due are decoded first, and enter in the same pass as the others: what becomes of a row
     must not depend on whether its neighbours think.
     """
     given, last = state.get("forced", obs.text.get("thought")), state["thoughts"]
+    sample = {"instruction": obs.text["instruction"]}
     due = np.ones(len(obs), bool)
     if given is None and reasoner.keeps:
         due = reasoner.due(obs, state)
         said = last["texts"]
         if due.any():
-            _, new = backbone.generate(trunk, reasoner.turns({}), keys=keys)
+            _, new = backbone.generate(trunk, reasoner.turns(sample), keys=keys)
             said = [n if d else o for n, o, d in zip(new, said, due)]
         given = tuple(said)
-    trunk, texts = backbone.generate(trunk, reasoner.turns({"reasoning": given}), keys=keys)
+    trunk, texts = backbone.generate(trunk, reasoner.turns({**sample, "reasoning": given}), keys=keys)
     now = {
         "texts": tuple(texts),
         "query": np.where(due, state["query"], last["query"]),

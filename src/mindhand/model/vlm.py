@@ -12,6 +12,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import CAUSAL, Entry, Keep, Patches, Rule, Segment, Turn, text_position
 
+from .asking import Question, asked, narrowed, taught
 from .trunk import Tower, TowerConfig, Trunk, run
 from .vision import Stem, StemConfig, ViT, ViTConfig
 from .words import Words
@@ -117,20 +118,22 @@ class VLM(nn.Module):
     def generate(self, trunk: Trunk, turns: Sequence[Turn], *, keys: Keys) -> tuple[Trunk, list[str]]:
         """Write the turns, greedily, on top of `trunk`; rows that have ended are padded and masked.
 
-        Returns the extended trunk and the text of the last turn, a string a row. `keys` is unused by greedy
-        decoding and there for backbones that sample. A given text is forced, token by token, in one pass.
+        Returns the extended trunk and what was said, a string a row: the texts of the turns, with a space between them.
+        `keys` is unused by greedy decoding and there for backbones that sample. A given text is forced, token by token,
+        in one pass.
         """
         if self.words is None:
             raise BuildError("this backbone has no tokenizer", "VLM(config, words)", "give it one to generate")
-        texts: list[str] = []
+        texts: list[Sequence[str]] = []
         for turn in turns:
             if turn.given is not None:
-                forced = self.words.answers(turn.given, turn.cue)
+                forced = taught(self.words, [turn])
                 trunk = trunk.extend([self.text(turn.segment, forced.ids, forced.valid, trunk.end)])
-                texts = list(turn.given)
+                texts.append(turn.given)
             else:
-                trunk, texts = self._decode(trunk, turn)
-        return trunk, texts
+                trunk, said = self._decode(trunk, turn)
+                texts.append(said)
+        return trunk, [" ".join(text for text in row if text) for row in zip(*texts)]
 
     def text(
         self, name: str, ids: Tensor, valid: Tensor, start: Tensor | int = 0, task: Tensor | None = None
@@ -148,14 +151,21 @@ class VLM(nn.Module):
         stop = words.id(turn.stop)
         token = torch.full((rows, 1), words.id(turn.cue), dtype=torch.int64, device=device)
         alive = torch.ones(rows, 1, dtype=torch.bool, device=device)
-        said: list[Tensor] = []
-        for written in range(turn.limit + 2):  # the cue, up to `limit` tokens, the stop
+        limit, said = turn.limit, [token[:, :0]]
+        if isinstance(turn, Question):
+            ask, limit = asked(words, turn), max(len(words.encode(way)) for way in turn.among)
+            trunk = trunk.extend([self.text(turn.segment, ask.ids, ask.valid, trunk.end)])
+            alive = ask.valid.any(1, keepdim=True).to(device)
+        for written in range(limit + 2):  # the cue, up to `limit` tokens, the stop
             trunk = trunk.extend([self.text(turn.segment, token, alive, trunk.end)])
-            alive = alive & ((token != stop) if said else True)
+            alive = alive & ((token != stop) if written else True)
             if not bool(alive.any()):
                 break
-            best = self.logits(trunk.hidden[turn.segment][:, -1:]).argmax(-1)
-            token = torch.where(alive & (written < turn.limit), best, torch.full_like(best, stop))
+            scores = self.logits(trunk.hidden[turn.segment][:, -1:])
+            if isinstance(turn, Question):
+                scores = narrowed(words, turn, scores, torch.cat(said, 1).tolist())
+            best = scores.argmax(-1)
+            token = torch.where(alive & (written < limit), best, torch.full_like(best, stop))
             said.append(token)
-        texts = [words.decode(row[: row.index(stop)]) for row in torch.cat(said, 1).tolist()]
+        texts = [words.decode(row[: [*row, stop].index(stop)]) for row in torch.cat(said, 1).tolist()]
         return trunk, texts
