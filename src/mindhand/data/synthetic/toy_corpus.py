@@ -39,11 +39,11 @@ HOLDERS = 2  # of them containers: six kinds among 32, of which a scene to be as
 WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.65), ("calc in full", 0.20), ("calc in steps", 0.15))  # of sums in words alone
 WIDE = 0.6  # share of the others that are beyond the robot's
-UNEQUAL = 0.5  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
+UNEQUAL = 0.65  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
 SHARES = (  # of the questions about toys
-    ("name", 0.17), ("hue", 0.06), ("pattern", 0.02), ("amount", 0.28), ("there", 0.13), ("relation", 0.05),
+    ("name", 0.20), ("hue", 0.05), ("pattern", 0.02), ("amount", 0.31), ("there", 0.10), ("relation", 0.05),
     ("beside", 0.02), ("lies", 0.02), ("point", 0.03), ("box", 0.03), ("choice", 0.02), ("caption", 0.03),
-    ("turn", 0.02), ("plan", 0.12),
+    ("turn", 0.02), ("plan", 0.10),
 )  # fmt: skip
 HANDS, HOLDING, NEAR = 0.5, 0.4, 0.5  # shares: tables with a hand; of those, it holds a toy; of the rest, is at one
 CARRIED, LOW = (0.09, 0.22), 0.06  # m: how high a tool is that holds a toy; how far above its grip one is at a toy

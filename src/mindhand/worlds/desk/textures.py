@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mindhand.worlds.hands import SCAN, SCAN_UNSEEN
 from mindhand.worlds.scene import FACES, FONTS, INKS, PAPERS, Board, Glyph, Tile
 
 from .build import BOARD, LABEL
@@ -20,6 +21,7 @@ from .ink import Ink
 
 BOARD_DIGIT, LABEL_DIGIT = 39, 50  # pixels: height of an 8
 _HAND, _SAMPLES = 44, 8  # pixels: height of an 8 as hands write it; glyphs of each character that a hand has
+_SCANS = 1 << 12  # numbers for scans, of which there are fewer: all of them are shown (with 8 a digit they are learned)
 BOARD_FILL = 0.94  # the line shrinks to stay within this part of the board's width
 FILES = {f.name: Path(__file__).parent / "fonts" / f.file for f in FONTS}
 
@@ -95,7 +97,8 @@ def _drawn(font: str, mark: Glyph, height: int) -> Ink:
     if font in FILES:
         return glyph(font, mark.char, height, mark.turn)
     # A hand has so many glyphs of each character; to write a new one takes ten times as long as to turn one.
-    return _turned(handwritten(font, mark.char, _HAND, 0, int(abs(mark.dx) * 1e9) % _SAMPLES), height, mark.turn)
+    many = _SCANS if font in (SCAN, SCAN_UNSEEN) else _SAMPLES
+    return _turned(handwritten(font, mark.char, _HAND, 0, int(abs(mark.dx) * 1e9) % many), height, mark.turn)
 
 
 def _turned(ink: Ink, height: int, turn: int) -> Ink:
