@@ -81,6 +81,19 @@ def test_parts_that_fit():
                 "put stereo (streams[1]) before lift (streams[0])",
             ],
         ),
+        # a quality that the occupant of a slot has not
+        (
+            {"codec": toy("bins", provides="codec/ids"), "expert": toy("flow", "codec/numbers")},
+            {},
+            ["flow (slot expert)", "'codec/numbers'", "bins (slot codec) lacks", "['codec/ids']"],
+        ),
+        (
+            {"expert": toy("tokens")},
+            {"streams": [toy("depth", "expert/towers")]},
+            ["depth (streams[0])", "'expert/towers'", "tokens (slot expert) lacks", "[]"],
+        ),
+        ({"expert": toy("flow", "codec codec/numbers")}, {}, ["flow (slot expert)", "'codec'"]),
+        ({"expert": toy("flow", "eye/wrist")}, {}, ["'eye/wrist'", "no other part"]),
         # seams that do not exist
         ({"nose": toy("x")}, {}, ["unknown slot 'nose'", "backbone"]),
         ({}, {"wrappers": []}, ["unknown stack 'wrappers'", "streams"]),
@@ -101,6 +114,14 @@ def test_order_matters_within_a_stack_only():
     resolve({}, {"streams": [late, toy("lift", "points")]})
     resolve({}, {"streams": [toy("lift", "points")], "transforms": [late]})
     resolve({"expert": toy("flow", "points")}, {"streams": [late]})
+
+
+def test_a_quality_of_a_slot_is_needed_only_of_an_occupant():
+    resolve({"expert": None, "backbone": toy("mind")}, {"streams": [toy("depth", "expert/towers")]})
+    tower = toy("tower", provides="backbone/tower")
+    resolve({"backbone": toy("mind"), "expert": toy("hand", "backbone/tower")}, {"edits": [tower]})
+    with pytest.raises(BuildError, match=r"tower \(edits\[0\]\) and tower \(edits\[1\]\) both provide"):
+        resolve({"backbone": toy("mind")}, {"edits": [tower, toy("tower", provides="backbone/tower")]})
 
 
 # ---- names ---------------------------------------------------------------------------------------------

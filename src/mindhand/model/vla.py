@@ -79,7 +79,9 @@ class VLA(nn.Module):
         )
         for role in see:
             spec.camera(role)
-        check_streams(streams)
+        if see and not self.plan.has("image"):
+            raise BuildError(f"{type(backbone).__name__} (slot backbone) sees no picture", f"eyes for {see}", "see=()")
+        check_streams(streams, self.plan)
         self.spec, self.see = spec, tuple(see)
         self.backbone, self.expert, self.codec = backbone, expert, codec
         self.reasoner, self.sampler = reasoner, sampler

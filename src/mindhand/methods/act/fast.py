@@ -24,6 +24,7 @@ from mindhand.core.errors import BadCheckpoint, BadData
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Code, Decoded
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.token_expert import TokenExpert
 
@@ -72,6 +73,11 @@ class FAST(nn.Module):
     def codes(self) -> int:
         """How many ids there are."""
         return self.config.vocabulary + 1
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """So many ids, one of which ends a chunk."""
+        return frozenset({fits.ids(self.codes, self.end)})
 
     @property
     def longest(self) -> int:

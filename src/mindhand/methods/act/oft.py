@@ -25,6 +25,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Code, Context, Draw, Inputs, LogProb, Noised, Rule, Sampler, Segment, text_position
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.token_expert import SAID, Senses, robots
 from mindhand.model.vision import Stem, ViT
@@ -65,12 +66,12 @@ class OFT(nn.Module):
     """Expert: parallel decoding, one step of the chunk from the A hidden states at its positions, L1."""
 
     part_name = "oft"
-    needs: frozenset[str] = frozenset({"text"})
-    provides: frozenset[str] = frozenset({"draw"})
 
     def __init__(self, config: Config):
         super().__init__()
         c = self.config = config
+        self.needs = frozenset({"text", "codec", fits.trunk(c.trunk), fits.numbers(c.action)})
+        self.provides = frozenset({"draw", fits.HEARS, fits.tokens(c.trunk)})
         self.senses = Senses(c.state, c.trunk)
         self.head = nn.Sequential(
             nn.LayerNorm(c.action * c.trunk), nn.Linear(c.action * c.trunk, c.trunk), nn.ReLU(),

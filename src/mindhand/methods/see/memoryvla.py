@@ -25,6 +25,7 @@ from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.model.attention import attend
 from mindhand.model.expert import sinusoid
 
@@ -145,12 +146,12 @@ class Memory(nn.Module):
 
     part_name = "memoryvla"
     feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset({"text", "image"})
     provides: frozenset[str] = frozenset({"memory"})
 
     def __init__(self, config: Config):
         super().__init__()
         c = self.config = config
+        self.needs = frozenset({"text", "image", fits.trunk(c.trunk), fits.HEARS, fits.tokens(c.width)})
         small = max(c.trunk // c.squeeze, 1)
         self.squeeze = nn.Sequential(nn.Linear(c.trunk, small), nn.ReLU(), nn.Linear(small, c.trunk), nn.Sigmoid())
         self.thin = nn.Linear(c.trunk, c.perceptual)
