@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mindhand.core.errors import BuildError
-from mindhand.core.parts import Entry, Registry, config_from_json, resolve
+from mindhand.core.parts import Entry, Registry, apply_edits, config_from_json, resolve
 
 
 @dataclass
@@ -122,6 +122,25 @@ def test_a_quality_of_a_slot_is_needed_only_of_an_occupant():
     resolve({"backbone": toy("mind"), "expert": toy("hand", "backbone/tower")}, {"edits": [tower]})
     with pytest.raises(BuildError, match=r"tower \(edits\[0\]\) and tower \(edits\[1\]\) both provide"):
         resolve({"backbone": toy("mind")}, {"edits": [tower, toy("tower", provides="backbone/tower")]})
+
+
+def test_what_an_edit_refuses_is_told_with_what_was_done_before_it():
+    class Surgery:
+        def __init__(self, name, refuses=False):
+            self.name, self.refuses = name, refuses
+
+        def apply(self, model):
+            if self.refuses:
+                raise BuildError("a mixture", "an FFN", "once")
+            model.append(self.name)
+
+    done: list[str] = []
+    apply_edits(done, [Surgery("a"), Surgery("b")])
+    assert done == ["a", "b"]
+    with pytest.raises(BuildError, match=r"^c \(edits\[2\]\), after a \(edits\[0\]\), b \(edits\[1\]\): a mixture"):
+        apply_edits([], [Surgery("a"), Surgery("b"), Surgery("c", True)])
+    with pytest.raises(BuildError, match=r"^c \(edits\[0\]\), after no other edit"):
+        apply_edits([], [Surgery("c", True)])
 
 
 # ---- names ---------------------------------------------------------------------------------------------

@@ -14,12 +14,17 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import StreamOut
 from mindhand.methods.act.fast import FAST
+from mindhand.methods.act.oft import Film
 from mindhand.methods.learn.rs_cl import Config as SummaryConfig
 from mindhand.methods.learn.rs_cl import Summary
 from mindhand.model import fits
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.diffusion import DDIM, ODE, Diffusion, Flow
 from mindhand.model.eyes import EyeConfig, WristEye
+from mindhand.model.ffn_edits import PerTask, Widen
+from mindhand.model.fresh import Fresh
+from mindhand.model.low_rank import LoRA, LowRankExperts
+from mindhand.model.moe import Upcycle
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
@@ -28,6 +33,8 @@ from mindhand.model.vlm import VLM
 
 from ..seams.build import HORIZON, batch, spec, vla
 from .tiny import expert, vlm
+
+FFN, ATTENTION = ("ffn.gate_up", "ffn.down"), ("attn.qkv", "attn.o")
 
 
 class Held(nn.Module):
@@ -123,6 +130,56 @@ def test_wrong_pairs_are_refused_by_name(name):
         VLA(spec=spec(), backbone=vlm(), expert=hand, **{**usual, **made})
     for word in words:
         assert word in str(caught.value)
+
+
+EDITS = {
+    "two mixtures": ([Upcycle(), LowRankExperts()], ["Upcycle (edits[0])", "LowRankExperts (edits[1])", "ffn.down"]),
+    "copies a task of a mixture": ([Upcycle(), PerTask()], ["Upcycle (edits[0])", "PerTask (edits[1])"]),
+    "LoRA and then a mixture": ([LoRA(2), Upcycle()], ["LoRA (edits[0])", "Upcycle (edits[1])", "ffn.down"]),
+    "a mixture and then LoRA": ([LowRankExperts(), LoRA(2)], ["LowRankExperts (edits[0])", "LoRA (edits[1])"]),
+    "LoRA twice": ([LoRA(2), LoRA(4)], ["LoRA (edits[0])", "LoRA (edits[1])", "attn.o of tower vlm"]),
+    "a wider mixture": ([Upcycle(), Widen()], ["Widen (edits[1]), after Upcycle (edits[0])", "MoE", "plain FFN"]),
+    "a wider LoRA": ([LoRA(2), Widen()], ["Widen (edits[1]), after LoRA (edits[0])", "LowRankLinear", "plain FFN"]),
+    "new weights behind experts": ([Upcycle(), Fresh()], ["Fresh (edits[1]), after Upcycle (edits[0])", "come first"]),
+    "new weights behind FiLM": ([Film(), Fresh()], ["Fresh (edits[1]), after Film (edits[0])", "come first"]),
+    "FiLM twice": ([Film(), Film()], ["Film (edits[0])", "Film (edits[1])", "FiLM"]),
+    "LoRA of what is not there": ([LoRA(2, where=("attn.q",))], ["LoRA (edits[0])", "'attn.q' of tower 'vlm'"]),
+    "a tower that is not there": ([Upcycle(tower="hand")], ["Upcycle (edits[0])", "no tower 'hand'"]),
+    "a tower that comes too late": (
+        [LoRA(2, tower="hand"), AddTower("hand", 16, 32)],
+        ["LoRA (edits[0])", "no tower 'hand'", "before"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_surgery_that_cannot_be_done_is_refused_with_what_was_done_before(name):
+    edits, words = EDITS[name]
+    with pytest.raises(BuildError) as caught:
+        VLA(spec=spec(), backbone=vlm(), edits=edits)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [Widen(), LoRA(2)],
+        [Widen(), Upcycle()],
+        [Widen(), Widen()],
+        [Upcycle(), LoRA(2, where=ATTENTION)],
+        [LoRA(2, where=ATTENTION), LowRankExperts()],
+        [LoRA(2, where=ATTENTION), LoRA(2, where=FFN)],
+        [Fresh(), Film(), PerTask()],
+        [AddTower("hand", 16, 32), Upcycle(tower="hand"), Upcycle(), LoRA(2, tower="hand", where=ATTENTION)],
+    ],
+    ids=lambda edits: "+".join(type(e).__name__ for e in edits),
+)
+def test_surgery_that_can_be_done_is(edits):
+    made = VLA(spec=spec(), backbone=vlm(), edits=edits)
+    ask = made.backbone.words.questions(["pick"])
+    trunk = made.backbone([made.backbone.text("text", ask.ids, ask.valid, task=torch.ones(1, dtype=torch.int64))])
+    assert bool(torch.isfinite(trunk.hidden["text"]).all())
 
 
 def test_a_tower_that_a_backbone_already_has_is_as_good_as_an_edit():

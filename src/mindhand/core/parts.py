@@ -105,6 +105,17 @@ def resolve(slots: Mapping[str, object], stacks: Mapping[str, Sequence[object]])
     return Plan({name: giver[0] for name, giver in provided.items()})
 
 
+def apply_edits(model: Any, edits: Sequence[Any]) -> None:
+    """Surgery on a model, in order. What an edit refuses is told with what was done before it, which may be why."""
+    for i, edit in enumerate(edits):
+        try:
+            edit.apply(model)
+        except BuildError as error:
+            before = ", ".join(_label(e, f"edits[{k}]") for k, e in enumerate(edits[:i])) or "no other edit"
+            what = f"{_label(edit, f'edits[{i}]')}, after {before}: {error.what}"
+            raise BuildError(what, error.expected, error.do) from error
+
+
 # ---- names in a checkpoint -----------------------------------------------------------------------------
 
 

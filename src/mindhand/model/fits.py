@@ -4,6 +4,7 @@ place, because both sides must spell them alike. "slot/quality" is about the occ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 HEARS = "expert/hears the mind"  # hidden states of the trunk may reach it, not words alone
@@ -19,6 +20,11 @@ def trunk(width: int) -> str:
 def tower(name: str, width: int) -> str:
     """Of a backbone, or of an edit, with one more tower of that name and width."""
     return f"backbone/tower {name}, {width} wide"
+
+
+def layers(tower: str, paths: Iterable[str] = ("ffn.gate_up", "ffn.down")) -> frozenset[str]:
+    """Claimed by an edit that leaves no plain linear layer there in every block of a tower; by default, in its FFN."""
+    return frozenset(f"{path} of tower {tower}" for path in paths)
 
 
 def numbers(size: int) -> str:

@@ -157,6 +157,7 @@ class Film:
     every convolution."""
 
     part_name: ClassVar[str] = "film"
+    provides: ClassVar[frozenset[str]] = frozenset({"FiLM"})  # a second one would scale what the first has scaled
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`. BuildError for another tower."""
