@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.card import Claim, MethodCard
+from mindhand.core.errors import BuildError
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry
@@ -166,7 +167,11 @@ class Memory(nn.Module):
 
     def read(self, trunk: Trunk) -> dict[str, Tensor]:
         """Perceptual tokens (B,N,d_p) and the cognitive token (B,1,D)."""
-        picture = trunk.hidden[f"image/{self.config.camera}"]
+        name = f"image/{self.config.camera}"
+        if name not in trunk.hidden:
+            what = f"Memory of '{name}' on a pass of {sorted(trunk.hidden)}"
+            raise BuildError(what, "that picture's tokens, which remembered thoughts are not", "train the mind with it")
+        picture = trunk.hidden[name]
         words = max((n for n in trunk.hidden if n.startswith(("text", "reasoning"))), key=list(trunk.hidden).index)
         last = trunk.valid[words].long().cumsum(1).argmax(1)
         gated = picture * self.squeeze(picture.mean(1, keepdim=True))
