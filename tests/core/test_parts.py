@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mindhand.core.errors import BuildError
-from mindhand.core.parts import Entry, Registry, apply_edits, config_from_json, resolve
+from mindhand.core.parts import Entry, Registry, apply_edits, config_from_json, replaces_only, resolve
 
 
 @dataclass
@@ -143,6 +143,14 @@ def test_what_an_edit_refuses_is_told_with_what_was_done_before_it():
         apply_edits([], [Surgery("c", True)])
 
 
+def test_who_replaces_a_part_says_which():
+    replaces_only({"codec": toy("bins"), "expert": 3}, "FAST", codec=Toy)
+    with pytest.raises(BuildError, match=r"FAST in the place of other \(slot codec\)\n  expected: a Nameless"):
+        replaces_only({"codec": toy("other")}, "FAST", codec=Nameless)
+    with pytest.raises(BuildError, match="FAST in the place of NoneType"):
+        replaces_only({}, "FAST", codec=Nameless)
+
+
 # ---- names ---------------------------------------------------------------------------------------------
 
 
@@ -224,7 +232,9 @@ def test_installed_packages_offer_parts_as_entry_points(tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-hand\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[mindhand.parts]\nextra = extra_hand:ENTRY\n")
+    assert "extra" not in Registry().names()
     monkeypatch.syspath_prepend(str(tmp_path))
+    assert "extra" in Registry().names()
     assert Registry().build({"name": "extra", "config": {"width": 5}}) == 5
 
 

@@ -105,6 +105,18 @@ def resolve(slots: Mapping[str, object], stacks: Mapping[str, Sequence[object]])
     return Plan({name: giver[0] for name, giver in provided.items()})
 
 
+def replaces_only(parts: Mapping[str, Any], who: str, **kinds: type) -> None:
+    """For whoever puts something in the place of another part. parts: by slot; kinds: what may stand there, by slot.
+    BuildError, naming both, where a part of another class does, another method's perhaps."""
+    for slot, kind in kinds.items():
+        if type(parts.get(slot)) is not kind:
+            raise BuildError(
+                f"{who} in the place of {_label(parts.get(slot), f'slot {slot}')}",
+                f"a {kind.__name__}, which is what it replaces",
+                "take one of the two out",
+            )
+
+
 def apply_edits(model: Any, edits: Sequence[Any]) -> None:
     """Surgery on a model, in order. What an edit refuses is told with what was done before it, which may be why."""
     for i, edit in enumerate(edits):
@@ -147,6 +159,10 @@ class Registry:
             both = f"{other.build.__module__} and {entry.build.__module__}"
             raise BuildError(f"{both} both register '{entry.name}'", "one part a name", "rename one of them")
         return entry
+
+    def names(self) -> list[str]:
+        """All that can be named: what is registered here, and what installed packages offer."""
+        return sorted({*self._entries, *(point.name for point in entry_points(group=self._group))})
 
     def get(self, name: str) -> Entry:
         """The entry of that name, from here or from an installed entry point; BuildError if there is none."""

@@ -22,12 +22,13 @@ from mindhand.core.batch import masked_rows
 from mindhand.core.card import Claim, MethodCard
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.parts import Entry
+from mindhand.core.parts import Entry, replaces_only
 from mindhand.core.seams import Code, Context, Draw, Inputs, LogProb, Noised, Rule, Sampler, Segment, text_position
 from mindhand.core.spec import Spec
 from mindhand.model import fits
+from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
-from mindhand.model.token_expert import SAID, Senses, robots
+from mindhand.model.token_expert import SAID, Senses, TokenExpert, robots
 from mindhand.model.vision import Stem, ViT
 
 BOTH_WAYS: Rule = ((SAID, SAID, "full"),)  # before the pass's own rule
@@ -191,6 +192,7 @@ CARD = MethodCard(
 
 def plug(parts: Mapping[str, Any], spec: Spec, film: bool = True) -> dict[str, Any]:
     """Instead of a hand of tokens and its bins."""
+    replaces_only(parts, "OFT", expert=TokenExpert, codec=BinCodec)
     told = parts["expert"].config
     config = Config(told.length // spec.action_size, spec.action_size, spec.state_size, told.trunk)
     edits = [*parts.get("edits", ()), *([Film()] if film else [])]
