@@ -9,10 +9,11 @@ from rich.console import Console
 
 from mindhand.core.errors import Refusal
 
-from . import bench_desk, bench_evaluate, bench_nano, leaks, skeleton
+from . import bench_catalogue, bench_desk, bench_evaluate, bench_nano, leaks, skeleton
 
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
+    "catalogue": ("methods and pairs of parts: whether they build, learn and act (1 minute)", bench_catalogue.publish),
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",
