@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mindhand.core.errors import BuildError
-from mindhand.core.parts import Entry, Registry, config_from_json, resolve
+from mindhand.core.parts import Entry, Registry, apply_edits, config_from_json, replaces_only, resolve
 
 
 @dataclass
@@ -81,6 +81,19 @@ def test_parts_that_fit():
                 "put stereo (streams[1]) before lift (streams[0])",
             ],
         ),
+        # a quality that the occupant of a slot has not
+        (
+            {"codec": toy("bins", provides="codec/ids"), "expert": toy("flow", "codec/numbers")},
+            {},
+            ["flow (slot expert)", "'codec/numbers'", "bins (slot codec) lacks", "['codec/ids']"],
+        ),
+        (
+            {"expert": toy("tokens")},
+            {"streams": [toy("depth", "expert/towers")]},
+            ["depth (streams[0])", "'expert/towers'", "tokens (slot expert) lacks", "[]"],
+        ),
+        ({"expert": toy("flow", "codec codec/numbers")}, {}, ["flow (slot expert)", "'codec'"]),
+        ({"expert": toy("flow", "eye/wrist")}, {}, ["'eye/wrist'", "no other part"]),
         # seams that do not exist
         ({"nose": toy("x")}, {}, ["unknown slot 'nose'", "backbone"]),
         ({}, {"wrappers": []}, ["unknown stack 'wrappers'", "streams"]),
@@ -101,6 +114,41 @@ def test_order_matters_within_a_stack_only():
     resolve({}, {"streams": [late, toy("lift", "points")]})
     resolve({}, {"streams": [toy("lift", "points")], "transforms": [late]})
     resolve({"expert": toy("flow", "points")}, {"streams": [late]})
+
+
+def test_a_quality_of_a_slot_is_needed_only_of_an_occupant():
+    resolve({"expert": None, "backbone": toy("mind")}, {"streams": [toy("depth", "expert/towers")]})
+    tower = toy("tower", provides="backbone/tower")
+    resolve({"backbone": toy("mind"), "expert": toy("hand", "backbone/tower")}, {"edits": [tower]})
+    with pytest.raises(BuildError, match=r"tower \(edits\[0\]\) and tower \(edits\[1\]\) both provide"):
+        resolve({"backbone": toy("mind")}, {"edits": [tower, toy("tower", provides="backbone/tower")]})
+
+
+def test_what_an_edit_refuses_is_told_with_what_was_done_before_it():
+    class Surgery:
+        def __init__(self, name, refuses=False):
+            self.name, self.refuses = name, refuses
+
+        def apply(self, model):
+            if self.refuses:
+                raise BuildError("a mixture", "an FFN", "once")
+            model.append(self.name)
+
+    done: list[str] = []
+    apply_edits(done, [Surgery("a"), Surgery("b")])
+    assert done == ["a", "b"]
+    with pytest.raises(BuildError, match=r"^c \(edits\[2\]\), after a \(edits\[0\]\), b \(edits\[1\]\): a mixture"):
+        apply_edits([], [Surgery("a"), Surgery("b"), Surgery("c", True)])
+    with pytest.raises(BuildError, match=r"^c \(edits\[0\]\), after no other edit"):
+        apply_edits([], [Surgery("c", True)])
+
+
+def test_who_replaces_a_part_says_which():
+    replaces_only({"codec": toy("bins"), "expert": 3}, "FAST", codec=Toy)
+    with pytest.raises(BuildError, match=r"FAST in the place of other \(slot codec\)\n  expected: a Nameless"):
+        replaces_only({"codec": toy("other")}, "FAST", codec=Nameless)
+    with pytest.raises(BuildError, match="FAST in the place of NoneType"):
+        replaces_only({}, "FAST", codec=Nameless)
 
 
 # ---- names ---------------------------------------------------------------------------------------------
@@ -184,7 +232,9 @@ def test_installed_packages_offer_parts_as_entry_points(tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-hand\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[mindhand.parts]\nextra = extra_hand:ENTRY\n")
+    assert "extra" not in Registry().names()
     monkeypatch.syspath_prepend(str(tmp_path))
+    assert "extra" in Registry().names()
     assert Registry().build({"name": "extra", "config": {"width": 5}}) == 5
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mindhand.core.errors import BadData
+from mindhand.core.batch import Target
+from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Inputs, State, Stream, StreamOut, Trunk
 from mindhand.data.mixture import Mixture, Runs, SampleSet
@@ -24,7 +25,7 @@ from mindhand.model.expert import sinusoid
 from mindhand.serve.rows import put_rows, take_rows
 
 from ..model.tiny import expert, segments, vlm
-from ..seams.build import close, observation, vla
+from ..seams.build import batch, close, observation, vla
 
 CONFIG = Config(32, 32, 8, 10.0, perceptual=16, squeeze=4)
 
@@ -237,6 +238,15 @@ def test_in_a_vla_the_past_reaches_the_hand():
     assert abs(a.actions - b.actions).max() > 1e-5 and abs(b.actions - c.actions).max() > 1e-5
     assert put_rows(end, made.start(now.keys), [0], 2) is not None
     assert math.isclose(float(end["streams"]["0/Memory"]["step"][0]), 3.0)
+
+
+def test_remembered_thoughts_are_refused():
+    """A batch of them has no picture to remember."""
+    made = vla(expert(), streams=[stream(3)])
+    one = Target(torch.zeros(2, 32), torch.ones(2, dtype=torch.bool))
+    b = replace(batch(made.backbone), text={}, targets={"kept/prompt": one, "kept/reasoning": one})
+    with pytest.raises(BuildError, match=r"Memory of 'image/front' on a pass of \['reasoning', 'text'\]"):
+        made.losses(b, Keys.seeded(2))
 
 
 def test_the_oldest_of_a_full_bank_may_be_dropped_instead():

@@ -205,7 +205,7 @@ def test_codec_round_trip_and_floor():
 
 def test_refusals():
     vla = build()
-    with pytest.raises(BuildError, match="text"):
+    with pytest.raises(BuildError, match="'backbone/32 wide', which object"):
         VLA(spec=SPEC, backbone=object(), expert=vla.expert, codec=vla.codec)
     with pytest.raises(SpecMismatch, match="overhead"):
         build(see=("overhead",))

@@ -13,6 +13,7 @@ from mindhand.core.nouns import Observation
 from mindhand.core.spec import Camera, Part, Spec
 from mindhand.methods.act.oft import OFT, Config
 from mindhand.model.codec import ChunkCodec
+from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.vla import VLA
 
 from ..model.tiny import vlm
@@ -75,8 +76,10 @@ def oft() -> OFT:
 
 
 def vla(hand: Any = None, backbone: Any = None, **parts: Any) -> VLA:
-    """A VLA whose statistics are fitted on the batch above."""
+    """A VLA whose statistics are fitted on the batch above. A hand that follows words has a reasoner that says none."""
     model = vlm() if backbone is None else backbone
+    if "reasoning" in getattr(hand, "needs", ()):
+        parts.setdefault("reasoner", WordsReasoner(ReasonerConfig(limit=0), lambda text: {}))
     made = VLA(spec=spec(), backbone=model, expert=hand, codec=parts.pop("codec", ChunkCodec(spec())), **parts)
     example = batch(model)
     made.codec.fit(iter([example]))

@@ -257,7 +257,7 @@ def steady(**parts: Any) -> tuple[Flash, list[tuple[int, ...]]]:
     model = vlm()
     passes: list[tuple[int, ...]] = []
     model.towers["vlm"].layers[0].out.register_forward_hook(lambda m, i, o: passes.append(tuple(o.shape)))
-    hand = expert()
+    hand = expert("none")
     nn.init.zeros_(hand.leave.weight)  # what remains is noise scaled down and clipped: much the same each time
     with torch.no_grad():
         hand.leave.bias.copy_(torch.tensor([-3.0, -3.0, -3.0]))

@@ -174,7 +174,7 @@ def test_a_stream_to_the_trunk_trains_acts_and_remembers():
 
 def test_training_and_acting_place_a_stream_alike():
     """One observation, as a batch and as acted on: the same hidden states."""
-    made, obs = vla(expert(), streams=[Latent(far=30)]), observation()
+    made, obs = vla(expert("none"), streams=[Latent(far=30)]), observation()
     b = batch(made.backbone, obs.text["instruction"])
     b = replace(b, images={"front": torch.from_numpy(obs.images["front"])}, state=torch.from_numpy(obs.state))
     trained, acted = made.context(b).trunk, made.think(obs, made.start(obs.keys))[0].trunk
@@ -291,7 +291,7 @@ def test_words_are_written_by_the_row_s_expert():
 def test_a_stream_s_tokens_have_their_row_s_task():
     """Static experts beside a stream to the trunk: in training, acting and chat."""
     edit = Upcycle(MoEConfig(4, mixture="static+dynamic"))
-    made, obs = vla(expert(), streams=[Latent()], edits=[edit]), observation()
+    made, obs = vla(expert("none"), streams=[Latent()], edits=[edit]), observation()
     seen = []
     ffn = made.backbone.towers["vlm"].layers[0].ffn
     ffn.register_forward_hook(lambda m, args, out: seen.append(args[1]))
@@ -333,10 +333,15 @@ def test_what_is_wanted_of_proposals():
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDIM(Diffusion(50), count=5, clip=None), SDE(count=3, level=0.2, one=True), ODE(count=1)]
+    ("process", "sampler"),
+    [
+        ("diffusion-action", DDIM(Diffusion(predicts="action"), count=5, clip=None)),
+        ("flow", SDE(count=3, level=0.2, one=True)),
+        ("flow", ODE(count=1)),
+    ],
 )
-def test_samplers_are_stored_as_they_are(tmp_path, sampler):
-    made = vla(expert(process="flow"), sampler=sampler)
+def test_samplers_are_stored_as_they_are(tmp_path, process, sampler):
+    made = vla(expert(process=process), sampler=sampler)
     save_vla(made, tmp_path / "checkpoint")
     assert load_vla(tmp_path / "checkpoint").sampler == sampler
 

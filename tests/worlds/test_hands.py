@@ -15,7 +15,8 @@ from mindhand.data.synthetic.toy_corpus import PENS
 from mindhand.worlds.desk import textures
 from mindhand.worlds.desk.hands import handwritten, scans
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.hands import ALIASES, CHARS, HANDSfrom mindhand.worlds.scene import write_board
+from mindhand.worlds.hands import ALIASES, CHARS, HANDS
+from mindhand.worlds.scene import write_board
 
 NAMES = [h.name for h in HANDS]
 KNOWN = [h.name for h in HANDS if h.known == "H" and h.name.startswith("hand")]

@@ -1,8 +1,10 @@
 """Parts: how they are named in a checkpoint, and whether they fit together.
 
 A part is an ordinary object in a slot or a stack. It may state `needs` and `provides`, sets of names. A slot's
-occupant provides the slot's own name as well. `resolve` refuses whatever would otherwise fail late or, worse,
-run: an unmet need, a second claimant of one name, a part that comes before what it needs in its own stack.
+occupant provides the slot's own name as well. A name "slot/quality" is a quality of a slot's occupant, stated by the
+occupant or by a part that gives it that quality; who needs it needs it of an occupant only if there is one (need the
+slot's name too, where it must not be empty). `resolve` refuses whatever would otherwise fail late or, worse, run: an
+unmet need, a second claimant of one name, a part that comes before what it needs in its own stack.
 """
 
 from __future__ import annotations
@@ -48,9 +50,9 @@ def _label(part: object, where: str) -> str:
 def resolve(slots: Mapping[str, object], stacks: Mapping[str, Sequence[object]]) -> Plan:
     """Check that the parts fit. `slots` {slot: occupant or None}, `stacks` {stack: parts in order}.
 
-    Raises BuildError, naming both sides: an unknown slot or stack; a need that nothing else provides; two parts
-    that provide one name or claim one slot; two objectives that replace one loss; a need met only later in the
-    same stack.
+    Raises BuildError, naming both sides: an unknown slot or stack; a need that nothing else provides, with the
+    occupant if it is one of a slot; two parts that provide one name or claim one slot; two objectives that replace
+    one loss; a need met only later in the same stack.
     """
     for given, known, what in ((slots, SLOTS, "slot"), (stacks, STACKS, "stack")):
         if unknown := sorted(set(given) - set(known)):
@@ -81,7 +83,16 @@ def resolve(slots: Mapping[str, object], stacks: Mapping[str, Sequence[object]])
     for part, where, seam, i in seats:
         label = _label(part, where)
         for need in sorted(_names(part, "needs", label)):
-            giver = provided.get(need)
+            giver, slot = provided.get(need), need.partition("/")[0] if "/" in need else None
+            if slot in SLOTS and giver is None:
+                if slots.get(slot) is None:
+                    continue
+                has = sorted(name for name in provided if name.startswith(f"{slot}/"))
+                raise BuildError(
+                    f"{label} needs '{need}', which {provided[slot][0]} lacks",
+                    f"the build provides {has}",
+                    "exchange one of the two",
+                )
             if giver is None or giver[0] == label:
                 near = f"the build provides {sorted(provided)}"
                 raise BuildError(f"{label} needs '{need}' and no other part provides it", near, "add a part that does")
@@ -92,6 +103,29 @@ def resolve(slots: Mapping[str, object], stacks: Mapping[str, Sequence[object]])
                     f"put {giver[0]} before {label}",
                 )
     return Plan({name: giver[0] for name, giver in provided.items()})
+
+
+def replaces_only(parts: Mapping[str, Any], who: str, **kinds: type) -> None:
+    """For whoever puts something in the place of another part. parts: by slot; kinds: what may stand there, by slot.
+    BuildError, naming both, where a part of another class does, another method's perhaps."""
+    for slot, kind in kinds.items():
+        if type(parts.get(slot)) is not kind:
+            raise BuildError(
+                f"{who} in the place of {_label(parts.get(slot), f'slot {slot}')}",
+                f"a {kind.__name__}, which is what it replaces",
+                "take one of the two out",
+            )
+
+
+def apply_edits(model: Any, edits: Sequence[Any]) -> None:
+    """Surgery on a model, in order. What an edit refuses is told with what was done before it, which may be why."""
+    for i, edit in enumerate(edits):
+        try:
+            edit.apply(model)
+        except BuildError as error:
+            before = ", ".join(_label(e, f"edits[{k}]") for k, e in enumerate(edits[:i])) or "no other edit"
+            what = f"{_label(edit, f'edits[{i}]')}, after {before}: {error.what}"
+            raise BuildError(what, error.expected, error.do) from error
 
 
 # ---- names in a checkpoint -----------------------------------------------------------------------------
@@ -125,6 +159,10 @@ class Registry:
             both = f"{other.build.__module__} and {entry.build.__module__}"
             raise BuildError(f"{both} both register '{entry.name}'", "one part a name", "rename one of them")
         return entry
+
+    def names(self) -> list[str]:
+        """All that can be named: what is registered here, and what installed packages offer."""
+        return sorted({*self._entries, *(point.name for point in entry_points(group=self._group))})
 
     def get(self, name: str) -> Entry:
         """The entry of that name, from here or from an installed entry point; BuildError if there is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from mindhand.core.card import AREAS, MethodCard
-from mindhand.core.errors import BadData
+from mindhand.core.errors import BadData, BuildError
+from mindhand.core.seams import SLOTS
+from mindhand.core.spec import Spec
 
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
 
@@ -55,6 +57,29 @@ def catalogue() -> Mapping[str, Method]:
                 what = f"{module.__name__}: {card and (card.area, card.name)}, without {lacking}"
                 raise BadData(what, f"CARD ('{area}', '{found.name}'), Config, plug and probe", "see methods/__init__")
             out[card.name] = Method(card, module)
+    return out
+
+
+def compose(parts: Parts, spec: Spec, names: Sequence[str]) -> dict[str, Any]:
+    """The parts with several methods, plugged one after the other. BuildError, naming both, for one that does not go
+    where another is, and for two that put something into one slot: which of them it were would depend on their order.
+    Stacks hold both, in this order."""
+    out, by = dict(parts), {}
+    for i, name in enumerate(names):
+        try:
+            more = method(name).plug(out, spec)
+        except BuildError as error:
+            before = ", ".join(f"'{n}'" for n in names[:i]) or "no other method"
+            raise BuildError(f"'{name}', after {before}: {error.what}", error.expected, error.do) from error
+        for slot in (s for s in SLOTS if more.get(s) is not out.get(s)):
+            if slot in by:
+                raise BuildError(
+                    f"'{by[slot]}' and '{name}' both put something into the slot '{slot}'",
+                    "one occupant a slot",
+                    "take one of the two methods out",
+                )
+            by[slot] = name
+        out = more
     return out
 
 

@@ -18,6 +18,7 @@ from mindhand.core.errors import BadCheckpoint, BadData
 from mindhand.core.seams import Code, Decoded
 from mindhand.core.spec import Spec
 
+from . import fits
 from .codec import ChunkCodec
 
 LEAST = 1e-3  # of a bin's width, in halves of a number's range: one that never moves is in one bin
@@ -50,6 +51,11 @@ class BinCodec(nn.Module):
     def size(self) -> int:
         """Numbers of a step, A."""
         return self.plain.size
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """As many ids as bins."""
+        return frozenset({fits.ids(self.config.bins)})
 
     def fit(self, batches: Iterator[Batch]) -> None:
         """Percentiles over the valid steps of all chunks, which are held in memory."""

@@ -20,6 +20,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised
 
+from . import fits
 from .expert import ActionExpert, ExpertConfig, Projector
 from .thinking import as_trunk
 
@@ -47,13 +48,14 @@ class Cascade(nn.Module):
     of the prompt nothing. Remembered thoughts must be such codes."""
 
     part_name = "cascade"
-    needs: frozenset[str] = frozenset({"text", "reasoning"})
-    provides: frozenset[str] = frozenset({"draw"})
 
     def __init__(self, config: ExpertConfig):
         super().__init__()
         self.config = config
         self.hand = ActionExpert(config)
+        # Codes of words are as wide as the trunk only by choice, and it hears nothing else of the mind.
+        self.needs = (self.hand.needs - {fits.trunk(config.trunk)}) | {"reasoning"}
+        self.provides = self.hand.provides - {fits.HEARS}
 
     @property
     def prompt(self) -> Projector:

@@ -16,6 +16,8 @@ from mindhand.core.errors import BadCheckpoint, BadData
 from mindhand.core.seams import Code, Decoded
 from mindhand.core.spec import Part, Spec
 
+from . import fits
+
 FLOOR = 1e-2  # smallest half range: a dimension that never moves must not be divided by nothing
 VERSION = "chunk-1"  # the convention below, stored with the numbers
 
@@ -55,6 +57,11 @@ class ChunkCodec(nn.Module):
     def size(self) -> int:
         """A'."""
         return self.spec.action_size
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Chunks of so many numbers a step."""
+        return frozenset({fits.numbers(self.size)})
 
     def fit(self, batches: Iterator[Batch]) -> None:
         """Ranges over the valid steps of all chunks."""

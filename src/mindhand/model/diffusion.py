@@ -19,6 +19,8 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Draw, LogProb, Noised, Predict, Sampler
 
+from . import fits
+
 
 def keyed_normal(keys: Keys, *shape: int, like: Tensor) -> Tensor:
     """Standard normal (B,*shape) from counters, on the device and in the type of `like`."""
@@ -123,6 +125,11 @@ class DDIM:
     count: int = 10  # K
     clip: float | None = 1.0
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """An expert that learned to walk this process back."""
+        return frozenset({fits.process(self.process)})
+
     def __post_init__(self) -> None:
         if not 1 <= self.count <= self.process.steps:
             raise BuildError(
@@ -187,6 +194,11 @@ class ODE:
     process: Flow = Flow()
     count: int = 10  # K
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """An expert that learned to walk this process back."""
+        return frozenset({fits.process(self.process)})
+
     def __call__(self, step: Predict, x: Tensor, *, keys: Keys, frozen: Tensor | None = None) -> Draw:
         times = [1 - i / self.count for i in range(self.count)]
         x = x.to(exact(x.dtype))
@@ -216,6 +228,11 @@ class SDE:
     count: int = 10  # K
     level: float = 0.5
     one: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """An expert that learned to walk this process back."""
+        return frozenset({fits.process(self.process)})
 
     def _sigma(self, i: int) -> float:
         t, delta = 1 - i / self.count, 1 / self.count

@@ -23,6 +23,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Predict, Sampler, Trunk
 
+from . import fits
 from .attention import attend
 from .diffusion import Diffusion, Flow, density, draw_chunks, sample_normal
 from .following import Following, Place
@@ -147,8 +148,9 @@ class ActionExpert(nn.Module):
         super().__init__()
         c = self.config = config
         self.process = PROCESSES[c.process]
-        self.needs: frozenset[str] = frozenset({"text"})
-        self.provides: frozenset[str] = frozenset({"draw"})
+        follows = set() if c.place == "none" else {"reasoning"}  # else half of it, or all, would see the state alone
+        self.needs = frozenset({"text", "codec", fits.trunk(c.trunk), fits.numbers(c.action), *follows})
+        self.provides = frozenset({"draw", fits.HEARS, fits.tokens(c.width), fits.process(self.process)})
         self.prompt, self.thought = Projector(c.trunk), Projector(c.trunk)
         self.following = Following(c.place, c.trunk, c.state, c.width, c.layers)
         self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width))

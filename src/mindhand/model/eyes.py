@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mindhand.core.errors import BuildError
 from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
 
+from . import fits
 from .expert import is_reasoning
 from .vision import crop, octaves
 
@@ -121,11 +122,11 @@ class WristEye(nn.Module):
     where unknown) says where the wanted thing and its tip are seen; loss "aim/<camera>"."""
 
     feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset()
 
     def __init__(self, c: EyeConfig):
         super().__init__()
         self.config, self.camera = c, c.camera
+        self.needs = frozenset({fits.tokens(c.width)})
         self.provides = frozenset({f"eye/{c.camera}"})
         self.aim = Aim(c)
 
@@ -179,11 +180,11 @@ class Gaze(nn.Module):
     """
 
     feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset({"text"})
     provides: frozenset[str] = frozenset({"gaze"})
 
     def __init__(self, c: GazeConfig):
         super().__init__()
+        self.needs = frozenset({"text", "image", fits.tokens(c.width)})
         self.config, self.want = c, (c.layer,)
         self.aim = Aim(EyeConfig(c.size, c.width, c.state))
         self.register_buffer("side", torch.tensor([c.picture[1], c.picture[0]], dtype=torch.float32), persistent=False)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 
+from . import fits
 from .trunk import FFN, Tower
+
+
+def tower_of(vla: nn.Module, name: str) -> Tower:
+    """A tower of a VLM, or of what holds one as `backbone`; BuildError where there is none of that name."""
+    backbone: Any = getattr(vla, "backbone", vla)
+    if name not in backbone.towers:
+        raise BuildError(f"no tower '{name}'", f"one of {list(backbone.towers)}", "add the tower before it is edited")
+    return backbone.towers[name]
 
 
 def replace_ffns(vla: nn.Module, tower: str, make: Callable[[FFN], nn.Module]) -> None:
     """Put `make(ffn)` where every layer of a tower has its plain FFN. `vla` is a VLM or holds one as `backbone`."""
-    backbone = getattr(vla, "backbone", vla)
-    of: Tower = backbone.towers[tower]
-    for l, block in enumerate(of.layers):
-        if not isinstance(block.ffn, FFN):
+    for l, block in enumerate(tower_of(vla, tower).layers):
+        kinds = [type(m) for m in block.ffn.modules() if not isinstance(m, nn.Identity)]
+        if kinds != [FFN, nn.Linear, nn.Linear]:
             raise BuildError(
-                f"layer {l} of tower '{tower}' holds a {type(block.ffn).__name__}",
+                f"layer {l} of tower '{tower}' holds {[k.__name__ for k in kinds]}",
                 "a plain FFN to copy",
                 "upcycle, or widen, once and before other edits of the FFN",
             )
@@ -61,6 +70,11 @@ class PerTask:
 
     tasks: int = 2
     tower: str = "vlm"
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The tower's FFN, which it alone may have."""
+        return fits.layers(self.tower)
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`."""

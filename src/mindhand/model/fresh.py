@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mindhand.core.errors import BuildError
+
 
 @dataclass(frozen=True)
 class Fresh:
@@ -15,9 +17,11 @@ class Fresh:
     seed: int = 0
 
     def apply(self, vla: nn.Module) -> None:
-        """`vla` is a VLM or holds one as `backbone`."""
+        """`vla` is a VLM or holds one as `backbone`. BuildError for one that was edited before: it would be another."""
         backbone = getattr(vla, "backbone", vla)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             new = type(backbone)(backbone.config, backbone.words)
+        if odd := sorted(set(backbone.state_dict()) ^ set(new.state_dict())):
+            raise BuildError(f"a backbone whose '{odd[0]}' is not of its config", "a plain one", "let Fresh come first")
         backbone.load_state_dict(new.state_dict())

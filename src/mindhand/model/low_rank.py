@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 
-from .ffn_edits import replace_ffns
-from .trunk import FFN, Tower
+from . import fits
+from .ffn_edits import replace_ffns, tower_of
+from .trunk import FFN
 
 ADDED = ("*.low_*", "*.router.*")  # the names of what these edits add
 
@@ -52,18 +53,22 @@ class LoRA:
     tower: str = "vlm"
     seed: int = 0
 
+    @property
+    def provides(self) -> frozenset[str]:
+        """The layers that it has split, which no other LoRA may split, nor a mixture copy."""
+        return fits.layers(self.tower, self.where)
+
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`. BuildError for what is no plain linear layer."""
-        of: Tower = getattr(vla, "backbone", vla).towers[self.tower]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            for block in of.layers:
+            for block in tower_of(vla, self.tower).layers:
+                linear = {n: m for n, m in block.named_modules() if isinstance(m, nn.Linear)}
                 for path in self.where:
-                    base = block.get_submodule(path)
-                    if not isinstance(base, nn.Linear):
-                        found = type(base).__name__
-                        raise BuildError(f"'{path}' is a {found}", "a linear layer", "apply LoRA once, and first")
-                    block.set_submodule(path, LowRankLinear(base, self.rank, self.alpha))
+                    if path not in linear:
+                        have = f"a linear layer: {sorted(linear)}"
+                        raise BuildError(f"'{path}' of tower '{self.tower}' is none", have, "change `where`")
+                    block.set_submodule(path, LowRankLinear(linear[path], self.rank, self.alpha))
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,11 @@ class LowRankExperts:
     config: LowRankConfig = LowRankConfig()
     tower: str = "vlm"
     seed: int = 0
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The tower's FFN, which it alone may have."""
+        return fits.layers(self.tower)
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`."""

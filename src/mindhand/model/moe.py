@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
 
+from . import fits
 from .ffn_edits import TaskFFN, copied, replace_ffns
 from .steady import steady
 from .trunk import FFN
@@ -115,6 +116,11 @@ class Upcycle:
 
     config: MoEConfig = MoEConfig()
     tower: str = "vlm"
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The tower's FFN, which it alone may have."""
+        return fits.layers(self.tower)
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`."""

@@ -60,8 +60,13 @@ NAMES: dict[type, str] = {
 }  # fmt: skip
 
 
+def name_of(part: Any) -> str | None:
+    """By which name a checkpoint holds a part of this class; None where it has none."""
+    return getattr(part, "part_name", None) or NAMES.get(type(part))
+
+
 def _stored(part: Any) -> dict[str, Any]:
-    name = getattr(part, "part_name", None) or NAMES.get(type(part))
+    name = name_of(part)
     if name is None:
         raise BadCheckpoint(
             f"a {type(part).__name__}, which no checkpoint can name",

@@ -13,17 +13,27 @@ import torch
 from torch import Tensor
 
 from mindhand.core.errors import BuildError
+from mindhand.core.parts import Plan
 from mindhand.core.seams import Context, Entry, Inputs, Segment, State, StreamOut, Trunk
 
+from . import fits
 
-def check_streams(streams: Iterable[Any]) -> None:
-    """BuildError for one that does not say whom it feeds: its tokens would go to the wrong reader."""
+
+def check_streams(streams: Iterable[Any], plan: Plan) -> None:
+    """BuildError for one that does not say whom it feeds: its tokens would go to the wrong reader; and for keys and
+    values that the expert does not read: they would go to none."""
     for s in streams:
         if getattr(s, "feeds", None) not in ("trunk", "expert", "expert.kv"):
             raise BuildError(
                 f"stream {type(s).__name__} feeds {getattr(s, 'feeds', 'nobody')!r}",
                 "feeds = 'trunk', 'expert' or 'expert.kv'",
                 "say whom its tokens condition",
+            )
+        if s.feeds == "expert.kv" and plan.has("expert") and not plan.has(fits.KEYS_AND_VALUES):
+            raise BuildError(
+                f"stream {type(s).__name__} feeds 'expert.kv', which {plan.provided['expert']} does not read",
+                f"an expert that provides '{fits.KEYS_AND_VALUES}'",
+                "let it feed 'expert' with tokens, or exchange the expert",
             )
 
 

@@ -20,6 +20,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Code, Context, Draw, LogProb, Noised, Sampler, Segment, Trunk, text_position
 
+from . import fits
 from .streams import entries
 
 SEEN, SAID = "seen", "action"  # segments
@@ -80,12 +81,12 @@ class TokenExpert(nn.Module):
     others are drawn; `temperature` flattens what those are drawn from."""
 
     part_name = "token_expert"
-    needs: frozenset[str] = frozenset({"text"})
-    provides: frozenset[str] = frozenset({"draw"})
 
     def __init__(self, config: TokenConfig):
         super().__init__()
         self.config = config
+        self.needs = frozenset({"text", "codec", fits.trunk(config.trunk), fits.ids(config.codes, config.end)})
+        self.provides = frozenset({"draw", fits.HEARS, fits.KEYS_AND_VALUES, fits.tokens(config.trunk)})
         self.embedding = nn.Embedding(config.codes + 1, config.trunk)  # the last is the cue
         self.leave = nn.Linear(config.trunk, config.codes)
         self.senses = Senses(config.state, config.trunk)

@@ -31,6 +31,7 @@ from mindhand.core.seams import (
     text_position,
 )
 
+from . import fits
 from .diffusion import Flow, density, draw_chunks
 from .expert import sinusoid
 from .streams import entries
@@ -47,6 +48,11 @@ class AddTower:
     name: str
     width: int
     ffn: int
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The tower."""
+        return frozenset({fits.tower(self.name, self.width)})
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`."""
@@ -68,13 +74,14 @@ class TowerHand(nn.Module):
     """Expert (core/seams.py) for a backbone with `AddTower(TOWER, width, ...)`."""
 
     part_name = "tower_hand"
-    needs: frozenset[str] = frozenset({"text"})
-    provides: frozenset[str] = frozenset({"draw"})
 
     def __init__(self, config: TowerHandConfig):
         super().__init__()
         c = self.config = config
         self.process = Flow()
+        self.needs = frozenset({"text", "codec", fits.numbers(c.action), fits.tower(TOWER, c.width)})
+        own = (fits.HEARS, fits.SEES_ALL, fits.KEYS_AND_VALUES, fits.tokens(c.width), fits.process(self.process))
+        self.provides = frozenset({"draw", *own})
         self.senses = Senses(c.state, c.width, TOWER)
         self.enter, self.leave = nn.Linear(c.action, c.width), nn.Linear(c.width, c.action)
         self.time = nn.Sequential(nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))

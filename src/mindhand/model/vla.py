@@ -22,7 +22,7 @@ from mindhand.core.batch import Batch, Text, token_mean
 from mindhand.core.errors import BadData, BuildError, SpecMismatch
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
-from mindhand.core.parts import resolve
+from mindhand.core.parts import apply_edits, resolve
 from mindhand.core.seams import (
     Code,
     Context,
@@ -81,7 +81,9 @@ class VLA(nn.Module):
         )
         for role in see:
             spec.camera(role)
-        check_streams(streams)
+        if see and not self.plan.has("image"):
+            raise BuildError(f"{type(backbone).__name__} (slot backbone) sees no picture", f"eyes for {see}", "see=()")
+        check_streams(streams, self.plan)
         self.spec, self.see = spec, tuple(see)
         self.backbone, self.expert, self.codec = backbone, expert, codec
         self.reasoner, self.sampler = reasoner, sampler
@@ -90,8 +92,7 @@ class VLA(nn.Module):
         self.objectives = nn.ModuleList(objectives)  # objectives may hold weights
         self.state_scale = StateScale(spec.state_size)
         self.provides: frozenset[str] = frozenset({"propose"})
-        for edit in edits:
-            edit.apply(self)
+        apply_edits(self, edits)
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import CAUSAL, Entry, Keep, Patches, Rule, Segment, Turn, text_position
 
+from . import fits
 from .asking import Question, asked, narrowed, taught
 from .trunk import Tower, TowerConfig, Trunk, run
 from .vision import Stem, StemConfig, ViT, ViTConfig
@@ -36,7 +37,6 @@ class VLM(nn.Module):
         self.config = config
         self.words = words
         self.about: Tensor | None = None
-        self.provides = frozenset({"text", "image"} if config.vision else {"text"})
         self.needs: frozenset[str] = frozenset()
         self.rule: Rule = (("image/*", "image/*", "full"), *CAUSAL) if config.whole_pictures else CAUSAL
         self.embedding = nn.Embedding(config.vocabulary, config.tower.width)
@@ -46,6 +46,12 @@ class VLM(nn.Module):
         self.vision: nn.Module | None = None if v is None else ViT(v) if isinstance(v, ViTConfig) else Stem(v)
 
     @property
+    def provides(self) -> frozenset[str]:
+        """Text, pictures if it has eyes, its width, and towers that were added."""
+        towers = {fits.tower(n, t.config.width) for n, t in self.towers.items() if n != "vlm"}
+        return frozenset({"text", *(["image"] if self.vision else []), fits.trunk(self.width), *towers})
+
+    @property
     def width(self) -> int:
         """D of the language tower."""
         return self.config.tower.width
@@ -53,7 +59,7 @@ class VLM(nn.Module):
     def see(self, images: Mapping[str, Tensor], about: Tensor | None = None) -> dict[str, Patches]:
         """{role: float (B,T,3,h,w) in [0, 1]} -> {role: patches of width D}. about (B,D): see `core.seams.Backbone`; it
         is `self.about` meanwhile."""
-        if self.vision is None:
+        if images and self.vision is None:
             raise BuildError("this backbone has no vision tower", "VLMConfig(vision=...)", "give it one")
         self.about = about
         try:

@@ -12,7 +12,7 @@ from mindhand.core.errors import Refusal
 from mindhand.core.record import Record
 from mindhand.model.shipped import shipped
 
-from . import bench_desk, bench_evaluate, bench_nano, checks, grid_records, leaks, proofs, skeleton
+from . import bench_catalogue, bench_desk, bench_evaluate, bench_nano, checks, grid_records, leaks, proofs, skeleton
 from .grid import Grid, GridPlan
 
 
@@ -30,6 +30,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
     "chatvla2": ("records of the grid's cells that are done, and verdicts on claims", bench_grid),
     "checks": ("the unit checks of the methods' specifications: mechanism (a minute)", checks.publish),
+    "catalogue": ("methods and pairs of parts: whether they build, learn and act (1 minute)", bench_catalogue.publish),
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
         "what evaluations promise: errors of a test, the same rows for any workers (minutes)",

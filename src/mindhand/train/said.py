@@ -14,19 +14,21 @@ from torch import Tensor, nn
 
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Codec, Context, Expert
+from mindhand.core.seams import Codec, Context
+from mindhand.model import fits
+from mindhand.model.token_expert import TokenExpert
 
 
 class SaidActions(nn.Module):
-    """{"said": (B,)}: cross-entropy of the tokens of each row's chunk. codec: to ids; expert: of tokens, its embedding
-    and read-out learn too, and are not stored."""
+    """{"said": (B,)}: cross-entropy of the tokens of each row's chunk. codec: to as many ids as expert says;
+    its embedding and read-out learn too, and are not stored."""
 
     replaces: frozenset[str] = frozenset()
-    needs: frozenset[str] = frozenset({"text"})
     provides: frozenset[str] = frozenset({"said"})
 
-    def __init__(self, codec: Codec, expert: Expert):
+    def __init__(self, codec: Codec, expert: TokenExpert):
         super().__init__()
+        self.needs = frozenset({"text", fits.trunk(expert.config.trunk)})
         self.codec, self.expert = codec, expert
 
     def fit(self, batches: Iterator[Batch]) -> None:

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from mindhand.core.batch import Batch
 from mindhand.core.card import Claim, MethodCard
 from mindhand.core.errors import BadCheckpoint, BadData
-from mindhand.core.parts import Entry
+from mindhand.core.parts import Entry, replaces_only
 from mindhand.core.seams import Code, Decoded
 from mindhand.core.spec import Spec
+from mindhand.model import fits
+from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.token_expert import TokenExpert
 
@@ -72,6 +74,11 @@ class FAST(nn.Module):
     def codes(self) -> int:
         """How many ids there are."""
         return self.config.vocabulary + 1
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """So many ids, one of which ends a chunk."""
+        return frozenset({fits.ids(self.codes, self.end)})
 
     @property
     def longest(self) -> int:
@@ -200,6 +207,7 @@ CARD = MethodCard(
 
 def plug(parts: Mapping[str, Any], spec: Spec, config: Config | None = None) -> dict[str, Any]:
     """Instead of the bins of a hand of tokens, which gets as many words as FAST has."""
+    replaces_only(parts, "FAST", codec=BinCodec, expert=TokenExpert)
     hand: TokenExpert = parts["expert"]
     horizon = hand.config.length // spec.action_size
     codec = FAST(spec, config or Config(horizon))

@@ -22,12 +22,14 @@ from mindhand.core.batch import masked_rows
 from mindhand.core.card import Claim, MethodCard
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.parts import Entry
+from mindhand.core.parts import Entry, replaces_only
 from mindhand.core.seams import Code, Context, Draw, Inputs, LogProb, Noised, Rule, Sampler, Segment, text_position
 from mindhand.core.spec import Spec
+from mindhand.model import fits
+from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.streams import entries
-from mindhand.model.token_expert import SAID, Senses, robots
+from mindhand.model.token_expert import SAID, Senses, TokenExpert, robots
 from mindhand.model.vision import Stem, ViT
 
 BOTH_WAYS: Rule = ((SAID, SAID, "full"),)  # before the pass's own rule
@@ -65,12 +67,12 @@ class OFT(nn.Module):
     """Expert: parallel decoding, one step of the chunk from the A hidden states at its positions, L1."""
 
     part_name = "oft"
-    needs: frozenset[str] = frozenset({"text"})
-    provides: frozenset[str] = frozenset({"draw"})
 
     def __init__(self, config: Config):
         super().__init__()
         c = self.config = config
+        self.needs = frozenset({"text", "codec", fits.trunk(c.trunk), fits.numbers(c.action)})
+        self.provides = frozenset({"draw", fits.HEARS, fits.KEYS_AND_VALUES, fits.tokens(c.trunk)})
         self.senses = Senses(c.state, c.trunk)
         self.head = nn.Sequential(
             nn.LayerNorm(c.action * c.trunk), nn.Linear(c.action * c.trunk, c.trunk), nn.ReLU(),
@@ -157,6 +159,7 @@ class Film:
     every convolution."""
 
     part_name: ClassVar[str] = "film"
+    provides: ClassVar[frozenset[str]] = frozenset({"FiLM"})  # a second one would scale what the first has scaled
 
     def apply(self, vla: nn.Module) -> None:
         """`vla` is a VLM or holds one as `backbone`. BuildError for another tower."""
@@ -190,6 +193,7 @@ CARD = MethodCard(
 
 def plug(parts: Mapping[str, Any], spec: Spec, film: bool = True) -> dict[str, Any]:
     """Instead of a hand of tokens and its bins."""
+    replaces_only(parts, "OFT", expert=TokenExpert, codec=BinCodec)
     told = parts["expert"].config
     config = Config(told.length // spec.action_size, spec.action_size, spec.state_size, told.trunk)
     edits = [*parts.get("edits", ()), *([Film()] if film else [])]

@@ -25,6 +25,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Context, Inputs, Segment, State, StreamOut, Trunk
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Summary(nn.Module):
 
     part_name = "rs_cl_summary"
     feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset({"text"})
     provides: frozenset[str] = frozenset({"summary"})
 
     def __init__(self, config: Config):
         super().__init__()
         c = self.config = config
+        self.needs = frozenset({"text", fits.trunk(c.trunk), fits.HEARS, fits.tokens(c.width)})
         how = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(c.trunk, c.heads, 4 * c.trunk, **how)
         self.adapter = nn.TransformerEncoder(layer, c.layers, enable_nested_tensor=False)

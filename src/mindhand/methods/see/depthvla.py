@@ -24,6 +24,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Context, Inputs, Rule, Segment, State, StreamOut, Trunk, grid_position
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.model.tower_hand import AddTower
 from mindhand.model.vision import Stem, StemConfig
 
@@ -46,7 +47,6 @@ class Depth(nn.Module):
 
     part_name = "depthvla"
     feeds: Literal["trunk"] = "trunk"
-    needs: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset({DEPTH})
 
     def __init__(self, config: Config):
@@ -54,6 +54,7 @@ class Depth(nn.Module):
         if config.stem.out != config.width:
             raise BuildError(f"an encoder of width {config.stem.out}", f"{config.width}, the tower's", "set stem.out")
         self.config = config
+        self.needs = frozenset({fits.tower(DEPTH, config.width), fits.SEES_ALL})  # no other hand would see any depth
         self.encoder = Stem(config.stem)
 
     def start(self, rows: int) -> State:

@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.card import Claim, MethodCard
+from mindhand.core.errors import BuildError
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Inputs, Segment, State, StreamOut, Trunk
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.model.attention import attend
 from mindhand.model.expert import sinusoid
 
@@ -144,12 +146,12 @@ class Memory(nn.Module):
 
     part_name = "memoryvla"
     feeds: Literal["expert"] = "expert"
-    needs: frozenset[str] = frozenset({"text", "image"})
     provides: frozenset[str] = frozenset({"memory"})
 
     def __init__(self, config: Config):
         super().__init__()
         c = self.config = config
+        self.needs = frozenset({"text", "image", fits.trunk(c.trunk), fits.HEARS, fits.tokens(c.width)})
         small = max(c.trunk // c.squeeze, 1)
         self.squeeze = nn.Sequential(nn.Linear(c.trunk, small), nn.ReLU(), nn.Linear(small, c.trunk), nn.Sigmoid())
         self.thin = nn.Linear(c.trunk, c.perceptual)
@@ -164,7 +166,11 @@ class Memory(nn.Module):
 
     def read(self, trunk: Trunk) -> dict[str, Tensor]:
         """Perceptual tokens (B,N,d_p) and the cognitive token (B,1,D)."""
-        picture = trunk.hidden[f"image/{self.config.camera}"]
+        name = f"image/{self.config.camera}"
+        if name not in trunk.hidden:
+            what = f"Memory of '{name}' on a pass of {sorted(trunk.hidden)}"
+            raise BuildError(what, "that picture's tokens, which remembered thoughts are not", "train the mind with it")
+        picture = trunk.hidden[name]
         words = max((n for n in trunk.hidden if n.startswith(("text", "reasoning"))), key=list(trunk.hidden).index)
         last = trunk.valid[words].long().cumsum(1).argmax(1)
         gated = picture * self.squeeze(picture.mean(1, keepdim=True))
