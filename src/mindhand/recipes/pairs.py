@@ -150,7 +150,7 @@ SEVERAL: dict[str, tuple[str, dict[str, Make]]] = {  # the stack, and what may b
             "to look": lambda _: LookLoss(0),
             "glyphs": lambda _: GlyphLoss(WIDTH, 3, layer=0),
             "to stay": _anchor,
-            "to say": _saying,
+            "say": _saying,
         },
     ),
 }

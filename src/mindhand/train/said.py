@@ -28,7 +28,7 @@ class SaidActions(nn.Module):
 
     def __init__(self, codec: Codec, expert: TokenExpert):
         super().__init__()
-        self.needs = frozenset({"text", fits.trunk(expert.config.trunk)})
+        self.needs = frozenset({"text", fits.HEARS, fits.trunk(expert.config.trunk)})
         self.codec, self.expert = codec, expert
 
     def fit(self, batches: Iterator[Batch]) -> None:
