@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -73,7 +73,8 @@ class DataRecord:
 
     engine: ClassVar[str] = "mindhand.recipes.record:record"
     task: Annotated[
-        Positional[str], arg(help="whose: maths, placing, course-clear, course-near, course-across", metavar="TASK")
+        Positional[str],
+        arg(help="whose: maths, placing, course-near, metaworld-reach, metaworld-mt10, ...", metavar="TASK"),
     ] = "maths"
     episodes: Annotated[int, arg(help="how many")] = 400
     workers: Annotated[int, arg(help="processes; the data are the same for any number")] = 2
@@ -134,17 +135,20 @@ class Eval:
     All stages: mindhand eval runs/policy --base runs/nano/checkpoint --language
 
     Two of them: mindhand eval --compare runs/eval-a runs/eval-b
+
+    Without a policy: mindhand eval expert --protocol metaworld-mt10
     """
 
     engine: ClassVar[str] = "mindhand.recipes.evaluate:evaluate"
     checkpoint: Annotated[
-        Positional[Path | None], arg(help="of a policy, or the folder of its training", metavar="DIR")
+        Positional[Path | None],
+        arg(help="of a policy, or the folder of its training; or: expert, random", metavar="DIR"),
     ] = None
     protocol: Annotated[str, arg(help="name of a protocol")] = "maths-matching"
     split: Annotated[
-        tuple[Literal["R", "C", "K-dev", "K-test", "X", "clear", "near", "across"], ...],
-        arg(help="which knowledge; of obstacle-course, which levels"),
-    ] = ("R", "K-dev", "X")
+        tuple[str, ...],
+        arg(help="which knowledge: R C K-dev K-test X; R K-dev X unless given; elsewhere levels, or names of tasks"),
+    ] = ()
     episodes: Annotated[int | None, arg(help="a split; fewer than the protocol's make a draft, no record")] = None
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False

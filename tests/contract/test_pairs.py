@@ -53,7 +53,10 @@ MEANS = f"{DIFFUSION} {FLOW} cascade"  # hands that the mind conditions by two v
 NUMBERS = f"{MEANS} tower oft"
 HANDS = r"(ActionExpert|Cascade|TokenExpert|TowerHand|OFT) \(slot expert\)"
 WALKED = rf"(DDIM|ODE|SDE) \(slot sampler\) needs 'expert/.*', which {HANDS} lacks"
-HEARD = r"(Memory|Summary|SaidActions) \((streams|objectives)\[0\]\) needs 'expert/hears the mind', which Cascade \(slot expert\) lacks"
+HEARD = (
+    r"(Memory|Summary|SaidActions) \((streams|objectives)\[0\]\) needs 'expert/hears the mind', "
+    r"which Cascade \(slot expert\) lacks"
+)
 # What does not fit, and why: levels of one factor and of another, and the refusal; "" where the two are at odds only
 # because no hand is left for both.
 REFUSED = (

@@ -46,6 +46,16 @@ def test_units_order_and_polarity_by_hand():
     np.testing.assert_allclose(y[0, 0], [np.pi, np.pi / 2, 0.75, 300, 100, 200], rtol=1e-6)
 
 
+def test_a_centimetre_is_ten_millimetres():
+    x = np.array([[[1.0, 2.0, 3.0]]], np.float32)
+    for unit, want in (("m", [0.01, 0.02, 0.03]), ("mm", [10, 20, 30])):
+        np.testing.assert_allclose(
+            converter(spec([position("cm")]), spec([position(unit)]))(x, None)[0, 0], want, rtol=1e-6
+        )
+        back = converter(spec([position(unit)]), spec([position("cm")]))(np.array([[want]], np.float32), None)
+        np.testing.assert_allclose(back[0, 0], x[0, 0], rtol=1e-6)
+
+
 def test_relative_and_delta_positions_by_hand():
     state = np.array([[1.0, 2.0, 3.0]])
     x = np.array([[[1.5, 2.0, 3.0], [1.5, 2.5, 3.0], [1.0, 2.5, 4.0]]])

@@ -33,7 +33,12 @@ def parts(draw) -> Part:
         unit = draw(st.sampled_from(["rad", "deg"])) if how in ANGLES else "1"
         return Part(name, kind, tuple(f"r{i}" for i in range(ROTATION_SIZE[how])), unit, mode, draw(words), how)
     names = tuple(draw(st.lists(words, min_size=1, max_size=3, unique=True)))
-    units = {"position": ["m", "mm"], "joint": ["rad", "deg", "m"], "gripper": ["1", "m", "rad"], "other": ["N", ""]}
+    units = {
+        "position": ["m", "cm", "mm"],
+        "joint": ["rad", "deg", "m"],
+        "gripper": ["1", "m", "rad"],
+        "other": ["N", ""],
+    }
     unit = draw(st.sampled_from(units[kind]))
     polarity = draw(st.sampled_from(["open", "closed"])) if kind == "gripper" else ""
     return Part(name, kind, names, unit, mode, draw(words) if kind == "position" else "", "", polarity)
@@ -127,7 +132,7 @@ def test_where_things_lie():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Part("p", "position", XYZ, "cm", frame="base"),
+        lambda: Part("p", "position", XYZ, "inch", frame="base"),
         lambda: Part("p", "position", XYZ, "", frame="base"),
         lambda: Part("p", "positions", XYZ, "m", frame="base"),
         lambda: Part("p", "joint", XYZ, "degrees"),

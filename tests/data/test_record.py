@@ -19,7 +19,7 @@ from tests.data.make import point_spec
 from tests.data.world import LAST, SPEC, PointWorld
 
 KEYS = [Key("record", "reach", i) for i in range(12)]
-NOISE = Noise(sd=0.04, joints=2)
+NOISE = Noise(sd=0.04, size=2)
 
 
 def place(world: PointWorld, row: int) -> dict[str, np.ndarray]:
@@ -58,11 +58,9 @@ def test_what_is_recorded_is_what_happened(tmp_path):
 def test_noise_moves_the_state_and_not_the_label(tmp_path):
     episodes = []
     demonstrate(
-        PointWorld(1), [(0, KEYS[0])], lambda n, e: episodes.append(e), noise=Noise(0.05, share=1.0, joints=2), rows=1
+        PointWorld(1), [(0, KEYS[0])], lambda n, e: episodes.append(e), noise=Noise(0.05, share=1.0, size=2), rows=1
     )
-    demonstrate(
-        PointWorld(1), [(0, KEYS[0])], lambda n, e: episodes.append(e), noise=Noise(share=0.0, joints=2), rows=1
-    )
+    demonstrate(PointWorld(1), [(0, KEYS[0])], lambda n, e: episodes.append(e), noise=Noise(share=0.0, size=2), rows=1)
     noisy, clean = episodes
     assert (noisy.state[0] == clean.state[0]).all()
     assert (noisy.state[1] != clean.state[1]).all()
@@ -77,7 +75,7 @@ def test_failures_are_kept(tmp_path):
 
 
 def test_noise_is_ornstein_uhlenbeck():
-    noise = Noise(sd=0.012, theta=0.15, share=1.0, joints=3)
+    noise = Noise(sd=0.012, theta=0.15, share=1.0, size=3)
     paths = []
     for i in range(60):
         steps = noise.steps(Key("unit", "noise", i))

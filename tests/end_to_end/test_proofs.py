@@ -14,23 +14,17 @@ from mindhand.methods.learn.rs_cl import plug as with_rs_cl
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
-from mindhand.recipes.chatvla2 import record
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
-from mindhand.recipes.proofs.bench import Arm, Bench, Ground, build, run_cell
-from mindhand.worlds.desk.world import SPEC, DeskWorld
+from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
+from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
 
 
-def demonstrate(folder, episodes, console):
-    return record(folder, episodes, workers=1, console=console)
-
-
 PROTOCOL = MATHS.only("maths_matching/R", episodes=1)
-GROUND = Ground("desk", PROTOCOL, SPEC, DeskWorld, demonstrate)
 SHORT = {"demonstrations": 2, "every": 16, "steps": 2, "rows": 4}
-TOKENS, FLOW = Bench("tokens", GROUND, **SHORT), Bench("flow", GROUND, **SHORT)
+TOKENS, FLOW = Bench("tokens", PROTOCOL, **SHORT), Bench("flow", PROTOCOL, **SHORT)
 FAST = Proof("fast", TOKENS, (Arm("fast", with_fast),), trainings=3)
 
 

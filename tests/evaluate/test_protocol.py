@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
-from mindhand.evaluate.protocol import MATHS, PROTOCOLS, Protocol, keys, named
+from mindhand.evaluate.protocol import MATHS, METAWORLD_10, METAWORLD_50, PROTOCOLS, Protocol, keys, named
 
 from .tiny import PROTOCOL
 
@@ -28,6 +28,8 @@ FROZEN = {
     "maths-matching-absent-1": "83f80d2b06d1",
     "spatial-placing-absent-1": "2996d22696da",
     "obstacle-course-1": "be6fdd9aa4d3",
+    "metaworld-mt10-1": "152f86d5f916",
+    "metaworld-mt50-1": "84c67e51c3c4",
 }
 
 
@@ -87,3 +89,12 @@ def test_the_maths_protocol_is_the_desk_s():
     for task in MATHS.tasks:
         scene = sample_task(next(k for k in keys(MATHS) if k.task == task))
         assert task == f"maths_matching/{scene.split}"
+
+
+def test_the_protocols_of_metaworld_are_its_world_s():
+    from mindhand.worlds.metaworld_spec import LIMIT, SPEC, TASKS
+
+    for protocol, tasks in ((METAWORLD_10, 10), (METAWORLD_50, 50)):
+        protocol.require(SPEC)
+        assert protocol.steps == LIMIT
+        assert len(protocol.tasks) == tasks and {t.partition("/")[2] for t in protocol.tasks} <= set(TASKS)

@@ -231,3 +231,16 @@ def test_refusals():
         FAST(spec(), Config(H)).fit(batches(chunks(4), torch.zeros(4, H, dtype=torch.bool)))
     with pytest.raises(BadData, match="alphabet"):
         fitted(scale=1000.0)
+
+
+def test_without_merges_each_integer_is_a_token():
+    """The ablation: as many ids as integers, all of the alphabet, and the same chunk back."""
+    x = chunks(200)
+    plain, merged = (FAST(spec(), Config(H, merges=on)) for on in (False, True))
+    for codec in (plain, merged):
+        codec.fit(batches(x))
+    valid = torch.ones(len(x), H, dtype=torch.bool)
+    one, few = (codec.encode(x, valid, state(x)) for codec in (plain, merged))
+    assert bool((one.valid.sum(1) == H * A + 1).all()) and few.valid.sum() < one.valid.sum() / 2
+    assert int(one.values[one.valid & (one.values != plain.end)].max()) <= plain.top - plain.bottom
+    assert np.array_equal(plain.decode(one, state(x)).actions, merged.decode(few, state(x)).actions)

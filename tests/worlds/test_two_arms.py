@@ -223,7 +223,7 @@ def test_what_is_not_of_two_arms_is_refused(world, monkeypatch):
             here.reset([key(0)], [0])
             with pytest.raises(BadData, match="number of arms"):
                 there.restore([0], here.snapshot([0]))
-    with pytest.raises(BadData, match=r"Noise\(joints=12\)"):
+    with pytest.raises(BadData, match=r"Noise\(size=12\)"):
         world.disturb([0], np.zeros((1, 6)))
     for bad in (np.zeros((1, 10)), np.full((1, 20), np.nan)):
         with pytest.raises(BadData, match=r"\(1, 20\)"):
@@ -355,7 +355,7 @@ def test_gymnasium_and_the_recorder_take_it(tmp_path):
         env.step(env.action_space.sample())
         keys = [Key("record", "maths_matching/R/1", i) for i in range(2)]
         with LeRobotWriter(tmp_path / "d", SPECS[2], pictures="model", labels=GAZE) as writer:
-            record_demonstrations(world, keys, writer, noise=Noise(share=1.0, joints=12), labels=gaze)
+            record_demonstrations(world, keys, writer, noise=Noise(share=1.0, size=12), labels=gaze)
         reader = LeRobotReader(tmp_path / "d")
         assert reader.spec == SPECS[2]
         episode = reader.episode(0)

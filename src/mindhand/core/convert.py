@@ -22,7 +22,12 @@ from .spec import Part, Spec
 
 Convert = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 Side = Spec | Sequence[Part]
-SCALE = {("m", "mm"): 1000.0, ("mm", "m"): 1e-3, ("rad", "deg"): 180 / np.pi, ("deg", "rad"): np.pi / 180}
+_LENGTH = {"m": 1000.0, "cm": 10.0, "mm": 1.0}  # mm
+SCALE = {
+    **{(a, b): x / y for a, x in _LENGTH.items() for b, y in _LENGTH.items() if a != b},
+    ("rad", "deg"): 180 / np.pi,
+    ("deg", "rad"): np.pi / 180,
+}
 FLAT = ("matrix", "rot6d", "quat_wxyz", "quat_xyzw")  # conventions without an angle's unit
 
 

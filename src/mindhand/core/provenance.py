@@ -16,7 +16,7 @@ from types import ModuleType
 from .errors import BadData
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MEASURED_WITH = ("mindhand", "torch", "numpy", "mujoco", "tokenizers", "pillow", "transformers")
+MEASURED_WITH = ("mindhand", "torch", "numpy", "mujoco", "tokenizers", "pillow", "transformers", "metaworld")
 
 
 def checkout(path: Path | str) -> Path | None:

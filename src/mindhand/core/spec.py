@@ -27,7 +27,7 @@ ROTATION_SIZE = {
 }
 ANGLES = {"axis_angle", "euler_xyz", "yaw"}  # rotations whose numbers are angles
 UNITS = {
-    "position": ("m", "mm"),
+    "position": ("m", "cm", "mm"),
     "joint": ("rad", "deg", "m"),
     "rotation": ("1", "rad", "deg"),
     "gripper": ("1", "m", "rad"),

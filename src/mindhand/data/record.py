@@ -1,7 +1,7 @@
 """Recording demonstrations from a world's scripted expert.
 
-In three of four episodes the joint command is disturbed by Ornstein-Uhlenbeck noise while the label stays the
-clean command: the demonstrations then hold recoveries (the idea of DART, arXiv 1703.09327, with correlated
+In three of four episodes the command is disturbed by Ornstein-Uhlenbeck noise while the label stays the
+clean one: the demonstrations then hold recoveries (the idea of DART, arXiv 1703.09327, with correlated
 noise). Episodes that fail under it are kept, with success False.
 
 Every control step is stored with its pictures. Rendering only every second step would save about a third of the
@@ -45,8 +45,9 @@ BLOCK = 64  # noise is drawn in blocks, each a pure function of key and block nu
 class Teacher(Protocol):
     """A World (core/seams.py; only what is needed of it here) whose expert explains itself and can be disturbed.
 
-    disturb: joint_noise (n, joints) in rad is added to the joint command of the next `step` of those rows, beneath
-    the action that was commanded. reasoning: the text of the sub-step a row is in.
+    disturb: noise (n, size) is added to what the next `step` commands in those rows, beneath the action that was
+    given: joints in rad on the desk, the hand's way in cm in Meta-World. reasoning: the text of the sub-step a row is
+    in, "" in a world that has none.
     """
 
     spec: Spec
@@ -57,32 +58,33 @@ class Teacher(Protocol):
     def expert(self, rows: Sequence[int]) -> np.ndarray: ...
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]: ...
     def project(self, points: np.ndarray, camera: str, rows: Sequence[int]) -> np.ndarray: ...
-    def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None: ...
+    def disturb(self, rows: Sequence[int], noise: np.ndarray) -> None: ...
     def reasoning(self, row: int) -> str: ...
 
 
 @dataclass(frozen=True)
 class Noise:
-    """x' = (1 - theta) x + s n from x = 0, with s such that x comes to the standard deviation `sd` (rad)."""
+    """x' = (1 - theta) x + s n from x = 0, with s such that x comes to the standard deviation `sd`: rad, or whatever
+    the world's `disturb` takes. The default is the desk's."""
 
     sd: float = 0.012
     theta: float = 0.15
     share: float = 0.75  # of the episodes
-    joints: int = 6  # of all arms
+    size: int = 6  # numbers a row: joints of all arms
 
     def steps(self, key: Key) -> Callable[[int], np.ndarray]:
-        """A function of t = 0, 1, ... (asked in order) that gives the noise (joints,) of that step of the episode."""
+        """A function of t = 0, 1, ... (asked in order) that gives the noise (size,) of that step of the episode."""
         keys = Keys.of([key]).fold("demonstration noise")
         on = bool(keys.fold("on").uniform(1)[0, 0] < self.share)
         pull, push = 1.0 - self.theta, self.sd * np.sqrt(1.0 - (1.0 - self.theta) ** 2)
-        x, block = np.zeros(self.joints), np.zeros((0, self.joints))
+        x, block = np.zeros(self.size), np.zeros((0, self.size))
 
         def at(t: int) -> np.ndarray:
             nonlocal x, block
             if not on:
                 return x
             if t % BLOCK == 0:
-                block = keys.fold(t // BLOCK).normal(BLOCK, self.joints)[0]
+                block = keys.fold(t // BLOCK).normal(BLOCK, self.size)[0]
             x = pull * x + push * block[t % BLOCK]
             return x
 

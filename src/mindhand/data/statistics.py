@@ -29,7 +29,7 @@ from .files import read_json, write_json
 from .permute import mix64
 
 VERSION = 1
-FLOOR = {"m": 1e-3, "mm": 1.0, "rad": 1e-3, "deg": 180e-3 / np.pi}  # any other unit: 1e-3
+FLOOR = {"m": 1e-3, "cm": 0.1, "mm": 1.0, "rad": 1e-3, "deg": 180e-3 / np.pi}  # any other unit: 1e-3
 EXACT = 1 << 25  # so many numbers are kept for quantiles; beyond it, a keyed sample of the rows
 
 Mode = Literal["mean_std", "q01_q99", "min_max"]

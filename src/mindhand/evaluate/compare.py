@@ -33,6 +33,7 @@ MARGIN = 0.03  # a difference of rates that does not matter, as for a speed-up
 # What decides an episode's outcome besides the policy: physics, scenes, arithmetic. Not transformers, which was only
 # there: it converts weights before they have a fingerprint, and no episode calls it.
 VERSIONS = ("mindhand", "mujoco", "numpy", "pillow", "tokenizers", "torch")
+THEIRS = {"metaworld": "metaworld"}  # and, by the family of the tasks, the package that the world is
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ def _versions(run: Run) -> dict[str, str]:
     """Of what decides an outcome: releases, without the build for a device ("+cpu"). python counts by its minor
     version: 3.12 began to add floats with compensation."""
     all_of = run.about["versions"]
-    out = {name: str(all_of.get(name, "absent")).partition("+")[0] for name in VERSIONS}
+    families = dict.fromkeys(task.partition("/")[0] for task in run.protocol.tasks)
+    names = (*VERSIONS, *(THEIRS[family] for family in families if family in THEIRS))
+    out = {name: str(all_of.get(name, "absent")).partition("+")[0] for name in names}
     return {"python": ".".join(str(all_of.get("python", "absent")).split(".")[:2]), **out}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
+from mindhand.worlds import metaworld_spec
 
 CLEAN = "clean"
 
@@ -162,8 +163,25 @@ COURSE = replace(
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, nor ever an obstacle by more than 1, within the world's time",
 )
+# Meta-World's ten and fifty tasks, seen through the desk's kind of eyes. Scenes are drawn by key from each task's own
+# space: not the fifty goals that Meta-World draws for its lists. Time is up when its own is.
+METAWORLD_10 = Protocol(
+    name="metaworld-mt10",
+    version=1,
+    tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.MT10)),
+    episodes=50,
+    steps=metaworld_spec.LIMIT,
+    replan=8,
+    rows=16,
+    images=metaworld_spec.SPEC.cameras,
+    success="what Meta-World itself calls success, once within its 500 steps; where things are and belong is seen, not "
+    "told",
+)
+METAWORLD_50 = replace(
+    METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
+)
 PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE)
+    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, METAWORLD_10, METAWORLD_50)
 }
 
 

@@ -16,7 +16,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,12 @@ from rich.console import Console
 from mindhand.core.batch import Batch
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import replacing
-from mindhand.core.keys import Key, Keys
+from mindhand.core.keys import Keys
 from mindhand.core.precision import half
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import write_json
 from mindhand.data.lerobot_read import LeRobotReader
-from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture, SampleSet
-from mindhand.data.record import GAZE, gaze, record_with_workers
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import MATHS
 from mindhand.methods.act.fast import FAST
@@ -60,12 +57,12 @@ from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds import absent, course, placing, scene
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
-from mindhand.worlds.desk.world import SPEC, DeskWorld
+from mindhand.worlds.desk.world import SPEC
 
 from .cotraining import Asked, beside, warm_up
 from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
-from .rollouts import read_thought
+from .places import demonstrate, read_thought
 from .variants import OURS, Variant
 
 HEARD = 1024  # frames at which a hand that learns with its mind hears, before it begins, how that thinks
@@ -118,11 +115,8 @@ def record(
     folder: Path, episodes: int, task: str = "maths", *, workers: int = 2, console: Console | None = None
 ) -> Path:
     """Demonstrations of a task (`TASKS`) with injected noise; resumes, and finds finished what is finished."""
-    keys = [Key("demonstrations", TASKS[task], i) for i in range(episodes)]
     command = f"mindhand data record {task} --episodes {episodes}"
-    with LeRobotWriter(folder, SPEC, pictures="model", labels=GAZE, scene=scene_hash(), command=command) as writer:
-        record_with_workers(partial(DeskWorld, 2), keys, writer, workers=workers, rows=2, labels=gaze, console=console)
-    return folder
+    return demonstrate(folder, [TASKS[task]], episodes, command=command, workers=workers, console=console)
 
 
 def frames(

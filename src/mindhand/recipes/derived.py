@@ -22,7 +22,8 @@ from mindhand.worlds.desk.world import SPEC
 from .cotraining import Asked, warm_up
 from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
-from .rollouts import load_policy, read_thought
+from .places import read_thought
+from .rollouts import load_policy
 from .stages import mind_rows
 
 FEW = 70  # steps of 32 pictures that recovery sees again and again: 1 % of what nano was pretrained on

@@ -21,15 +21,16 @@ from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
-from mindhand.worlds.desk.world import SPEC
 
+from .places import place_of
 from .race import race, race_table
-from .rollouts import Rows, perturbations, rows_of
+from .rollouts import Rows, is_control, perturbations, rows_of
 from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
 
 Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
-MEASURES = ("success", "choice")  # that tables of arms show
+MEASURES = ("success", "choice")  # that tables of arms show, where a world has them
 ITEMS = 200  # of every part of the scorecard
+USUAL = ("R", "K-dev", "X")  # of a protocol that parts what is known, unless others are asked for
 
 
 def summary_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
@@ -53,34 +54,42 @@ def _of(rows: Rows, task: str) -> Rows:
     return [r for r in rows if r["task"] == task]
 
 
-def _rates(line: Line) -> list[Cell]:
+def _measures(rows: Rows) -> list[str]:
+    return [m for m in MEASURES if all(m in r for r in rows)]
+
+
+def _rates(line: Line, measures: Sequence[str]) -> list[Cell]:
     """Success and choice of a task."""
-    return [rate(line.measures[m], line.chance.get(m)) for m in MEASURES]
+    return [rate(line.measures[m], line.chance.get(m)) for m in measures]
 
 
 def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     """What is done when something else is told or shown, and how much of it hangs on language."""
     body: list[list[Cell]] = []
+    measures = _measures(clean)
     told = [changed[name] for name in ("blank", "swapped") if name in changed]
     for task in dict.fromkeys(r["task"] for r in clean):
         for name, rows in {"clean": clean, **changed}.items():
             for line in by_task(_of(rows, task)):
-                body.append([f"{line.label}, {name}", *_rates(line), rate(line.measures.get("rac"))])
+                body.append([f"{line.label}, {name}", *_rates(line, measures), rate(line.measures.get("rac"))])
         if told:
             some = [_of(rows, task) for rows in told]
-            found = [points(sensitivity(_of(clean, task), some, m), " points") for m in MEASURES]
+            found = [points(sensitivity(_of(clean, task), some, m), " points") for m in measures]
             body.append([f"{label_of(task)}: hangs on language", *found, None])
-    return "Told or shown something else, or given a thought", ["arm", *MEASURES, "acts as it says"], body
+    return "Told or shown something else, or given a thought", ["arm", *measures, "acts as it says"], body
 
 
 def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     """Success and choice of every task under every perturbation, and their means over all that were tried, each as
     heavy."""
     lines = {name: by_task(rows) for name, rows in {"clean": clean, **changed}.items()}
-    body: list[list[Cell]] = [[name, *(cell for line in some for cell in _rates(line))] for name, some in lines.items()]
-    values = [[line.measures[m].value for line in lines[name] for m in MEASURES] for name in changed]
+    measures = _measures(clean)
+    body: list[list[Cell]] = [
+        [name, *(cell for line in some for cell in _rates(line, measures))] for name, some in lines.items()
+    ]
+    values = [[line.measures[m].value for line in lines[name] for m in measures] for name in changed]
     body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in np.mean(values, 0))])
-    columns = ["", *(f"{line.label}: {m}" for line in lines["clean"] for m in MEASURES)]
+    columns = ["", *(f"{line.label}: {m}" for line in lines["clean"] for m in measures)]
     return "Perturbed (the same scenes; levels 1 to 5)", columns, body
 
 
@@ -115,15 +124,16 @@ def evaluate(
     workers: int,
     run: Path,
 ) -> int:
-    """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant. base: the VLM
-    that it began with; with it every stage is evaluated, and what its VLM knows. compare: two evaluations instead.
+    """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant; or "expert",
+    or "random" (`worlds.controls`). base: the VLM that it began with; with it every stage is evaluated, and what its
+    VLM knows. compare: two evaluations instead.
     against: a finished evaluation; each task stops when it is surely better, worse or alike."""
     console = Console()
     if compare:
         return _compare(compare, run, console)
     if checkpoint is None:
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
-    last = stages_of(checkpoint)[ALL]
+    last = checkpoint if is_control(checkpoint) else stages_of(checkpoint)[ALL]
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
     if against is not None:
@@ -147,14 +157,17 @@ def evaluate(
         beside.append(perturbed_table(rows, arms(perturbations(perturb))))
     if base is not None:
         beside.append(by_stage(checkpoint, base, p, run, rows, workers=workers, console=console))
-    report = write_report(run, rows, rate_hz=SPEC.rate, title=f"{p.id}: {checkpoint}", beside=beside)
+    report = write_report(run, rows, rate_hz=place_of(p.tasks).spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
     write_exports(run, rows)
     console.print(f"report: {report}")
     return 0
 
 
 def tasks_of(protocol: Protocol, splits: Sequence[str]) -> list[str]:
-    """The protocol's tasks of these splits; a split that it has none of as a task that it has not."""
+    """The protocol's tasks of these splits (in Meta-World, of these names); a split that it has none of as a task that
+    it has not. No splits: `USUAL`, or all tasks where it has none of those."""
+    if not splits:
+        return [t for t in protocol.tasks if t.split("/")[1] in USUAL] or list(protocol.tasks)
     family, out = protocol.tasks[0].split("/")[0], []
     for split in splits:
         some = [t for t in protocol.tasks if t.split("/")[1:2] == [split]]

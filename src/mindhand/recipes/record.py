@@ -7,15 +7,24 @@ from pathlib import Path
 from rich.console import Console
 
 from mindhand.core.errors import BadData
+from mindhand.worlds.metaworld_spec import MT10, TASKS, task_of
 
 from . import chatvla2
+from .places import demonstrate
+
+RECORDED = {  # by name: the tasks that are demonstrated in turn
+    **{name: (task,) for name, task in chatvla2.TASKS.items()},
+    **{f"metaworld-{name}": (task_of(name),) for name in TASKS},
+    "metaworld-mt10": tuple(map(task_of, MT10)),
+    "metaworld-mt50": tuple(map(task_of, TASKS)),
+}
 
 
 def record(task: str, episodes: int, workers: int, run: Path) -> int:
     """The verb. Refuses a task that nobody demonstrates."""
-    if task not in chatvla2.TASKS:
-        raise BadData(f"no demonstrations of '{task}'", f"one of {sorted(chatvla2.TASKS)}", "check the spelling")
-    console = Console()
-    folder = chatvla2.record(run, episodes, task, workers=workers, console=console)
+    if task not in RECORDED:
+        raise BadData(f"no demonstrations of '{task}'", f"one of {sorted(RECORDED)}", "check the spelling")
+    console, command = Console(), f"mindhand data record {task} --episodes {episodes}"
+    folder = demonstrate(run, RECORDED[task], episodes, command=command, workers=workers, console=console)
     console.print(f"{episodes} episodes in {folder}; look them over: mindhand data doctor {folder}")
     return 0

@@ -1,4 +1,4 @@
-"""Rows of a checkpoint on the desk: what every evaluation of a recipe is made of."""
+"""Rows of a policy under a protocol: what every evaluation of a recipe is made of."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
-from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
-from mindhand.core.seams import World
-from mindhand.evaluate.arms import ARMS, ChangedWorlds, perturbation_of
+from mindhand.core.seams import Policy
 from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.protocol import Protocol
 from mindhand.evaluate.run import evaluate as run_protocol
@@ -21,22 +19,31 @@ from mindhand.evaluate.run import film_of
 from mindhand.evaluate.scores import scored
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
-from mindhand.worlds.desk.world import SPEC, DeskWorld
+from mindhand.worlds.controls import Chance, Rehearsed
 from mindhand.worlds.perturb import AXES, LEVELS, Perturbation
-from mindhand.worlds.placing import read_placing
-from mindhand.worlds.scene import read_reasoning
+
+from .places import DESK, Place, place_of, worlds
 
 Rows = list[dict[str, Any]]
+CONTROLS = (Rehearsed.name, Chance.name)  # what can be evaluated without a checkpoint
 
 
-def read_thought(text: str) -> dict[str, Any] | None:
-    """The fields of a thought of any family of the desk, None where it has no exact form."""
-    return read_reasoning(text) or read_placing(text)
+def load_policy(checkpoint: Path, place: Place = DESK) -> VLA:
+    """A checkpoint as a policy of a world, the desk unless told; refuses one of another robot."""
+    return load_vla(checkpoint, place.spec, parse=place.parse)
 
 
-def load_policy(checkpoint: Path) -> VLA:
-    """A checkpoint as a policy of the desk; refuses one of another robot."""
-    return load_vla(checkpoint, SPEC, parse=read_thought)
+def is_control(checkpoint: Path) -> bool:
+    """Whether no checkpoint is meant, but the expert or chance: by name, where no training lies under that name."""
+    return str(checkpoint) in CONTROLS and not any(checkpoint.glob("**/manifest.json"))
+
+
+def control(name: str, protocol: Protocol) -> Policy:
+    """The expert, or chance, as a policy of the protocol."""
+    if name == Rehearsed.name:
+        return Rehearsed(worlds(protocol)(1), protocol.replan)
+    place = place_of(protocol.tasks)
+    return Chance(place.spec, protocol.replan, place.low, place.high)
 
 
 def rows_of(
@@ -50,15 +57,20 @@ def rows_of(
     some: Sequence[Key] | None = None,
 ) -> Rows:
     """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
-    look at K-test is entered in the ledger first."""
-    name = load_checkpoint(checkpoint, SPEC).fingerprint
+    look at K-test is entered in the ledger first. checkpoint: a folder, or one of `CONTROLS`."""
+    place = place_of(protocol.tasks)
+    policy: Callable[[], Policy] = partial(load_policy, checkpoint, place)
+    if is_control(checkpoint):
+        name, policy = str(checkpoint), partial(control, str(checkpoint), protocol)
+    else:
+        name = load_checkpoint(checkpoint, place.spec).fingerprint
     look = open_ktest(protocol, name, folder)
     if look is not None and console is not None:
         console.print(f"{look.text} (entered in the ledger)")
     rows = run_protocol(
         protocol,
-        partial(load_policy, checkpoint),
-        worlds(protocol.arm),
+        policy,
+        worlds(protocol),
         folder,
         name=name,
         workers=workers,
@@ -67,16 +79,6 @@ def rows_of(
         some=some,
     )
     return scored(rows, protocol.arm)
-
-
-def worlds(arm: str) -> Callable[[int], World]:
-    """A maker of desks for an arm of a protocol: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both."""
-    told = [w for w in arm.split("+") if w in ARMS]
-    perturb = perturbation_of(arm)
-    if len(told) > 1:
-        raise BadData(f"arm '{arm}'", f"at most one of {ARMS}", "evaluate one after the other")
-    desk = partial(DeskWorld, perturb=perturb) if perturb else DeskWorld
-    return ChangedWorlds(desk, told[0]) if told else desk
 
 
 def perturbations(asked: Sequence[str]) -> list[str]:

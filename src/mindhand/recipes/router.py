@@ -17,7 +17,8 @@ from mindhand.model.routing import Traffic, evenness, overlap, told_apart
 from mindhand.model.vla import VLA
 from mindhand.serve.execute import run_episodes
 
-from .rollouts import load_policy, worlds
+from .places import worlds
+from .rollouts import load_policy
 
 ASKED = {"maths asked": "maths", "toys asked": "space"}  # parts of the scorecard
 ACTED = {"maths acted": "maths", "toys acted": "placing"}  # families of tasks
@@ -36,7 +37,7 @@ def shares_of(vla: VLA, protocols: Mapping[str, Protocol]) -> dict[str, np.ndarr
         task = next(t for t in protocol.tasks if t.endswith("K-dev"))
         some = keys(protocol.only(task, episodes=EPISODES))
         how = {"replan": protocol.replan, "horizon_steps": protocol.steps, "rows": 1}
-        return lambda: run_episodes(vla, worlds(protocol.arm)(1), some, **how)
+        return lambda: run_episodes(vla, worlds(protocol)(1), some, **how)
 
     work = {task: asked(part) for task, part in ASKED.items()}
     work |= {task: acted(protocols[family]) for task, family in ACTED.items()}

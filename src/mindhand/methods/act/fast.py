@@ -41,6 +41,7 @@ class Config:
     scale: float = 10.0  # gamma, by which coefficients are multiplied before they are rounded
     vocabulary: int = 1024  # of the byte-pair encoding; the alphabet counts toward it
     tail: float = 0.01  # share of a number's values beyond -1, and beyond 1
+    merges: bool = True  # byte-pair encoding; False: a token an integer, the ablation (True)
     clip: bool = False  # bound actions to [-1, 1] before the transform (papers' code varies; it loses idempotence)
 
 
@@ -133,9 +134,8 @@ class FAST(nn.Module):
             raise BadData(f"an alphabet of {size}", f"fewer than {self.config.vocabulary}", "lower the scale")
         self.words = Tokenizer(models.BPE())
         alphabet = [chr(ALPHABET + i) for i in range(size)]
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.config.vocabulary, initial_alphabet=alphabet, show_progress=False, min_frequency=2
-        )
+        most = self.config.vocabulary if self.config.merges else size
+        trainer = trainers.BpeTrainer(vocab_size=most, initial_alphabet=alphabet, show_progress=False, min_frequency=2)
         self.words.train_from_iterator(self.spell(z), trainer)
 
     def encode(self, actions: Tensor, valid: Tensor, state: Tensor | None) -> Code:

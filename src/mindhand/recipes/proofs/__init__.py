@@ -69,7 +69,7 @@ def proofs() -> Mapping[str, Proof]:
     """All proofs by method. BadData for a file that holds another method's."""
     out: dict[str, Proof] = {}
     for found in pkgutil.iter_modules(__path__):
-        if found.name == "bench" or found.name.startswith("ground"):
+        if found.name == "bench":
             continue
         proof = getattr(_module(found.name), "PROOF", None)
         if not isinstance(proof, Proof) or proof.method != found.name:

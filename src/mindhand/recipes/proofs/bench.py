@@ -1,6 +1,6 @@
 """The common bench of the proofs: what every method is put into and compared with.
 
-Fixed: three bases (`BASES`), the ground they stand on (world, demonstrations, protocol), how long they learn. A proof
+Fixed: three bases (`BASES`), the protocol, demonstrations in its world, how long all of them learn. A proof
 adds `Arm`s to a base; the first, "baseline", is the bench's own and no method writes it. All arms of a bench that are
 trained with the same number see the same frames in the same order and meet the same scenes.
 
@@ -21,7 +21,6 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
-from mindhand.core.seams import World
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json
@@ -40,11 +39,11 @@ from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfi
 from mindhand.model.vla import VLA
 from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
-from mindhand.worlds.declared import scene_hash
 
 from ..chatvla2 import address, blank, fit
 from ..doctor import smoke_observation
 from ..nano import token_grid
+from ..places import demonstrate, place_of, worlds
 
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
@@ -87,27 +86,16 @@ BASES: dict[str, Callable[[Any, Spec, int], Parts]] = {"flow": flow, "tokens": t
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Where policies are compared. world: maker of so many rows, picklable. record: (folder, episodes of each task,
-    console) -> dataset of `spec`, of which `camera` is what the VLM sees."""
-
-    name: str
-    protocol: Protocol
-    spec: Spec
-    world: Callable[[int], World]
-    record: Callable[[Path, int, Console | None], Path]
-    camera: str = "front"
-
-
-@dataclass(frozen=True)
 class Bench:
-    """A base on a ground, with budgets that nobody may change for one arm alone.
+    """A base on a protocol, with budgets that nobody may change for one arm alone.
 
-    base: of `BASES`; demonstrations: of each task; every: every so-many-th frame is a sample; horizon: H; steps of
-    `rows` samples; run: consecutive samples of an episode in a batch (1: none; memories need some)."""
+    base: of `BASES`; demonstrations: of each task of the protocol, in its own world; camera: what the VLM sees; every:
+    every so-many-th frame is a sample; horizon: H; steps of `rows` samples; run: consecutive samples of an episode in a
+    batch (1: none; memories need some)."""
 
     base: str
-    ground: Ground
+    protocol: Protocol
+    camera: str = "front"
     demonstrations: int = 25
     every: int = 1
     horizon: int = 8
@@ -137,14 +125,19 @@ class Stand:
     nano: Path
     run: Path
 
+    @property
+    def spec(self) -> Spec:
+        """Of the protocol's world."""
+        return place_of(self.bench.protocol.tasks).spec
+
     @cached_property
     def root(self) -> Path:
         """The folder of this bench, this VLM and these scenes."""
         b = self.bench
-        what = {n: v for n, v in vars(b).items() if n not in ("ground", "optimiser")}
-        where = {"protocol": b.ground.protocol.to_json(), "spec": asdict(b.ground.spec), "ground": b.ground.name}
+        what = {n: v for n, v in vars(b).items() if n not in ("protocol", "optimiser")}
+        where = b.protocol.to_json(), asdict(self.spec), place_of(b.protocol.tasks).scene()
         mind = load_checkpoint(self.nano, None).fingerprint
-        return self.run / address(what, where, asdict(b.optimiser), mind, scene_hash())
+        return self.run / address(what, where, asdict(b.optimiser), mind)
 
     def folder(self, arm: str, training: int) -> Path:
         """Of one cell."""
@@ -163,7 +156,7 @@ def prepare(stand: Stand, console: Console | None) -> tuple[Path, Path]:
     """Demonstrations and their frames, made once."""
     b, demos, cache = stand.bench, stand.root / "demonstrations", stand.root / "frames"
     if not (demos / "done.json").exists():
-        b.ground.record(demos, b.demonstrations, console)
+        demonstrate(demos, b.protocol.tasks, b.demonstrations * len(b.protocol.tasks), console=console)
         write_json(demos / "done.json", {"episodes": b.demonstrations})
     FrameCache.build(cache, LeRobotReader(demos), every=b.every, console=console)
     return demos, cache
@@ -178,8 +171,8 @@ def build(stand: Stand, arm: Arm, training: int) -> VLA:
         backbone = load_vla(stand.nano).backbone
         with torch.random.fork_rng():
             torch.manual_seed(training)
-            parts = BASES[b.base](backbone, b.ground.spec, b.horizon)
-            return VLA(spec=b.ground.spec, **(change(parts, b.ground.spec) if change else parts))
+            parts = BASES[b.base](backbone, stand.spec, b.horizon)
+            return VLA(spec=stand.spec, **(change(parts, stand.spec) if change else parts))
 
     vla = made(arm.change)
     if arm.change is not None:
@@ -203,16 +196,16 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     """Train an arm and evaluate it, going on from wherever it was stopped."""
     b = stand.bench
     demos, cache = prepare(stand, console)
-    folder, spec = stand.folder(arm.name, training), b.ground.spec
+    folder, spec = stand.folder(arm.name, training), stand.spec
     vla = build(stand, arm, training)
     reader = LeRobotReader(demos)
     pictures = FrameCache.build(cache, reader, every=b.every, console=console)
-    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.ground.camera, words_of=blank)
+    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank)
     fit(vla, robot)
     train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
     checkpoint = folder / "checkpoint"
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(spec))
     name = load_checkpoint(checkpoint, spec).fingerprint
     policy = partial(load_vla, checkpoint, spec)
-    evaluate(b.ground.protocol, policy, b.ground.world, folder / "evaluation", name=name, console=console)
+    evaluate(b.protocol, policy, worlds(b.protocol), folder / "evaluation", name=name, console=console)
     write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})

@@ -99,11 +99,11 @@ class Canvas:
             atexit.register(_close_all)
         _OPEN.add(self)
 
-    def brush(self, model: mujoco.MjModel) -> Brush:
-        """A brush for models of this structure."""
+    def brush(self, model: mujoco.MjModel, sites: Sequence[int] = ()) -> Brush:
+        """A brush for models of this structure; `sites`: the groups of sites that are drawn."""
         self.activate()
         try:
-            brush = Brush(model, self)
+            brush = Brush(model, self, sites)
         except mujoco.FatalError as error:
             raise _no_drawing(error) from error
         self._brushes.add(brush)
@@ -140,7 +140,7 @@ def _free(canvas: Canvas, context: mujoco.MjrContext) -> None:
 class Brush:
     """Draws one model; made by `Canvas.brush`."""
 
-    def __init__(self, model: mujoco.MjModel, canvas: Canvas):
+    def __init__(self, model: mujoco.MjModel, canvas: Canvas, sites: Sequence[int] = ()):
         self._canvas = canvas
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self.context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR  # the other way loses digits
@@ -149,6 +149,7 @@ class Brush:
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
+        self._option.sitegroup[list(sites)] = 1
         self._option.geomgroup[UNSEEN] = 0
         self._perturb = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()

@@ -239,15 +239,15 @@ class DeskWorld:
 
     # ---- besides ---------------------------------------------------------------------------------------
 
-    def disturb(self, rows: Sequence[int], joint_noise: np.ndarray) -> None:
+    def disturb(self, rows: Sequence[int], noise: np.ndarray) -> None:
         """Add (R,6) radians, of two arms (R,12), to the joint command of the next `step` only: the recorder's noise,
         which the action recorded as label does not contain. For Ornstein-Uhlenbeck noise call it before every step."""
-        joint_noise = np.asarray(joint_noise, np.float64)
-        if joint_noise.shape != (len(rows), 6 * self.arms):
-            raise BadData(f"joint noise of shape {joint_noise.shape}", f"({len(rows)}, {6 * self.arms})",
-                          f"name all joints: a recorder is told by Noise(joints={6 * self.arms})")  # fmt: skip
-        for r, noise in zip(rows, joint_noise):
-            self._row(r).noise = noise.copy()
+        noise = np.asarray(noise, np.float64)
+        if noise.shape != (len(rows), 6 * self.arms):
+            raise BadData(f"joint noise of shape {noise.shape}", f"({len(rows)}, {6 * self.arms})",
+                          f"name all joints: a recorder is told by Noise(size={6 * self.arms})")  # fmt: skip
+        for r, x in zip(rows, noise):
+            self._row(r).noise = x.copy()
 
     def scene(self, row: int) -> Any:
         """The scene as it is now: things where they last lay."""

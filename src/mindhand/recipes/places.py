@@ -1,0 +1,119 @@
+"""The worlds that recipes know, by the family of a task: what is recorded and evaluated in each, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from mindhand.core.errors import BadData, Refusal
+from mindhand.core.keys import Key
+from mindhand.core.spec import Spec
+from mindhand.data.lerobot_write import LeRobotWriter
+from mindhand.data.record import GAZE, Labels, Noise, gaze, no_labels, record_with_workers
+from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
+from mindhand.evaluate.protocol import Protocol
+from mindhand.worlds import metaworld_spec
+from mindhand.worlds.declared import scene_hash
+from mindhand.worlds.desk import spec as desk
+from mindhand.worlds.desk.families import FAMILIES
+from mindhand.worlds.desk.world import DeskWorld
+from mindhand.worlds.metaworld import MetaWorld, release
+from mindhand.worlds.placing import read_placing
+from mindhand.worlds.scene import read_reasoning
+
+
+def read_thought(text: str) -> dict[str, Any] | None:
+    """The fields of a thought of any family of the desk, None where it has no exact form."""
+    return read_reasoning(text) or read_placing(text)
+
+
+def unread(text: str) -> None:
+    """A world of which nothing exact is thought."""
+    return None
+
+
+@dataclass(frozen=True)
+class Place:
+    """One world as recipes use it.
+
+    world: its maker, given how many rows, and perturb= where it `perturbs`. families: of its tasks. low, high (A,):
+    what chance spans. parse: reads thoughts; `thinks`: whether right thoughts are known. noise, and labels {name: size}
+    with their `look`: of demonstrations. scene: which declaration of scenes these are of.
+    """
+
+    world: Callable[..., Any]
+    spec: Spec
+    families: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    scene: Callable[[], str]
+    parse: Callable[[str], dict[str, Any] | None] = unread
+    thinks: bool = False
+    perturbs: bool = False
+    noise: Noise = field(default_factory=Noise)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    look: Labels = no_labels
+
+
+DESK = Place(
+    DeskWorld, desk.SPEC, tuple(FAMILIES), desk.ACTION_LOW, desk.ACTION_HIGH, scene_hash,
+    parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
+)  # fmt: skip
+METAWORLD = Place(
+    MetaWorld, metaworld_spec.SPEC, (metaworld_spec.FAMILY,), metaworld_spec.ACTION_LOW, metaworld_spec.ACTION_HIGH,
+    release, noise=Noise(sd=0.1, size=3),
+)  # fmt: skip
+PLACES = (DESK, METAWORLD)
+
+
+def place_of(tasks: Sequence[str]) -> Place:
+    """Where these tasks are done: all of them in one world, or a refusal."""
+    found = [p for p in PLACES if all(task.partition("/")[0] in p.families for task in tasks)]
+    if len(found) != 1:
+        known = [family for p in PLACES for family in p.families]
+        raise BadData(
+            f"no one world for {list(tasks)}", f"tasks of one world, of families {known}", "correct the tasks"
+        )
+    return found[0]
+
+
+def worlds(protocol: Protocol) -> Callable[[int], Any]:
+    """A maker of a protocol's worlds, for its arm: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both.
+    Refuses an arm that the world does not know."""
+    place, perturb = place_of(protocol.tasks), perturbation_of(protocol.arm)
+    told = [w for w in protocol.arm.split("+") if w in ARMS]
+    if len(told) > 1:
+        raise BadData(f"arm '{protocol.arm}'", f"at most one of {ARMS}", "evaluate one after the other")
+    if (perturb and not place.perturbs) or (set(told) & set(THOUGHTS) and not place.thinks):
+        lacks = "knows no right thoughts" if told else "cannot be perturbed"
+        raise Refusal(f"arm '{protocol.arm}' of {protocol.id}: that world {lacks}", "another arm", "leave it out")
+    made = partial(place.world, perturb=perturb) if perturb else place.world
+    return ChangedWorlds(made, told[0]) if told else made
+
+
+def demonstrate(
+    folder: Path,
+    tasks: Sequence[str],
+    episodes: int,
+    *,
+    command: str = "",
+    workers: int = 2,
+    console: Console | None = None,
+) -> Path:
+    """Demonstrations of some tasks in turn, by their world's expert, with injected noise, as a LeRobot dataset.
+    Resumes, and finds finished what is finished; with more episodes the first ones stay the same."""
+    place = place_of(tasks)
+    keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
+    how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command}
+    with LeRobotWriter(folder, place.spec, **how) as writer:
+        make, noise = partial(place.world, 2), place.noise
+        record_with_workers(
+            make, keys, writer, workers=workers, noise=noise, rows=2, labels=place.look, console=console
+        )
+    return folder
