@@ -249,7 +249,8 @@ def around(pair: Pair) -> list[Row]:
     """The two in a plain policy, with every hand that they leave open."""
     given = dict(pair)
     able = [h for h in hands() if all(given.get(slot, own) == own for slot, own in zip(("expert", "codec"), h))]
-    return [{**plain(*both), **given} for both in able or [(given["expert"], given["codec"])]]
+    wrong = dict.fromkeys((given.get("expert", hand), given.get("codec", codec)) for hand, codec in hands())
+    return [{**plain(*both), **given} for both in able or wrong]
 
 
 def fitting(pair: Pair) -> bool:
