@@ -35,6 +35,7 @@ from .draw import Draw
 from .metaworld_spec import FAMILY, FRONT, LIMIT, SPEC, TASKS
 
 CAMERAS = {"front": "corner2", "wrist": "gripperPOV"}  # Meta-World's names
+TURNED = {"corner2": -1, "gripperPOV": 1}  # -1 hangs upside down: its pictures are turned by half
 SITES = (0, 1, 2)  # groups of markers that are drawn: a goal is often nothing but one
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 BRUSHES = 10  # tasks whose meshes are kept on the card, 40 MB each, or as many as there are rows
@@ -272,10 +273,9 @@ class MetaWorld:
         out = []
         for p, env in zip(points, (self._row(r).env for r in rows)):
             eye = env.model.camera(CAMERAS[camera]).id
-            turned = env.data.cam_xmat[eye].reshape(3, 3)
-            x, y, z = ((np.asarray(p, float) - env.data.cam_xpos[eye]) @ turned).T
+            x, y, z = ((np.asarray(p, float) - env.data.cam_xpos[eye]) @ env.data.cam_xmat[eye].reshape(3, 3)).T
             focal = c.height / 2 / math.tan(math.radians(env.model.cam_fovy[eye]) / 2)
-            scale = focal / np.where(z < -1e-6, -z, np.nan) * (-1 if _overhead(turned) else 1)
+            scale = focal / np.where(z < -1e-6, -z, np.nan) * TURNED[CAMERAS[camera]]
             out.append(np.stack([c.width / 2 + scale * x, c.height / 2 - scale * y], 1))
         return np.stack(out)
 
@@ -323,7 +323,7 @@ class MetaWorld:
         camera, env = self.spec.camera(role), row.env
         eye = env.model.camera(CAMERAS[role]).id
         picture = self._brush(row).paint(env.model, env.data, eye, camera.source, {})
-        upright = picture[::-1, ::-1] if _overhead(env.data.cam_xmat[eye].reshape(3, 3)) else picture
+        upright = picture[:: TURNED[CAMERAS[role]], :: TURNED[CAMERAS[role]]]
         return area_resize(upright, camera.height, camera.width)
 
     def _brush(self, row: _Row) -> Brush:
@@ -335,8 +335,3 @@ class MetaWorld:
         while len(self._brushes) > max(BRUSHES, len(self._rows)):
             self._brushes.pop(next(iter(self._brushes)))
         return brush
-
-
-def _overhead(turned: np.ndarray) -> bool:
-    """Whether a camera, its axes (3,3) in the world's, hangs upside down: its pictures are turned by half then."""
-    return bool(turned[2, 1] < 0)

@@ -92,7 +92,7 @@ TASKS: Mapping[str, tuple[str, str]] = {
     "window-close": ("close the window", "slide the window shut"),
     "window-open": ("open the window", "slide the window open"),
 }
-MT10 = (  # Meta-World's own choice of ten, all of which its experts solve
+MT10 = (  # Meta-World's own choice of ten; its experts solve 98 in 100 of their episodes
     "reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close", "button-press-topdown",
     "peg-insert-side", "window-open", "window-close",
 )  # fmt: skip
