@@ -27,7 +27,8 @@ from mindhand.recipes.nano import (
     pretrain_nano,
     token_grid,
 )
-from mindhand.recipes.rollouts import load_policy, read_thought, rows_of
+from mindhand.recipes.places import read_thought
+from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.recipes.train import train as train_verb
 from mindhand.recipes.variants import BLIND, OURS, SILENT
 from mindhand.train.glyph import GlyphReader

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindhand.core.keys import Key, Keys
-from mindhand.recipes.rollouts import read_thought
+from mindhand.recipes.places import read_thought
 from mindhand.worlds import placing, scene
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld

@@ -362,5 +362,5 @@ def test_gymnasium_and_the_recorder_take_it(tmp_path):
         assert episode.action.shape[1] == episode.state.shape[1] == 20 and "wrist_right" in episode.images
         world.reset([keys[0]], [0])
         assert np.array_equal(episode.action[0], world.expert([0])[0])
-        with pytest.raises(BadData, match="joints=12"):
+        with pytest.raises(BadData, match="size=12"):
             record_demonstrations(world, [Key("other", "maths_matching/R/1", 0)], writer, labels=gaze)
