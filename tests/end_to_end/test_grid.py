@@ -266,7 +266,7 @@ def test_the_verb_lists_refuses_and_shows(home, tmp_path):
 
     assert verb(list=True) == 0 and verb("fast", "chatvla2", show=True) == 0
     with pytest.raises(Refusal, match="no experiment for"):
-        verb("fast")
+        verb("memoryvla")
     with pytest.raises(Refusal, match="no proof of"):
         verb("alchemy")
     with pytest.raises(BadData, match="no finished cell"):
