@@ -161,7 +161,7 @@ def test_nothing_outlives_a_training_that_ends_early(how, tmp_path):
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.kill()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     # the pipe of stderr is shared by the workers: communicate returns only when all of them are gone
     assert not any(runs(pid) for pid in pids)
     assert name not in blocks()
