@@ -139,12 +139,14 @@ def test_nothing_outlives_a_training_that_ends_early(how, tmp_path):
     root = Path(__file__).parents[2]
     (tmp_path / "train.py").write_text(
         textwrap.dedent("""
-            import sys
+            import signal
             from mindhand.data.synthetic.corpus import pretraining
             from mindhand.data.synthetic.producers import Producers
             from tests.data.synthetic_picture import patches
 
             if __name__ == "__main__":
+                # A shell that starts its jobs in the background lets them, and theirs, ignore it.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 stream = Producers(pretraining(1, 10, rows=2, picture=patches), 2)
                 next(stream)
                 print(*[p.pid for p, _ in stream._workers], stream._memory[0].name, flush=True)
@@ -161,7 +163,11 @@ def test_nothing_outlives_a_training_that_ends_early(how, tmp_path):
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.kill()
-    _, errors = process.communicate(timeout=120)
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     # the pipe of stderr is shared by the workers: communicate returns only when all of them are gone
     assert not any(runs(pid) for pid in pids)
     assert name not in blocks()
