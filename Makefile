@@ -70,8 +70,9 @@ fix: setup ## let ruff repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-pages: setup ## write what is generated: docs/catalogue.md, docs/methods/, the README's table
+pages: setup ## write what is generated: docs/catalogue.md, docs/methods/, the tables of docs/chatvla2.md and README
 	$(BIN)/python -m mindhand.recipes.pages
+	$(BIN)/python -m mindhand.recipes.claims_page
 	$(BIN)/python -m tests.house.readme
 
 wheel: setup ## build the wheel and run it from an empty folder

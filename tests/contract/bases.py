@@ -1,20 +1,16 @@
-"""Tiny policies that methods are put into: real parts, random weights, the spec of the seam tests."""
+"""Tiny policies that methods are put into: the bench's bases on random weights, the spec of the seam tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from mindhand.core.batch import Batch
-from mindhand.methods.act.oft import plug
-from mindhand.model.bins import BinCodec
-from mindhand.model.codec import ChunkCodec
-from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
-from mindhand.model.token_expert import TokenConfig, TokenExpert
-from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
 from mindhand.model.vla import VLA
+from mindhand.recipes.proofs import bench
 
 from ..model.tiny import vlm
 from ..seams.build import batch, spec
@@ -23,37 +19,13 @@ SPEC = spec()
 ROWS, HORIZON = 6, 16
 
 
-def _common() -> dict[str, Any]:
+def _tiny(base: str) -> dict[str, Any]:
     torch.manual_seed(0)
-    return {"backbone": vlm(), "reasoner": WordsReasoner(ReasonerConfig(limit=0), lambda text: {})}
+    return bench.BASES[base](vlm(), SPEC, HORIZON)
 
 
-def flow() -> dict[str, Any]:
-    """A hand in a tower of the trunk, by flow matching."""
-    parts = _common()
-    width = parts["backbone"].width
-    config = TowerHandConfig(SPEC.action_size, HORIZON, SPEC.state_size, width)
-    return {
-        **parts,
-        "expert": TowerHand(config),
-        "codec": ChunkCodec(SPEC),
-        "edits": [AddTower(TOWER, width, 2 * width)],
-    }
-
-
-def tokens() -> dict[str, Any]:
-    """A hand of tokens, one a number, in bins."""
-    parts = _common()
-    config = TokenConfig(256, HORIZON * SPEC.action_size, SPEC.state_size, parts["backbone"].width)
-    return {**parts, "expert": TokenExpert(config), "codec": BinCodec(SPEC)}
-
-
-def oft() -> dict[str, Any]:
-    """A hand that regresses a chunk in one pass."""
-    return plug(tokens(), SPEC, film=False)
-
-
-BASES: dict[str, Callable[[], dict[str, Any]]] = {"flow": flow, "tokens": tokens, "oft": oft}
+BASES: dict[str, Callable[[], dict[str, Any]]] = {base: partial(_tiny, base) for base in bench.BASES}
+flow, tokens = BASES["flow"], BASES["tokens"]
 
 
 def examples(model: Any, seed: int = 0) -> Batch:

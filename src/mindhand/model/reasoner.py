@@ -14,6 +14,10 @@ from mindhand.core.seams import State, Turn
 from .words import SAY
 
 
+def unread(text: str) -> None:
+    """Reads thoughts of which nothing exact is known: no fields."""
+
+
 @dataclass(frozen=True)
 class ReasonerConfig:
     """limit: tokens a thought may have."""

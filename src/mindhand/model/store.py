@@ -27,7 +27,7 @@ from .ffn_edits import PerTask, Widen
 from .fresh import Fresh
 from .low_rank import LoRA, LowRankExperts
 from .moe import Upcycle
-from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
+from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner, unread
 from .state_words import StateWords
 from .token_expert import TokenConfig, TokenExpert
 from .tower_hand import AddTower, TowerHand, TowerHandConfig
@@ -121,7 +121,7 @@ def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) 
     """
     found = load_checkpoint(folder, expect_spec)
     words = Words.from_bytes(found.files["tokenizer.json"])
-    given = {"words": words, "spec": found.spec, "parse": lambda text: None, **given}
+    given = {"words": words, "spec": found.spec, "parse": unread, **given}
 
     def build(stored: Mapping[str, Any]) -> Any:
         return PARTS.build(stored, **given)

@@ -25,7 +25,7 @@ SOURCES = (*PACKAGES, *(HERE / f"{name}.py" for name in ("bench_catalogue", "cov
 
 def publish(folder: Path | None = None, found: Iterable[Tried] | None = None) -> list[Record]:
     """Try every row of the covering array and write two records, whose n is the number of pairs and of methods. found:
-    what came of the rows, where they were tried already. Expected: 547 pairs and 5 methods, all of which work."""
+    what came of the rows, where they were tried already. Expected: all of them work."""
     if found is None:
         torch.set_num_threads(1)
         found = map(tried, rows()[0])

@@ -34,7 +34,7 @@ from mindhand.model.ffn_edits import PerTask, Widen
 from mindhand.model.fresh import Fresh
 from mindhand.model.low_rank import LoRA, LowRankConfig, LowRankExperts
 from mindhand.model.moe import MoEConfig, Upcycle
-from mindhand.model.reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner
+from mindhand.model.reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner, unread
 from mindhand.model.state_words import StateWords
 from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
@@ -90,11 +90,6 @@ def _saying(model: VLM) -> SaidActions:
     return said
 
 
-def nothing(text: str) -> dict[str, Any]:
-    """No fields are read from a thought."""
-    return {}
-
-
 def _same(part: Any) -> Make:
     return lambda model: part
 
@@ -121,9 +116,9 @@ ONE: dict[str, dict[str, Make]] = {  # slots
         "sde": _same(SDE(count=2)),
     },
     "reasoner": {
-        "silent": lambda _: WordsReasoner(ReasonerConfig(limit=0), nothing),
-        "words": lambda _: WordsReasoner(ReasonerConfig(limit=2), nothing),
-        "keeping": lambda _: KeepingReasoner(KeepingConfig(2, 4, 0, (0.5,)), nothing),
+        "silent": lambda _: WordsReasoner(ReasonerConfig(limit=0), unread),
+        "words": lambda _: WordsReasoner(ReasonerConfig(limit=2), unread),
+        "keeping": lambda _: KeepingReasoner(KeepingConfig(2, 4, 0, (0.5,)), unread),
         ABSENT: _same(None),
     },
 }

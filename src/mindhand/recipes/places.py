@@ -18,6 +18,7 @@ from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.record import GAZE, Labels, Noise, gaze, no_labels, record_with_workers
 from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.protocol import Protocol
+from mindhand.model.reasoner import unread
 from mindhand.worlds import metaworld_spec
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk import spec as desk
@@ -31,11 +32,6 @@ from mindhand.worlds.scene import read_reasoning
 def read_thought(text: str) -> dict[str, Any] | None:
     """The fields of a thought of any family of the desk, None where it has no exact form."""
     return read_reasoning(text) or read_placing(text)
-
-
-def unread(text: str) -> None:
-    """A world of which nothing exact is thought."""
-    return None
 
 
 @dataclass(frozen=True)

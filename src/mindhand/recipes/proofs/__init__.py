@@ -90,9 +90,9 @@ def stand(proof: Proof, nano: Path, run: Path) -> Stand:
 def due(names: tuple[str, ...], nano: Path, run: Path) -> Iterator[Cell]:
     """Cells that are not done, all arms of one training before the next one; a baseline that two share comes once."""
     known, seen = proofs(), set()
+    stands = {name: stand(known[name], nano, run) for name in names}
     for n in range(max((known[name].trainings for name in names), default=0)):
-        for name in names:
-            at = stand(known[name], nano, run)
+        for name, at in stands.items():
             for arm in known[name].all if n < known[name].trainings else ():
                 if not at.done(arm.name, n) and at.folder(arm.name, n) not in seen:
                     seen.add(at.folder(arm.name, n))
@@ -116,20 +116,16 @@ def run_proofs(names: tuple[str, ...], nano: Path, run: Path, minutes: float, wo
 
 
 def rows_of(proof: Proof, at: Stand, arm: str) -> list[dict[str, Any]]:
-    """Episodes of an arm's trainings that are done, as records take them."""
+    """Episodes of an arm's trainings that are done, as records take them: key, success, training."""
     done = [n for n in range(proof.trainings) if at.done(arm, n)]
-    return [{**row, "training": str(n)} for n in done for row in at.rows(arm, n)]
+    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n in done for r in at.rows(arm, n)]
 
 
 def effect(proof: Proof, at: Stand, over: str = BASELINE) -> list[dict[str, Any]]:
     """Episodes of the method ("on") and of another arm ("off"), of trainings that both have."""
-    both = [n for n in range(proof.trainings) if at.done(proof.method, n) and at.done(over, n)]
-    return [
-        {"key": row["key"], "success": row["success"], "training": str(n), "arm": side}
-        for n in both
-        for side, arm in (("on", proof.method), ("off", over))
-        for row in at.rows(arm, n)
-    ]
+    sides = {side: rows_of(proof, at, arm) for side, arm in (("on", proof.method), ("off", over))}
+    both = set.intersection(*({r["training"] for r in rows} for rows in sides.values()))
+    return [{**r, "arm": side} for side, rows in sides.items() for r in rows if r["training"] in both]
 
 
 def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
@@ -142,7 +138,7 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
             rows = rows_of(proof, at, arm.name)
             if not rows:
                 continue
-            found, each = measure([{k: r[k] for k in ("key", "success", "training")} for r in rows], "success", "rate")
+            found, each = measure(rows, "success", "rate")
             pairs = effect(proof, at, arm.name) if arm.name != proof.method else []
             better = measure(pairs, "success", "difference")[0] if pairs else None
             shown = "" if better is None else f"{better.value:+.3f} ({better.low:+.3f} to {better.high:+.3f})"
@@ -161,7 +157,7 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
         how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
         for arm in proof.all:
-            rows = [{k: r[k] for k in ("key", "success", "training")} for r in rows_of(proof, at, arm.name)]
+            rows = rows_of(proof, at, arm.name)
             label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
             yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=proof.chance, **how)
             if arm.name != name:

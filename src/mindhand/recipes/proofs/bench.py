@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, Runs, SampleSet
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import Protocol
-from mindhand.evaluate.run import code, evaluate
+from mindhand.evaluate.run import code
 from mindhand.methods.act.oft import plug as regressing
 from mindhand.model.bins import BinCodec
 from mindhand.model.codec import ChunkCodec
-from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
+from mindhand.model.reasoner import ReasonerConfig, WordsReasoner, unread
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
@@ -43,15 +43,12 @@ from mindhand.train.stage import Optimiser, Stage
 from ..chatvla2 import address, blank, fit
 from ..doctor import smoke_observation
 from ..nano import token_grid
-from ..places import demonstrate, place_of, worlds
+from ..places import demonstrate, place_of
+from ..rollouts import rows_of
 
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
 BASELINE = "baseline"
-
-
-def no_fields(text: str) -> None:
-    """The bases say nothing, so nothing is read from it."""
 
 
 def flow(backbone: Any, spec: Spec, horizon: int) -> Parts:
@@ -59,7 +56,7 @@ def flow(backbone: Any, spec: Spec, horizon: int) -> Parts:
     width = backbone.width
     return {
         "backbone": backbone,
-        "reasoner": WordsReasoner(ReasonerConfig(limit=0), no_fields),
+        "reasoner": WordsReasoner(ReasonerConfig(limit=0), unread),
         "expert": TowerHand(TowerHandConfig(spec.action_size, horizon, spec.state_size, width)),
         "codec": ChunkCodec(spec),
         "edits": [AddTower(TOWER, width, 2 * width)],
@@ -71,7 +68,7 @@ def tokens(backbone: Any, spec: Spec, horizon: int) -> Parts:
     config = TokenConfig(256, horizon * spec.action_size, spec.state_size, backbone.width)
     return {
         "backbone": backbone,
-        "reasoner": WordsReasoner(ReasonerConfig(limit=0), no_fields),
+        "reasoner": WordsReasoner(ReasonerConfig(limit=0), unread),
         "expert": TokenExpert(config),
         "codec": BinCodec(spec),
     }
@@ -103,7 +100,7 @@ class Bench:
     rows: int = 32
     run: int = 1
     optimiser: Optimiser = field(
-        default_factory=lambda: Optimiser(lr=1e-3, muon=0.01, warmup=50, adam=("expert.*", "streams.*", "*.embed.*"))
+        default_factory=lambda: Optimiser(lr=1e-3, muon=0.01, warmup=50, adam=("expert.*", "streams.*"))
     )
 
 
@@ -152,14 +149,14 @@ class Stand:
         return read_rows(self.folder(arm, training) / "evaluation" / "rows.jsonl")
 
 
-def prepare(stand: Stand, console: Console | None) -> tuple[Path, Path]:
+def prepare(stand: Stand, console: Console | None) -> tuple[LeRobotReader, FrameCache]:
     """Demonstrations and their frames, made once."""
-    b, demos, cache = stand.bench, stand.root / "demonstrations", stand.root / "frames"
+    b, demos = stand.bench, stand.root / "demonstrations"
     if not (demos / "done.json").exists():
         demonstrate(demos, b.protocol.tasks, b.demonstrations * len(b.protocol.tasks), console=console)
         write_json(demos / "done.json", {"episodes": b.demonstrations})
-    FrameCache.build(cache, LeRobotReader(demos), every=b.every, console=console)
-    return demos, cache
+    reader = LeRobotReader(demos)
+    return reader, FrameCache.build(stand.root / "frames", reader, every=b.every, console=console)
 
 
 def build(stand: Stand, arm: Arm, training: int) -> VLA:
@@ -194,18 +191,13 @@ def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames) -
 
 def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> None:
     """Train an arm and evaluate it, going on from wherever it was stopped."""
-    b = stand.bench
-    demos, cache = prepare(stand, console)
-    folder, spec = stand.folder(arm.name, training), stand.spec
-    vla = build(stand, arm, training)
-    reader = LeRobotReader(demos)
-    pictures = FrameCache.build(cache, reader, every=b.every, console=console)
+    b, (reader, pictures) = stand.bench, prepare(stand, console)
+    folder, vla = stand.folder(arm.name, training), build(stand, arm, training)
     robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank)
     fit(vla, robot)
     train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
     checkpoint = folder / "checkpoint"
-    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(spec))
-    name = load_checkpoint(checkpoint, spec).fingerprint
-    policy = partial(load_vla, checkpoint, spec)
-    evaluate(b.protocol, policy, worlds(b.protocol), folder / "evaluation", name=name, console=console)
+    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(stand.spec))
+    rows_of(checkpoint, b.protocol, folder / "evaluation", workers=1, films=0, console=console)
+    name = load_checkpoint(checkpoint, stand.spec).fingerprint
     write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})
