@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from mindhand.core.errors import BadData
+from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
-from mindhand.methods import catalogue, method
+from mindhand.core.seams import Policy
+from mindhand.methods import catalogue, method, of_way
 from mindhand.model.store import load_vla, save_vla
+from mindhand.serve.rows import put_rows
 
 from ..seams.build import observation
 from .bases import BASES, ROWS, SPEC, examples, policy
@@ -21,6 +23,8 @@ def both(name):
     """The base with the method, and without."""
     found = method(name)
     base = BASES[found.card.base]
+    if found.way == "wrap":
+        return found.wrap(policy(base()).eval()), policy(base()).eval()
     return policy(found.plug(base(), SPEC)), policy(base())
 
 
@@ -33,7 +37,7 @@ def learned(vla, batch):
     return losses, {n: p.grad.clone() for n, p in vla.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", of_way("plug"))
 def test_it_learns_and_padding_changes_nothing(name):
     vla, _ = both(name)
     batch = examples(vla.backbone, 3)
@@ -47,7 +51,7 @@ def test_it_learns_and_padding_changes_nothing(name):
     assert all(torch.equal(g, again[n]) for n, g in gradients.items())
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", of_way("plug"))
 def test_it_acts_the_same_after_a_checkpoint(name, tmp_path):
     vla, _ = both(name)
     assert vla.spec == SPEC
@@ -61,10 +65,41 @@ def test_it_acts_the_same_after_a_checkpoint(name, tmp_path):
     assert np.array_equal(again.act(obs, again.start(obs.keys))[0].actions, chunk.actions)
 
 
+@pytest.mark.parametrize("name", of_way("wrap"))
+def test_what_wraps_acts_for_every_row_as_for_itself(name):
+    """A state that is told by row, a chunk of the spec for each, and an episode that knows nothing of another's."""
+    wrapped, base = both(name)
+    assert isinstance(wrapped, Policy) and wrapped.spec == base.spec
+    told = observation(("pick",) * ROWS)
+
+    def run(obs, state):
+        out = []
+        for _ in range(4):
+            chunk, state = wrapped.act(obs, state)
+            out.append(chunk)
+        return out, state
+
+    chunks, after = run(told, wrapped.start(told.keys))
+    assert all(np.isfinite(c.actions).all() and len(c) == ROWS for c in chunks)
+    assert {c.actions.shape[2] for c in chunks} == {SPEC.action_size}
+    fresh = put_rows(after, wrapped.start(told.keys), [1], ROWS)
+    assert fresh is not None, "its state cannot be told by row"
+    again, _ = run(told, fresh)
+    assert all(np.array_equal(a.actions[1], b.actions[1]) for a, b in zip(again, chunks))
+
+
+def test_a_method_goes_its_own_way_only():
+    for name, found in catalogue().items():
+        with pytest.raises(BuildError, match=name):
+            _ = found.plug if found.way == "wrap" else found.wrap
+
+
 @pytest.mark.parametrize("name", catalogue())
 def test_its_effect_is_seen_where_it_is_and_not_where_it_is_not(name):
     on, off = both(name)
-    assert method(name).probe(on.eval(), off.eval())
+    if method(name).way == "plug":
+        on.eval(), off.eval()
+    assert method(name).probe(on, off)
     assert not method(name).probe(off, off)
 
 

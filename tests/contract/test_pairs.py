@@ -19,7 +19,7 @@ import mindhand.train
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import SLOTS, Code
-from mindhand.methods import catalogue, compose
+from mindhand.methods import catalogue, compose, of_way
 from mindhand.methods.see.depthvla import Depth
 from mindhand.model import fits
 from mindhand.model.codec import ChunkCodec
@@ -121,7 +121,7 @@ def test_what_is_refused_is_what_is_stated():
     }
     assert set(REFUSALS) == {pair for pair in never if set(pair) <= known}
     assert {f for pair in never - set(REFUSALS) for f, _ in pair} <= {*SLOTS, *catalogue()}
-    for name in catalogue():  # and each is somewhere
+    for name in of_way("plug"):  # and each is somewhere
         assert any(row.get(name) == ON or name in row.values() for row in rows()[0])
 
 
@@ -160,7 +160,7 @@ def test_every_parameter_learns_somewhere(found):
 
 def test_records_are_computed_of_what_was_tried(found, tmp_path):
     pairs, methods = bench_catalogue.publish(tmp_path, found)
-    assert pairs.value == methods.value == 1.0 and methods.n == len(catalogue())
+    assert pairs.value == methods.value == 1.0 and methods.n == len(of_way("plug"))
     there = [p for p in all_pairs(factors()) if p not in rows()[1] and ABSENT not in dict(p).values()]
     assert pairs.n == len(there) > 500
     first = replace(found[0], done=("built",), why="it does not learn")
@@ -231,7 +231,7 @@ def whole(base, names):
 @pytest.mark.parametrize("base", BASES)
 def test_methods_of_one_base_go_together_in_either_order_or_name_each_other(base):
     """What two of them do beside each other is in the array; here, whether their order decides that they may."""
-    mine = [name for name, method in catalogue().items() if method.card.base == base]
+    mine = [name for name, method in of_way("plug").items() if method.card.base == base]
     for pair in combinations(mine, 2):
         one, other = (refusal(lambda names=names: whole(base, names)) for names in permutations(pair))
         assert (one is None) == (other is None), pair

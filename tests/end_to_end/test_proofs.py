@@ -5,6 +5,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.errors import BadData
+from mindhand.core.nouns import smoke_observation
 from mindhand.data.files import read_json, write_json, write_rows
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import MATHS
@@ -14,7 +15,6 @@ from mindhand.methods.learn.rs_cl import plug as with_rs_cl
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
-from mindhand.recipes.doctor import smoke_observation
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mindhand.core.nouns import smoke_observation
 from mindhand.recipes import doctor
 
 
@@ -71,17 +72,17 @@ def test_a_checkpoint_that_acts_differently_is_found(tmp_path, capsys):
     from tests.model import test_vla as tiny
 
     vla = tiny.build()
-    store.save_vla(vla, tmp_path / "good", smoke=doctor.smoke_observation(vla.spec))
+    store.save_vla(vla, tmp_path / "good", smoke=smoke_observation(vla.spec))
     assert doctor.doctor(tmp_path / "good") == 0
     assert "the same as when it was saved" in capsys.readouterr().out
     # Other weights under the old prediction: what a changed library or a wrong merge would be.
-    before = store.smoke_arrays(vla, doctor.smoke_observation(vla.spec))
+    before = store.smoke_arrays(vla, smoke_observation(vla.spec))
     with torch.no_grad():
         for p in vla.expert.parameters():
             p.mul_(1.5)
     original, store.smoke_arrays = store.smoke_arrays, lambda *_: before
     try:
-        store.save_vla(vla, tmp_path / "bad", smoke=doctor.smoke_observation(vla.spec))
+        store.save_vla(vla, tmp_path / "bad", smoke=smoke_observation(vla.spec))
     finally:
         store.smoke_arrays = original
     assert doctor.doctor(tmp_path / "bad") == 1
@@ -96,7 +97,7 @@ def test_the_smoke_observation_is_the_same_everywhere():
 
     from tests.tiny_world import SPEC
 
-    obs = doctor.smoke_observation(SPEC)
+    obs = smoke_observation(SPEC)
     digest = hashlib.sha256(obs.images["top"].tobytes() + obs.state.tobytes()).hexdigest()
     assert digest[:12] == "6d665d3e32b7"
 

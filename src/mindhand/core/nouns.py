@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .errors import BadData
-from .keys import Key
+from .keys import Key, Keys
+from .spec import Spec
 
 
 def _shape(what: str, x: Any, *want: int | None) -> None:
@@ -200,3 +201,20 @@ class Filtered:
 def as_dict(noun: Any) -> dict[str, Any]:
     """A noun's fields by name, one level deep (for the wire and for logs)."""
     return {f.name: getattr(noun, f.name) for f in fields(noun)}
+
+
+def smoke_observation(spec: Spec) -> Observation:
+    """What every checkpoint's stored prediction is made for: one row of fixed noise pictures and a rising state.
+    The same numbers for the same spec, on every machine."""
+    key = Key("smoke", spec.robot, 0)
+    draw = Keys.of([key])
+    return Observation(
+        images={
+            c.role: draw.fold(c.role).integers(256, 1, c.height, c.width, 3).astype(np.uint8) for c in spec.cameras
+        },
+        # Rising, so that the two axes of a 6-D rotation are never parallel.
+        state=np.linspace(0.1, 0.5, spec.state_size, dtype=np.float32)[None, None],
+        text={"instruction": ("answer the board with the tiles",)},
+        time=np.zeros((1, 1)),
+        keys=(key,),
+    )

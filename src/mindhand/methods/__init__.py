@@ -1,7 +1,11 @@
 """The catalogue: one file a method, in rooms along the data's way.
 
-A method's file has `Config`, `CARD` (core/card.py), `plug(parts, spec)`, which puts it into the parts of a policy, and
-`probe(on, off)`: the one observable effect. A part that a checkpoint names is its `PART`, offered as an entry point.
+A method's file has `Config`, `CARD` (core/card.py), `probe(on, off)`: the one observable effect, and one of
+
+    plug(parts, spec) -> parts     into the parts of a policy
+    wrap(policy) -> policy         round a policy that is built, as it runs
+
+A part that a checkpoint names is its `PART`, offered as an entry point. What wraps is in no checkpoint.
 """
 
 from __future__ import annotations
@@ -13,14 +17,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from mindhand.core.card import AREAS, MethodCard
 from mindhand.core.errors import BadData, BuildError
-from mindhand.core.seams import SLOTS
+from mindhand.core.seams import SLOTS, Policy
 from mindhand.core.spec import Spec
 
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
+Way = Literal["plug", "wrap"]  # how a method comes to act
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,23 @@ class Method:
     module: ModuleType
 
     @property
+    def way(self) -> Way:
+        """Which of both its file has."""
+        return "plug" if hasattr(self.module, "plug") else "wrap"
+
+    @property
     def plug(self) -> Callable[..., dict[str, Any]]:
-        """(parts, spec) -> the parts with it."""
+        """(parts, spec) -> the parts with it. BuildError for one that wraps."""
+        if self.way != "plug":
+            raise BuildError(f"'{self.card.name}' among the parts of a policy", "one that plugs", "wrap the policy")
         return self.module.plug
+
+    @property
+    def wrap(self) -> Callable[..., Policy]:
+        """policy -> the policy with it. BuildError for one that plugs."""
+        if self.way != "wrap":
+            raise BuildError(f"'{self.card.name}' round a policy", "one that wraps", "plug it into its parts")
+        return self.module.wrap
 
     @property
     def probe(self) -> Callable[[Any, Any], bool]:
@@ -52,12 +71,20 @@ def catalogue() -> Mapping[str, Method]:
         for found in pkgutil.iter_modules(room.__path__):
             module = importlib.import_module(f"{room.__name__}.{found.name}")
             card = getattr(module, "CARD", None)
-            lacking = [n for n in ("Config", "plug", "probe") if not hasattr(module, n)]
-            if not isinstance(card, MethodCard) or lacking or (card.name, card.area) != (found.name, area):
-                what = f"{module.__name__}: {card and (card.area, card.name)}, without {lacking}"
-                raise BadData(what, f"CARD ('{area}', '{found.name}'), Config, plug and probe", "see methods/__init__")
+            lacking = [n for n in ("Config", "probe") if not hasattr(module, n)]
+            ways = [way for way in Way.__args__ if hasattr(module, way)]
+            fits = isinstance(card, MethodCard) and (card.name, card.area) == (found.name, area)
+            if not fits or lacking or len(ways) != 1:
+                what = f"{module.__name__}: {card and (card.area, card.name)}, without {lacking}, with {ways}"
+                expected = f"CARD ('{area}', '{found.name}'), Config, probe and one of {Way.__args__}"
+                raise BadData(what, expected, "see methods/__init__")
             out[card.name] = Method(card, module)
     return out
+
+
+def of_way(way: Way) -> Mapping[str, Method]:
+    """Those of the catalogue that come to act in this way."""
+    return {name: m for name, m in catalogue().items() if m.way == way}
 
 
 def compose(parts: Parts, spec: Spec, names: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mindhand.core.batch import Batch
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import replacing
 from mindhand.core.keys import Keys
+from mindhand.core.nouns import smoke_observation
 from mindhand.core.precision import half
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import write_json
@@ -60,7 +61,6 @@ from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC
 
 from .cotraining import Asked, beside, warm_up
-from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
 from .places import demonstrate, read_thought
 from .variants import OURS, Variant

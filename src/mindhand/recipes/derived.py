@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mindhand.core.batch import Batch
+from mindhand.core.nouns import smoke_observation
 from mindhand.data.files import write_rows
 from mindhand.model.reasoner import KeepingConfig, KeepingReasoner
 from mindhand.model.store import load_vla, save_vla
@@ -20,7 +21,6 @@ from mindhand.worlds.desk.spec import EMPTY, SHUT
 from mindhand.worlds.desk.world import SPEC
 
 from .cotraining import Asked, warm_up
-from .doctor import smoke_observation
 from .nano import CorpusSource, looking, token_grid
 from .places import read_thought
 from .rollouts import load_policy

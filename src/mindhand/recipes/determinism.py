@@ -21,6 +21,7 @@ import torch
 from mindhand.core.batch import Batch
 from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key
+from mindhand.core.nouns import smoke_observation
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.journal import line
 from mindhand.evaluate.protocol import MATHS, Protocol, keys
@@ -29,7 +30,6 @@ from mindhand.model.store import save_vla
 from mindhand.worlds.desk.world import SPEC, DeskWorld
 
 from .chatvla2 import ChatVLA2Plan, build
-from .doctor import smoke_observation
 from .nano import NanoPlan, build_reader
 from .rollouts import load_policy
 from .variants import OURS

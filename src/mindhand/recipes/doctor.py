@@ -15,11 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from mindhand.core.nouns import Observation
-    from mindhand.core.spec import Spec
+from typing import Literal
 
 Mark = Literal["ok", "warn", "bad"]
 APT = "apt-get install -y --no-install-recommends libosmesa6 libegl1 libgl1 libgl1-mesa-dri libglx-mesa0 libegl-mesa0"
@@ -230,32 +226,11 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 )  # fmt: skip
 
 
-def smoke_observation(spec: Spec) -> Observation:
-    """What every checkpoint's stored prediction is made for: one row of fixed noise pictures and a rising state.
-    The same numbers for the same spec, on every machine."""
-    import numpy as np
-
-    from mindhand.core.keys import Key, Keys
-    from mindhand.core.nouns import Observation
-
-    key = Key("smoke", spec.robot, 0)
-    draw = Keys.of([key])
-    return Observation(
-        images={
-            c.role: draw.fold(c.role).integers(256, 1, c.height, c.width, 3).astype(np.uint8) for c in spec.cameras
-        },
-        # Rising, so that the two axes of a 6-D rotation are never parallel.
-        state=np.linspace(0.1, 0.5, spec.state_size, dtype=np.float32)[None, None],
-        text={"instruction": ("answer the board with the tiles",)},
-        time=np.zeros((1, 1)),
-        keys=(key,),
-    )
-
-
 def check_checkpoint(folder: Path) -> Iterator[Finding]:
     """A checkpoint folder: hashes of every file, strict loading, and its stored prediction made again.
     Raises BadCheckpoint for a folder that is damaged."""
     from mindhand.core.checkpoint import load_checkpoint, smoke_differences
+    from mindhand.core.nouns import smoke_observation
     from mindhand.model.store import load_vla, smoke_arrays
     from mindhand.worlds.scene import read_reasoning
 

@@ -1,8 +1,8 @@
 """Whatever fits is tried: all pairs of parts that `resolve` lets through, in few policies that learn a step and act.
 
-Factors are the slots and stacks, levels what may stand there; methods of the catalogue are found: one whose card names
-a slot is an occupant of it, any other is on or off. Which pairs fit is asked of the parts themselves, so a row that is
-built and then fails is a part that did not say what it needs.
+Factors are the slots and stacks, levels what may stand there; methods of the catalogue that plug in are found: one
+whose card names a slot is an occupant of it, any other is on or off. Which pairs fit is asked of the parts themselves,
+so a row that is built and then fails is a part that did not say what it needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.parts import resolve
 from mindhand.core.seams import SLOTS, STACKS
-from mindhand.methods import catalogue, compose
+from mindhand.methods import compose, method, of_way
 from mindhand.model import fits
 from mindhand.model.bins import BinCodec
 from mindhand.model.cascade import Cascade
@@ -154,11 +154,11 @@ SEVERAL: dict[str, tuple[str, dict[str, Make]]] = {  # the stack, and what may b
 @cache
 def factors() -> dict[str, tuple[str, ...]]:
     """{factor: its levels}. Methods whose card names a slot are levels of it, the others factors of their own."""
-    held = {slot: [n for n, m in catalogue().items() if slot in map(str.lower, m.card.seams)] for slot in SLOTS}
+    held = {slot: [n for n, m in of_way("plug").items() if slot in map(str.lower, m.card.seams)] for slot in SLOTS}
     out = {slot: (*levels, *held[slot]) for slot, levels in ONE.items()}
     out |= {name: (ABSENT, *levels) for name, (_, levels) in SEVERAL.items()}
     taken = {name for names in held.values() for name in names}
-    return out | {name: (ABSENT, ON) for name in catalogue() if name not in taken}
+    return out | {name: (ABSENT, ON) for name in of_way("plug") if name not in taken}
 
 
 def _new(factor: str, level: str, model: VLM) -> Any:
@@ -167,12 +167,12 @@ def _new(factor: str, level: str, model: VLM) -> Any:
 
 def _put(name: str, model: VLM, make: Make) -> tuple[Parts, Parts]:
     """The policy that a method's card says, and the same with the method."""
-    base = catalogue()[name].card.base
+    base = method(name).card.base
     if base == "oft":
         _, parts = _put("oft", model, make)
     else:
         parts = {"backbone": model, **make("expert", "tower" if base == "flow" else "tokens", model)}
-    return parts, catalogue()[name].plug(parts, SPEC)
+    return parts, method(name).plug(parts, SPEC)
 
 
 def _occupant(slot: str, name: str, parts: Parts, make: Make) -> Parts:
@@ -357,7 +357,7 @@ def results(found: Iterable[Tried]) -> tuple[list[dict[str, Any]], list[dict[str
         there = {factor: level for factor, level in one.row.items() if level != ABSENT}
         for pair in pairs_of(there):
             held.setdefault(pair, []).append(one)
-        for name in catalogue():
+        for name in of_way("plug"):
             if there.get(name) == ON or name in there.values():
                 methods.setdefault(name, []).append(one)
 

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.nouns import smoke_observation
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json
@@ -41,7 +42,6 @@ from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 
 from ..chatvla2 import address, blank, fit
-from ..doctor import smoke_observation
 from ..nano import token_grid
 from ..places import demonstrate, place_of
 from ..rollouts import rows_of

@@ -1,15 +1,10 @@
-"""FlashVLA (2505.21200): picture tokens that carry little are dropped, and a steady hand is not asked again.
-
-Seams: Edit (a `keep` for every prefill, handed to the backbone by a hook on its call) and Policy (a wrapper whose
-memory is explicit state, rows first). No weight is trained.
-"""
+"""FlashVLA's unit checks, numbered as in its specification, and what a wrapper owes the policy that it wraps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,131 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
-from mindhand.core.keys import Key
-from mindhand.core.nouns import ActionChunk, Observation
-from mindhand.core.seams import Edit, Policy, State
-from mindhand.core.spec import Spec
+from mindhand.core.seams import Policy
+from mindhand.methods.run.flashvla import Config, information, pruned, steady, wrap
 from mindhand.serve.rows import put_rows
 
 from ..model.tiny import expert, segments, vlm
-from .build import HORIZON, close, observation, vla
+from ..seams.build import HORIZON, close, observation, vla
 
 TOKENS = 8  # of the picture in the tiny trunk
-
-
-def information(x: Tensor, share: float = 0.9) -> Tensor:
-    """C(x) = sum_{i <= r} |u_{x,i} sigma_i| of tokens (B,n,d) = U S V^T: (B,n). r is the smallest rank that holds
-    `share` of the squared singular values; the Gram matrix is decomposed, which is cheaper where n < d."""
-    energy, u = torch.linalg.eigh((x @ x.transpose(1, 2)).float())
-    energy, u = energy.flip(-1).clamp_min(0), u.flip(-1)
-    before = energy.cumsum(-1) - energy  # what the larger ones hold
-    used = before < share * energy.sum(-1, keepdim=True)
-    return (u.abs() * (energy.sqrt() * used).unsqueeze(1)).sum(-1)
-
-
-@dataclass(frozen=True)
-class Prune:
-    """Edit: after block `layer`, keep the `count` tokens of every picture that carry most."""
-
-    count: int  # K
-    layer: int = 0  # (assumed after layer 2 of 32)
-    segments: str = "image/*"
-
-    def keep(self, l: int, name: str, attention: Tensor) -> Tensor | None:
-        """As the trunk asks (core.seams.Keep)."""
-        if l != self.layer or not fnmatchcase(name, self.segments):
-            return None
-        return information(attention).topk(min(self.count, attention.shape[1]), 1).indices.sort(1).values
-
-    def apply(self, vla: nn.Module) -> None:
-        """`vla` is a backbone or holds one."""
-        backbone = getattr(vla, "backbone", vla)
-        backbone.register_forward_pre_hook(
-            lambda module, args, kwargs: (args, kwargs if kwargs.get("past") else {**kwargs, "keep": self.keep}),
-            with_kwargs=True,
-        )
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """When the last chunk is used again. Thresholds as assumed, to be tuned."""
-
-    angle: float = math.radians(10)  # between the last two chunks, less than
-    overlap: float = 0.75  # of the last two sets of kept tokens, more than
-    grip: float = 0.1  # a gripper that moved by more was just commanded
-
-    def __call__(self, memory: Mapping[str, np.ndarray], grippers: Sequence[int]) -> np.ndarray:
-        """(B,) bool, from what `Flash` remembers."""
-        last, before = (memory[n].astype(np.float64) for n in ("last", "before"))
-        a, b = last.reshape(len(last), -1), before.reshape(len(last), -1)
-        norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        small = np.minimum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)) < 1e-6
-        cosine = np.where(small, 0.0, (a * b).sum(1) / np.where(small, 1.0, norm))
-        common = (memory["kept"][:, :, None] == memory["kept_before"][:, None, :]).any(2).mean(1)
-        moved = np.abs(last[..., grippers] - before[..., grippers]).reshape(len(last), -1).max(1, initial=0.0)
-        steady = (np.arccos(cosine.clip(-1, 1)) < self.angle) & (common > self.overlap) & (moved <= self.grip)
-        return steady & (memory["runs"] >= 2) & ~memory["reused"]  # s > 2, and never twice in a row
-
-
-class Flash:
-    """Policy: a wrapper of one that keeps picture tokens by number. One reuse at most between two full runs."""
-
-    def __init__(self, base: Any, camera: str, kept: int, horizon: int, trigger: Trigger | None = Trigger()):
-        self.base, self.camera, self.trigger = base, camera, trigger
-        self.spec: Spec = base.spec
-        self.provides = base.provides - {"propose"}
-        self.shape = (horizon, base.spec.action_size)
-        self.kept = kept
-        parts = [(p, base.spec.part(p.name)) for p in base.spec.action if p.kind == "gripper"]
-        self.grippers = [i for _, where in parts for i in range(where.start, where.stop)]
-
-    def start(self, keys: Sequence[Key]) -> State:
-        rows = len(keys)
-        chunk, index = np.zeros((rows, *self.shape), np.float32), np.full((rows, self.kept), -1)
-        return {
-            "base": self.base.start(keys), "last": chunk, "before": chunk, "kept": index, "kept_before": index,
-            "runs": np.zeros(rows, np.int64), "reused": np.zeros(rows, bool), "saved": np.zeros(rows, np.int64),
-        }  # fmt: skip
-
-    def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
-        """The base is asked for all rows unless none needs it: a row's bits do not depend on its neighbours'."""
-        rows = len(obs)
-        again = self.trigger(state, self.grippers) if self.trigger else np.zeros(rows, bool)
-        full = np.ones((rows, self.shape[0]), bool)
-        after = {**state, "reused": again, "saved": state["saved"] + again}
-        if again.all():
-            return ActionChunk(state["last"], full, extra={"reused": again}), after
-        chunk, base = self.base.act(obs, state["base"], want=(*want, "context"))
-        kept = chunk.extra["context"].trunk.kept[f"image/{self.camera}"].cpu().numpy()
-        ran = np.flatnonzero(~again).tolist()
-        joined = put_rows(state["base"], base, ran, rows)
-        if joined is None:
-            raise BuildError("a policy whose state cannot be told by row", "arrays with rows first", "run one row")
-        new = {
-            "last": chunk.actions, "before": state["last"], "kept": kept, "kept_before": state["kept"],
-            "runs": state["runs"] + 1,
-        }  # fmt: skip
-        for name, x in new.items():
-            after[name] = np.where(again.reshape(-1, *[1] * (x.ndim - 1)), state[name], x)
-        after["base"] = joined
-        actions = np.where(again[:, None, None], state["last"], chunk.actions)
-        extra = {**{n: x for n, x in chunk.extra.items() if n != "context" or n in want}, "reused": again}
-        return ActionChunk(actions, chunk.valid | again[:, None], chunk.reasoning, extra), after
+C = Config(kept=5)
+SHARE = C.share
 
 
 def tokens(seed: int = 0, n: int = 12, d: int = 20) -> Tensor:
     return torch.randn(3, n, d, generator=torch.Generator().manual_seed(seed)) * torch.linspace(3, 0.1, d)
 
 
-def test_parts_fit_their_seams():
-    assert isinstance(Prune(4), Edit)
-    assert isinstance(Flash(vla(expert()), "front", 4, HORIZON), Policy)
+def test_it_is_a_policy_round_a_vla():
+    flash = wrap(vla(expert()), C)
+    assert isinstance(flash, Policy)
+    with pytest.raises(BuildError, match="Flash"):
+        wrap(flash)
 
 
-def test_a_keeping_everything_is_the_base_exactly():
+@pytest.mark.parametrize("kept", [TOKENS, 3 * TOKENS])
+def test_a_keeping_everything_is_the_base_exactly(kept):
     """(a) K = N and no reuse: the same bits, call after call."""
-    plain, made = vla(expert()), vla(expert(), edits=[Prune(TOKENS)])
-    flash = Flash(made, "front", TOKENS, HORIZON, trigger=None)
+    plain, flash = vla(expert()), wrap(vla(expert()), Config(kept=kept, reuse=False))
     obs = observation()
     p, q = plain.start(obs.keys), flash.start(obs.keys)
     for seed in range(3):
@@ -158,16 +55,17 @@ def test_a_dropped_tokens_are_gone_from_later_layers():
     model = vlm()
     attention: list[Tensor] = []
     model.towers["vlm"].layers[0].attn.out.register_forward_hook(lambda m, i, o: attention.append(o))
-    Prune(5).apply(model)
     segs = segments(model)[0]
-    trunk = model(segs[:2])
-    score = information(attention[0][:, :TOKENS])
+    with pruned(model, C):
+        trunk = model(segs[:2])
+    score = information(attention[0][:, :TOKENS], SHARE)
     for row in range(2):
         assert set(trunk.kept["image/front"][row].tolist()) == set(score[row].topk(5).indices.tolist())
         assert trunk.kept["image/front"][row].tolist() == sorted(trunk.kept["image/front"][row].tolist())
     assert [layer[0].k.shape[2] for layer in trunk.cache] == [TOKENS, 5]
     assert trunk.hidden["text"].shape == segs[1].x.shape and "text" not in trunk.kept
-    longer = trunk.extend([segs[2]])  # a decode step prunes nothing and sees what is left
+    with pruned(model, C):
+        longer = trunk.extend([segs[2]])  # a decode step prunes nothing and sees what is left
     assert torch.equal(longer.kept["image/front"], trunk.kept["image/front"])
     alone = vlm()(segs[:2]).extend([segs[2]])
     assert (alone.hidden["reasoning"] - longer.hidden["reasoning"]).abs().max() > 1e-4
@@ -176,7 +74,7 @@ def test_a_dropped_tokens_are_gone_from_later_layers():
 def test_b_signs_and_order_do_not_matter():
     """(b) Invariant to the signs of singular vectors; permutes with the tokens. Against the decomposition itself."""
     x = tokens()
-    score = information(x)
+    score = information(x, SHARE)
     u, s, _ = torch.linalg.svd(x, full_matrices=False)
     for row in range(3):
         share = (s[row] ** 2).cumsum(0) / (s[row] ** 2).sum()
@@ -185,21 +83,21 @@ def test_b_signs_and_order_do_not_matter():
         for flip in (torch.ones(r), -torch.ones(r), torch.tensor([(-1.0) ** i for i in range(r)])):
             close(score[row], ((u[row, :, :r] * flip) * s[row, :r]).abs().sum(1), 1e-3)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    close(information(x[:, order]), score[:, order], 1e-3)
-    close(information(-x), score, 1e-3)
-    close(information(2 * x), 2 * score, 1e-2)
+    close(information(x[:, order], SHARE), score[:, order], 1e-3)
+    close(information(-x, SHARE), score, 1e-3)
+    close(information(2 * x, SHARE), 2 * score, 1e-2)
 
 
 def test_c_a_token_of_zeros_scores_nothing():
     """(c) And tokens that are all zero score zero without a NaN; more rank never lowers a score."""
     x = tokens()
     x[:, 4] = 0
-    score = information(x)
+    score = information(x, SHARE)
     assert score[:, 4].abs().max() < 1e-3 * score.max() and score[:, :4].min() > 0.1
-    assert torch.equal(information(torch.zeros(1, 6, 4)), torch.zeros(1, 6))
+    assert torch.equal(information(torch.zeros(1, 6, 4), SHARE), torch.zeros(1, 6))
     assert bool((information(x, 0.99) >= information(x, 0.5) - 1e-4).all())
     one = torch.randn(1, 6, 1) @ torch.randn(1, 1, 4)  # of rank one: a token's norm
-    close(information(one), one.norm(dim=-1), 1e-4)
+    close(information(one, SHARE), one.norm(dim=-1), 1e-4)
 
 
 def memory(**changes: Any) -> dict[str, np.ndarray]:
@@ -241,7 +139,7 @@ def turned(degrees: float) -> np.ndarray:
 )
 def test_d_the_trigger_s_truth_table(changes, reuses):
     """(d) On hand-made memories, each broken in one place."""
-    assert Trigger()(memory(**changes), [2]).tolist() == [reuses]
+    assert steady(C, memory(**changes), [2]).tolist() == [reuses]
 
 
 def test_d_the_angle_is_the_angle():
@@ -249,10 +147,10 @@ def test_d_the_angle_is_the_angle():
     flat = {"last": np.array([[[1.0, 0.0]]]), "kept": np.zeros((1, 1)), "kept_before": np.zeros((1, 1))}
     for degrees, reuses in ((9.9, True), (10.1, False), (-9.9, True), (170.0, False)):
         way = np.array([[[math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]]])
-        assert Trigger()(memory(**flat, before=way), []).tolist() == [reuses]
+        assert steady(C, memory(**flat, before=way), []).tolist() == [reuses]
 
 
-def steady(**parts: Any) -> tuple[Flash, list[tuple[int, ...]]]:
+def resting() -> tuple[Any, list[tuple[int, ...]]]:
     """A wrapped VLA whose hand answers a picture always alike, and a list that grows with every pass."""
     model = vlm()
     passes: list[tuple[int, ...]] = []
@@ -261,12 +159,14 @@ def steady(**parts: Any) -> tuple[Flash, list[tuple[int, ...]]]:
     nn.init.zeros_(hand.leave.weight)  # what remains is noise scaled down and clipped: much the same each time
     with torch.no_grad():
         hand.leave.bias.copy_(torch.tensor([-3.0, -3.0, -3.0]))
-    return Flash(vla(hand, model, edits=[Prune(5)]), "front", 5, HORIZON, **parts), passes
+    flash = wrap(vla(hand, model), C)
+    passes.clear()  # it asked once how long a chunk is
+    return flash, passes
 
 
 def test_d_a_steady_scene_is_reused_every_third_call():
     """Full, full, reused, full, reused, ...: a reused chunk is the last one, and costs no pass."""
-    flash, passes = steady()
+    flash, passes = resting()
     obs = observation(texts=("pick",))
     state = flash.start(obs.keys)
     reused, costs, chunks = [], [], []
@@ -287,7 +187,7 @@ def test_d_a_row_does_not_feel_its_neighbour():
     """One row rests while the other's picture changes: each gets what it would get beside any other."""
 
     def run(neighbour: Sequence[int]) -> list[np.ndarray]:
-        flash, _ = steady()
+        flash, _ = resting()
         still = observation(seed=0)
         state, out = flash.start(still.keys), []
         for seed in neighbour:
@@ -303,16 +203,27 @@ def test_d_a_row_does_not_feel_its_neighbour():
 
 def test_e_a_new_episode_remembers_nothing():
     """(e) After a reset nothing is reused before two full runs; one row can be reset alone; no state is shared."""
-    flash, _ = steady()
+    flash, _ = resting()
     obs = observation()
     state = flash.start(obs.keys)
     for _ in range(2):
         _, state = flash.act(obs, state)
     old = {n: x.copy() for n, x in state.items() if isinstance(x, np.ndarray)}
-    assert flash.trigger(state, flash.grippers).all()
-    assert not flash.trigger(flash.start(obs.keys), flash.grippers).any()
+    assert steady(C, state, flash.grippers).all()
+    assert not steady(C, flash.start(obs.keys), flash.grippers).any()
     half = put_rows(state, flash.start(obs.keys), [1], 2)
     assert half is not None
     chunk, after = flash.act(obs, half)
     assert chunk.extra["reused"].tolist() == [True, False] and after["runs"].tolist() == [2, 1]
     assert all(np.array_equal(x, state[n]) for n, x in old.items())
+
+
+def test_the_vla_inside_stays_as_it_is():
+    """Wrapped and asked, the VLA alone still answers as before, and from whole pictures."""
+    base = vla(expert())
+    obs = observation()
+    before = base.act(obs, base.start(obs.keys))[0].actions
+    flash = wrap(base, C)
+    assert not np.array_equal(flash.act(obs, flash.start(obs.keys))[0].actions, before)
+    after, _ = base.act(obs, base.start(obs.keys), want=("context",))
+    assert np.array_equal(after.actions, before) and not after.extra["context"].trunk.kept
