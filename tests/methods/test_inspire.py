@@ -282,7 +282,8 @@ def what_is(world, row):
     (facts,), judge, stage = world.geometry([row]), world._rows[row].judge, world._stages[row]
     if world._rows[row].key.task.startswith("spatial"):
         grip = GRIPS[judge.toys[judge.scene.target].thing]
-        thing, goal = judge.grip_at(stage, judge.scene.target), (*world.scene(row).goal()[:2], grip.up)
+        thing, (x, y, z) = judge.grip_at(stage, judge.scene.target), world.scene(row).goal()
+        goal = x, y, z + grip.up
         held = judge.gripped(stage)
     else:
         thing, goal = facts["object"][:3], (*PLACES[judge.placed], 0.012)

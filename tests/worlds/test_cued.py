@@ -151,4 +151,4 @@ def test_scenes_are_what_they_were():
     old += [f"spatial_placing/R/absent-{role}" for role in ("target", "reference")]
     scenes = [sample_placing_task(Key("cued", task, i)) for task in old for i in range(8)]
     assert digest([*scenes, sample_course_task(Key("cued", "obstacle_course/near", 0))]) == "90a99806e158"
-    assert digest(sample_task(Key("cued", task, i)) for task in (CUE, REVERSED) for i in range(8)) == "537cf0fce79c"
+    assert digest(sample_task(Key("cued", task, i)) for task in (CUE, REVERSED) for i in range(8)) == "04ab4402bb98"

@@ -33,8 +33,8 @@ WARM, COLD = ("red", "orange", "yellow"), ("green", "blue", "purple")
 NEITHER = ("white", "black")  # the bowl's
 AGREE = 0.9  # share of the scenes in which warm is left
 SPOTS = {  # x, y (m): where the left ball, the right ball and the bowl may lie
-    "left": ((-0.125, -0.030), (0.020, 0.060)),
-    "right": ((0.030, 0.125), (0.020, 0.060)),
+    "left": ((-0.150, -0.085), (0.010, 0.065)),
+    "right": ((0.050, 0.125), (0.010, 0.065)),
     "bowl": ((-0.030, 0.030), (-0.100, -0.085)),
 }
 THINGS = tuple(BY_NAME[name] for name in ("ball", "ball", "bowl"))

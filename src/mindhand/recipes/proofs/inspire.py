@@ -1,9 +1,8 @@
-"""InSpire against the same hand without questions, where a colour went along with a side in every demonstration, and
-does so no longer: what decides is success in the reversed scenes, with success in scenes like the demonstrations'
-beside it ("cue").
+"""InSpire against the same hand without questions, where colours went along with sides in the demonstrations.
 
-Control: answers drawn at random in training, which are as many tokens more (the specification's). Its other control,
-right answers given at the test, needs a world that knows them in InSpire's words, and is not here."""
+What decides is success in the reversed scenes; success in scenes like the demonstrations' ("cue") is told beside it.
+Control: answers drawn at random in training, to the same questions. The specification's other one, right answers given
+at the test, is not here: the world would have to know them in InSpire's words."""
 
 from __future__ import annotations
 
