@@ -1,28 +1,37 @@
 """Proofs on a handful of frames: cells train, resume, share a baseline, and become records only when all are there."""
 
+import re
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from rich.console import Console
 
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData
 from mindhand.core.nouns import smoke_observation
 from mindhand.data.files import read_json, write_json, write_rows
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.evaluate.protocol import MATHS
+from mindhand.evaluate.protocol import MATHS, PLACING_CUE
 from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.act.oft import plug as with_oft
 from mindhand.methods.learn.rs_cl import plug as with_rs_cl
-from mindhand.model.store import save_vla
+from mindhand.methods.reason.inspire import QUESTION
+from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
+from mindhand.recipes.chatvla2 import address
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
 from mindhand.recipes.rollouts import load_policy
+from mindhand.worlds.cued import CUE, REVERSED
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
-
 
 PROTOCOL = MATHS.only("maths_matching/R", episodes=1)
 SHORT = {"demonstrations": 2, "every": 16, "steps": 2, "rows": 4}
@@ -89,11 +98,15 @@ def _one_row(checkpoint, protocol, folder, **how):
     write_rows(folder / "rows.jsonl", [{"key": "a/b/0/0", "success": True}])
 
 
-def fake(at, arm, training, right):
-    """A cell that is done, with so many of ten episodes right."""
-    folder = at.folder(arm, training)
+def fake(at, arm, training, *right):
+    """A cell that is done, with so many of ten episodes of each task right."""
+    folder, tasks = at.folder(arm, training), at.bench.protocol.tasks
     (folder / "evaluation").mkdir(parents=True)
-    write_rows(folder / "evaluation" / "rows.jsonl", [{"key": f"p/t/{k}/0", "success": k < right} for k in range(10)])
+    rows = [
+        {"key": f"p/{task}/{k}/0", "task": task, "success": k < many}
+        for task, many in zip(tasks, right, strict=True) for k in range(10)
+    ]  # fmt: skip
+    write_rows(folder / "evaluation" / "rows.jsonl", rows)
     write_json(folder / "done.json", {})
 
 
@@ -112,6 +125,78 @@ def test_records_come_when_every_cell_is_there(home, tmp_path, only_fast):
     assert found["proofs/fast/method"].value == pytest.approx(0.7)
     assert read_json(tmp_path / "drafts" / "proofs" / "fast.json", "records")["records"]
     assert all_proofs.table(("fast",), nano, run).row_count == 2
+
+
+def test_tasks_told_apart_have_records_of_their_own(home, tmp_path, monkeypatch):
+    bench_of_two = Bench("tokens", PLACING_CUE.only(episodes=1), **SHORT)
+    with pytest.raises(BadData, match="apart as 'hard'"):
+        replace(FAST, bench=bench_of_two, apart={"hard": ("spatial_placing/R",)})
+    proof = replace(FAST, bench=bench_of_two, apart={"": (REVERSED,), "cue": (CUE,)})
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": proof})
+    monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
+    nano, run = home / "nano", tmp_path / "run"
+    at = all_proofs.stand(proof, nano, run)
+    for n in range(3):
+        fake(at, "baseline", n, 5, 1)
+        fake(at, "fast", n, 6, 4)
+    found = {r.name.rpartition("/")[2]: r for r in all_proofs.publish(nano, run, tmp_path / "drafts")}
+    values = {name: (round(r.value, 3), r.n) for name, r in found.items()}
+    assert values == {
+        "baseline": (0.1, 30), "method": (0.4, 30), "effect": (0.3, 30),
+        "cue_baseline": (0.5, 30), "cue_method": (0.6, 30), "cue_effect": (0.1, 30),
+    }  # fmt: skip
+    assert all_proofs.table(("fast",), nano, run).row_count == 4
+    # Where the tasks of the claim are not named, all of them decide it.
+    both = replace(proof, apart={"cue": (CUE,)})
+    assert len(all_proofs.rows_of(both, at, "fast")) == 60 and len(all_proofs.rows_of(both, at, "fast", "cue")) == 30
+
+
+def test_a_bench_shows_what_it_is_told_to_and_lies_where_it_lay(home, tmp_path):
+    def root(**more):
+        return bench.Stand(replace(TOKENS, **more), home / "nano", tmp_path).root
+
+    said = {"base": "tokens", "camera": "front", "horizon": 8, "run": 1, **SHORT}
+    where = PROTOCOL.to_json(), asdict(SPEC), scene_hash()
+    mind = load_checkpoint(home / "nano", None).fingerprint
+    was = tmp_path / address(said, where, asdict(TOKENS.optimiser), mind)
+    assert root() == root(shown=PROTOCOL.tasks) == was != root(shown=(CUE,))
+    assert replace(TOKENS, shown=(CUE,)).demonstrated == (CUE,) and TOKENS.demonstrated == PROTOCOL.tasks
+    with pytest.raises(BadData, match="no one world"):
+        replace(TOKENS, shown=("metaworld/reach",))
+
+
+def test_inspire_is_taught_its_answers_where_the_cue_holds(home, tmp_path, monkeypatch):
+    """Every arm takes a step on its proof's own tasks; only those with questions say something."""
+    proof = all_proofs.proofs()["inspire"]
+    assert proof.bench.demonstrated == (CUE,) and set(proof.bench.protocol.tasks) == {CUE, REVERSED}
+    assert proof.parts == {"": (REVERSED,), "cue": (CUE,)}
+    at = bench.Stand(replace(proof.bench, **SHORT), home / "nano", tmp_path)
+    taught, tested = {}, []
+
+    def batched(frames, index, keys, *rest, **more):
+        made = make(frames, index, keys, *rest, **more)
+        taught.setdefault(arm.name, made.text["reasoning"])
+        return made
+
+    def tried(checkpoint, protocol, folder, **how):
+        tested.append(protocol.tasks)
+        return _one_row(checkpoint, protocol, folder, **how)
+
+    make = RobotFrames.batch
+    monkeypatch.setattr(RobotFrames, "batch", batched)
+    monkeypatch.setattr(bench, "rows_of", tried)
+    for arm in proof.all:
+        run_cell(at, arm, 0, QUIET)
+    assert {e.key.task for e in LeRobotReader(at.root / "demonstrations").episodes} == {CUE}
+    assert tested == [(CUE, REVERSED)] * 3
+    words = load_vla(home / "nano").backbone.words
+    said = {n: [words.decode(i[v].tolist()) for i, v in zip(t.ids, t.valid)] for n, t in taught.items()}
+    asked = [re.sub("<say>[a-z]*", "<say>", text) for text in said["inspire"]]
+    assert all(text.count("<say>") == 2 and QUESTION.format("bowl") in text for text in asked)
+    # The control is asked the same and learns something else; the base says nothing.
+    assert asked == [re.sub("<say>[a-z]*", "<say>", text) for text in said["random"]]
+    assert said["random"] != said["inspire"]
+    assert not any("<ask>" in text for text in said["baseline"])
 
 
 def test_two_proofs_of_a_bench_share_its_baseline(home, tmp_path, monkeypatch):

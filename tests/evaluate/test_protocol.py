@@ -27,6 +27,7 @@ FROZEN = {
     "spatial-placing-1": "07247f859f60",
     "maths-matching-absent-1": "83f80d2b06d1",
     "spatial-placing-absent-1": "2996d22696da",
+    "spatial-placing-cue-1": "28a61e02c050",
     "obstacle-course-1": "be6fdd9aa4d3",
     "metaworld-mt10-1": "152f86d5f916",
     "metaworld-mt50-1": "84c67e51c3c4",

@@ -276,22 +276,28 @@ def test_what_is_taken_lies_where_the_gripper_closed_and_then_where_it_opened():
     assert answers(tip, np.ones(len(tip)), CONFIG) is None
 
 
+def what_is(world, row):
+    """What is there now, in the table's frame: from the gripper to the thing, to where it goes, and whether it is
+    held."""
+    (facts,), judge, stage = world.geometry([row]), world._rows[row].judge, world._stages[row]
+    if world._rows[row].key.task.startswith("spatial"):
+        grip = GRIPS[judge.toys[judge.scene.target].thing]
+        thing, (x, y, z) = judge.grip_at(stage, judge.scene.target), world.scene(row).goal()
+        goal = x, y, z + grip.up
+        held = judge.gripped(stage)
+    else:
+        thing, goal = facts["object"][:3], (*PLACES[judge.placed], 0.012)
+        held = judge.carrying(stage)
+    return np.array(thing) - facts["tcp"], np.array(goal) - facts["tcp"], held
+
+
 def followed(world, key):
-    """States of an expert's episode, and of every step what is there: (from the gripper to the thing, to where it goes,
-    whether it is held), in the table's frame."""
+    """States of an expert's episode, and of every step what is there."""
     world.reset([key], [0])
     states, truth = [], []
     while True:
         states.append(world.observe([0], cameras=()).state[0, -1])
-        (facts,), judge, stage = world.geometry([0]), world._rows[0].judge, world._stages[0]
-        if key.task.startswith("spatial"):
-            grip = GRIPS[judge.toys[judge.scene.target].thing]
-            thing, goal = judge.grip_at(stage, judge.scene.target), (*world.scene(0).goal()[:2], grip.up)
-            held = judge.gripped(stage)
-        else:
-            thing, goal = facts["object"][:3], (*PLACES[judge.placed], 0.012)
-            held = judge.carrying(stage)
-        truth.append((np.array(thing) - facts["tcp"], np.array(goal) - facts["tcp"], held))
+        truth.append(what_is(world, 0))
         if world.step(world.expert([0]), [0]).done[0]:
             return np.array(states), [np.array(x) for x in zip(*truth)]
 

@@ -16,6 +16,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
 from mindhand.worlds import metaworld_spec
+from mindhand.worlds.cued import CUE, REVERSED
 
 CLEAN = "clean"
 
@@ -155,6 +156,8 @@ PLACING_ABSENT = replace(
     success=f"{PLACING.success}; where one of both is absent, no toy was taken or moved when the time is up, and the "
     "hand is at home",
 )
+# A colour goes along with a side as it does in demonstrations of the first task, and against it: the same places.
+PLACING_CUE = replace(PLACING, name="spatial-placing-cue", tasks=(CUE, REVERSED), episodes=100)
 COURSE = replace(
     PLACING,
     name="obstacle-course",
@@ -181,8 +184,11 @@ METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
 PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, METAWORLD_10, METAWORLD_50)
-}
+    p.name: p
+    for p in (
+        MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, METAWORLD_10, METAWORLD_50,
+    )
+}  # fmt: skip
 
 
 def named(name: str) -> Protocol:

@@ -332,12 +332,16 @@ def _scene(
     toys = [Toy(t.name, c, m, *pose) for (t, c), m, pose in zip(made, material, layout.poses)]
     order = draw.shuffled(range(len(toys)))
     target, reference = (order.index(k) for k in pair)
-    if draw.chance(NOTICE):
-        writing: Board | Notice = sample_notice(draw, ("R",))
-    else:
-        writing = write_board(draw, draw.pick(equations("R")).text, [f for f in FONTS if f.known == "R"])
+    writing = sample_writing(draw)
     scene = PlacingScene(ToyScene(tuple(toys[k] for k in order)), target, reference, relation, writing, "")
     return replace(scene, instruction=scene.worded())
+
+
+def sample_writing(draw: Draw) -> Board | Notice:
+    """What is on the board, of class R: a notice, or a sum."""
+    if draw.chance(NOTICE):
+        return sample_notice(draw, ("R",))
+    return write_board(draw, draw.pick(equations("R")).text, [f for f in FONTS if f.known == "R"])
 
 
 def sample_placing_task(key: Key) -> PlacingScene:

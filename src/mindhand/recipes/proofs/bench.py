@@ -17,11 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
+from mindhand.core.seams import Turn
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json
@@ -48,6 +51,7 @@ from ..rollouts import rows_of
 
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
+Turns = Callable[[np.ndarray, list[str], Keys], list[Turn]]  # of `RobotFrames`
 BASELINE = "baseline"
 
 
@@ -86,9 +90,9 @@ BASES: dict[str, Callable[[Any, Spec, int], Parts]] = {"flow": flow, "tokens": t
 class Bench:
     """A base on a protocol, with budgets that nobody may change for one arm alone.
 
-    base: of `BASES`; demonstrations: of each task of the protocol, in its own world; camera: what the VLM sees; every:
+    base: of `BASES`; demonstrations: of each task shown, in the protocol's world; camera: what the VLM sees; every:
     every so-many-th frame is a sample; horizon: H; steps of `rows` samples; run: consecutive samples of an episode in a
-    batch (1: none; memories need some)."""
+    batch (1: none; memories need some); shown: the tasks that are demonstrated, the protocol's unless named."""
 
     base: str
     protocol: Protocol
@@ -102,16 +106,27 @@ class Bench:
     optimiser: Optimiser = field(
         default_factory=lambda: Optimiser(lr=1e-3, muon=0.01, warmup=50, adam=("expert.*", "streams.*"))
     )
+    shown: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        place_of((*self.protocol.tasks, *self.shown))  # or its refusal
+
+    @property
+    def demonstrated(self) -> tuple[str, ...]:
+        """The tasks that are demonstrated."""
+        return self.shown or self.protocol.tasks
 
 
 @dataclass(frozen=True)
 class Arm:
     """One side of a proof. change: (parts, spec) -> parts, of the bench's base; None: the base as it is. weights: of
-    the losses that it adds; one that is not named here is computed and not learned from."""
+    the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
+    say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing."""
 
     name: str
     change: Change | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    turns: Callable[[LeRobotReader], Turns] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +146,9 @@ class Stand:
     def root(self) -> Path:
         """The folder of this bench, this VLM and these scenes."""
         b = self.bench
-        what = {n: v for n, v in vars(b).items() if n not in ("protocol", "optimiser")}
+        what = {n: v for n, v in vars(b).items() if n not in ("protocol", "optimiser", "shown")}
+        if b.demonstrated != b.protocol.tasks:  # others lie where they lay before there was a choice
+            what["shown"] = b.shown
         where = b.protocol.to_json(), asdict(self.spec), place_of(b.protocol.tasks).scene()
         mind = load_checkpoint(self.nano, None).fingerprint
         return self.run / address(what, where, asdict(b.optimiser), mind)
@@ -153,7 +170,7 @@ def prepare(stand: Stand, console: Console | None) -> tuple[LeRobotReader, Frame
     """Demonstrations and their frames, made once."""
     b, demos = stand.bench, stand.root / "demonstrations"
     if not (demos / "done.json").exists():
-        demonstrate(demos, b.protocol.tasks, b.demonstrations * len(b.protocol.tasks), console=console)
+        demonstrate(demos, b.demonstrated, b.demonstrations * len(b.demonstrated), console=console)
         write_json(demos / "done.json", {"episodes": b.demonstrations})
     reader = LeRobotReader(demos)
     return reader, FrameCache.build(stand.root / "frames", reader, every=b.every, console=console)
@@ -193,7 +210,8 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     """Train an arm and evaluate it, going on from wherever it was stopped."""
     b, (reader, pictures) = stand.bench, prepare(stand, console)
     folder, vla = stand.folder(arm.name, training), build(stand, arm, training)
-    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank)
+    turns = arm.turns(reader) if arm.turns else None
+    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank, turns=turns)
     fit(vla, robot)
     train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
     checkpoint = folder / "checkpoint"

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, asked, course, placing, scene
+from mindhand.worlds import absent, asked, course, cued, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -96,7 +96,7 @@ _MATHS = Family(
 )
 _PLACING = Family(
     name=placing.FAMILY,
-    sample=placing.sample_placing_task,
+    sample=cued.sample_task,
     read=placing.PlacingScene.from_json,
     stage=ToyStage,
     altered=AlteredToyStage,

@@ -76,7 +76,7 @@ class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
     Tasks are those of `asked.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...), of
-    `placing.sample_placing_task` ("spatial_placing/R", ...) and of `course.sample_course_task` ("obstacle_course/near",
+    `cued.sample_task` ("spatial_placing/R", ...) and of `course.sample_course_task` ("obstacle_course/near",
     ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
