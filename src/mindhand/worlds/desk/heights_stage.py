@@ -58,9 +58,7 @@ class HeightsStage(Stage):
         m.body_pos[self._body] = scene.x, scene.y, scene.height / 2
         m.body_quat[self._body] = math.cos(scene.yaw / 2), 0.0, 0.0, math.sin(scene.yaw / 2)
 
-    def set(
-        self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]] = ()
-    ) -> None:
+    def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
         """Put the arm at joints (6,), its gripper at 0..1, at rest; nothing lies loose, so there are no poses."""
         mujoco.mj_resetData(self.model, self.data)
         self._put_arm(joints, gripper)
