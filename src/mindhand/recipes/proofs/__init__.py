@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,13 +32,15 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 @dataclass(frozen=True)
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
-    which has its name, then the controls that its specification names. chance: of a guesser's success."""
+    which has its name, then the controls that its specification names. chance: of a guesser's success. apart: tasks of
+    the protocol that are told apart, by a word; those of "", or all where it is not there, decide the claim."""
 
     method: str
     bench: Bench
     arms: tuple[Arm, ...]
     trainings: int = TRAININGS
     chance: float | None = None
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [BASELINE, *(a.name for a in self.arms)]
@@ -45,11 +48,20 @@ class Proof:
             raise BadData(f"proof of '{self.method}' with arms {names}", "its own first, each once", "correct PROOF")
         if self.bench.base != of_catalogue(self.method).card.base:
             raise BadData(f"proof of '{self.method}' on '{self.bench.base}'", "the base on its card", "correct either")
+        for word, tasks in self.apart.items():
+            if not tasks or set(tasks) - set(self.bench.protocol.tasks):
+                what = f"proof of '{self.method}' tells {tasks} apart as '{word}'"
+                raise BadData(what, f"some of {self.bench.protocol.tasks}", "correct PROOF")
 
     @property
     def all(self) -> tuple[Arm, ...]:
         """The bench's own base, then those of the proof."""
         return (Arm(BASELINE), *self.arms)
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The tasks by the word that they are told apart by, first those that decide the claim: ""."""
+        return {"": self.bench.protocol.tasks, **self.apart}
 
 
 @dataclass(frozen=True)
@@ -115,40 +127,44 @@ def run_proofs(names: tuple[str, ...], nano: Path, run: Path, minutes: float, wo
     return run_jobs(partial(due, names, nano, run), work, minutes, workers, console, before=ready)
 
 
-def rows_of(proof: Proof, at: Stand, arm: str) -> list[dict[str, Any]]:
-    """Episodes of an arm's trainings that are done, as records take them: key, success, training."""
+def rows_of(proof: Proof, at: Stand, arm: str, part: str = "") -> list[dict[str, Any]]:
+    """Episodes of an arm's trainings that are done, of the tasks told apart so, as records take them: key, success,
+    training."""
     done = [n for n in range(proof.trainings) if at.done(arm, n)]
-    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n in done for r in at.rows(arm, n)]
+    tasks = proof.parts[part]
+    every = ((n, r) for n in done for r in at.rows(arm, n) if r["task"] in tasks)
+    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n, r in every]
 
 
-def effect(proof: Proof, at: Stand, over: str = BASELINE) -> list[dict[str, Any]]:
+def effect(proof: Proof, at: Stand, over: str = BASELINE, part: str = "") -> list[dict[str, Any]]:
     """Episodes of the method ("on") and of another arm ("off"), of trainings that both have."""
-    sides = {side: rows_of(proof, at, arm) for side, arm in (("on", proof.method), ("off", over))}
+    sides = {side: rows_of(proof, at, arm, part) for side, arm in (("on", proof.method), ("off", over))}
     both = set.intersection(*({r["training"] for r in rows} for rows in sides.values()))
     return [{**r, "arm": side} for side, rows in sides.items() for r in rows if r["training"] in both]
 
 
 def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
     """What is known so far: every arm's success, and the method's difference to it."""
-    out = Table("proof", "arm", "trainings", "success", "method is better by", title="proofs")
+    out = Table("proof", "arm", "tasks", "trainings", "success", "method is better by", title="proofs")
     for name in names:
         proof = proofs()[name]
         at = stand(proof, nano, run)
-        for arm in proof.all:
-            rows = rows_of(proof, at, arm.name)
+        for part, arm in product(proof.parts, proof.all):
+            rows = rows_of(proof, at, arm.name, part)
             if not rows:
                 continue
             found, each = measure(rows, "success", "rate")
-            pairs = effect(proof, at, arm.name) if arm.name != proof.method else []
+            pairs = effect(proof, at, arm.name, part) if arm.name != proof.method else []
             better = measure(pairs, "success", "difference")[0] if pairs else None
             shown = "" if better is None else f"{better.value:+.3f} ({better.low:+.3f} to {better.high:+.3f})"
-            out.add_row(name, arm.name, str(max(1, len(each))), f"{found.value:.3f}", shown)
+            out.add_row(name, arm.name, part, str(max(1, len(each))), f"{found.value:.3f}", shown)
     return out
 
 
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
-    proofs/<method>/control_<its name> and /over_<its name>; folder: for drafts, results/ unless given."""
+    proofs/<method>/control_<its name> and /over_<its name>; the same of tasks that are told apart by a word, as
+    /<word>_baseline and so on; folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
         if [*due((name,), nano, run)]:
@@ -156,11 +172,11 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         sources = [_module(name), of_catalogue(name).module, bench]
         how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
         how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
-        for arm in proof.all:
-            rows = rows_of(proof, at, arm.name)
+        for part, arm in product(proof.parts, proof.all):
+            rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}/{part}{'_' * bool(part)}"
             label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
-            yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=proof.chance, **how)
+            yield write_record(f"{to}{label}", rows=rows, kind="rate", chance=proof.chance, **how)
             if arm.name != name:
                 over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
-                pairs = effect(proof, at, arm.name)
-                yield write_record(f"proofs/{name}/{over}", rows=pairs, kind="difference", chance=None, **how)
+                pairs = effect(proof, at, arm.name, part)
+                yield write_record(f"{to}{over}", rows=pairs, kind="difference", chance=None, **how)
