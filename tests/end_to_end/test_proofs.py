@@ -1,20 +1,22 @@
 """Proofs on a handful of frames: cells train, resume, share a baseline, and become records only when all are there."""
 
+import json
 import re
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.checkpoint import load_checkpoint, load_state
 from mindhand.core.errors import BadData
 from mindhand.core.nouns import smoke_observation
 from mindhand.data.files import read_json, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.evaluate.protocol import MATHS, PLACING_CUE
+from mindhand.evaluate.protocol import HEIGHTS, MATHS, PLACING_CUE
 from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.act.oft import plug as with_oft
 from mindhand.methods.learn.rs_cl import plug as with_rs_cl
@@ -25,6 +27,7 @@ from mindhand.recipes import proofs as all_proofs
 from mindhand.recipes.chatvla2 import address
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
+from mindhand.recipes.proofs import depthvla as of_depth
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
 from mindhand.recipes.rollouts import load_policy
 from mindhand.worlds.cued import CUE, REVERSED
@@ -99,12 +102,12 @@ def _one_row(checkpoint, protocol, folder, **how):
 
 
 def fake(at, arm, training, *right):
-    """A cell that is done, with so many of ten episodes of each task right."""
+    """A cell that is done, with so many of ten episodes of each task right; of all, where one number is given."""
     folder, tasks = at.folder(arm, training), at.bench.protocol.tasks
     (folder / "evaluation").mkdir(parents=True)
     rows = [
         {"key": f"p/{task}/{k}/0", "task": task, "success": k < many}
-        for task, many in zip(tasks, right, strict=True) for k in range(10)
+        for task, many in zip(tasks, right if len(right) > 1 else right * len(tasks), strict=True) for k in range(10)
     ]  # fmt: skip
     write_rows(folder / "evaluation" / "rows.jsonl", rows)
     write_json(folder / "done.json", {})
@@ -204,3 +207,116 @@ def test_two_proofs_of_a_bench_share_its_baseline(home, tmp_path, monkeypatch):
     monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": FAST, "oft": oft})
     cells = [*all_proofs.due(("fast", "oft"), home / "nano", tmp_path)]
     assert len(cells) == 9 and sum(c.arm == "baseline" for c in cells) == 3
+
+
+def test_tasks_are_told_apart(home, tmp_path, monkeypatch):
+    both = replace(PROTOCOL, tasks=("maths_matching/R", "maths_matching/C"))
+    easy = {"": ("maths_matching/R",), "easy": ("maths_matching/C",)}
+    proof = Proof("fast", replace(TOKENS, protocol=both), (Arm("fast", with_fast),), trainings=3, apart=easy)
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": proof})
+    monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
+    at = all_proofs.stand(proof, home / "nano", tmp_path)
+    for n in range(3):
+        fake(at, "baseline", n, 2)
+        fake(at, "fast", n, 6)
+    assert {r["key"].split("/")[2] for r in all_proofs.rows_of(proof, at, "fast", "easy")} == {"C"}
+    names = {r.name for r in all_proofs.publish(home / "nano", tmp_path, tmp_path / "drafts")}
+    assert names == {f"proofs/fast/{w}{x}" for w in ("", "easy_") for x in ("baseline", "method", "effect")}
+    with pytest.raises(BadData, match="apart as 'hard'"):
+        Proof("fast", TOKENS, (Arm("fast", with_fast),), apart={"hard": ("maths_matching/X",)})
+
+
+# ---- DepthVLA --------------------------------------------------------------------------------------------
+
+DEEP = Bench("flow", HEIGHTS.only(episodes=1), demonstrations=2, every=6, steps=2, rows=8)
+BRIEF = replace(of_depth.TOWER, steps=40)
+
+
+@pytest.fixture(scope="module")
+def deep(home):
+    """A bench of heights with its demonstrations, and a policy on them."""
+    at = bench.Stand(DEEP, home / "nano", home / "deep")
+    bench.prepare(at, QUIET)
+    return at
+
+
+def put(at, arm):
+    """An arm's policy, fit to train, and its frames."""
+    vla, (reader, pictures) = build(at, arm, 0), bench.prepare(at, QUIET)
+    robot = bench.RobotFrames(reader, pictures, vla.backbone.words, 8, "front", words_of=bench.blank)
+    bench.fit(vla, robot)
+    return vla, robot
+
+
+def learned(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_tower_is_trained_before_once_and_alone(deep, monkeypatch):
+    at = deep
+    monkeypatch.setattr(bench, "rows_of", _one_row)
+    monkeypatch.setattr(of_depth, "HELD", 1)
+    whole, less, late = (replace(a, before=a.before and BRIEF) for a in of_depth.ARMS)
+    assert whole.before and not less.before and not late.before
+    run_cell(at, whole, 0, QUIET)
+    (before,) = (at.root / "before").iterdir()
+    first, last = learned(before)[0]["depth"], learned(before)[-1]["depth"]
+    assert last < first, "the tower's loss does not fall"
+    assert learned(at.folder("depthvla", 0) / "robot")[-1]["depth"] < first
+
+    start, state = build(at, whole, 0), load_state(before / "state")["model"]
+    reached = {n.split(".")[0] for n, x in start.named_parameters() if not torch.equal(x, state[n])}
+    assert reached == {"streams", "backbone", "objectives"}
+    moved = {n for n, x in start.named_parameters() if not torch.equal(x, state[n])}
+    assert all("towers.depth." in n for n in moved if n.startswith("backbone."))
+    assert any(n.startswith("backbone.towers.depth.") for n in moved)
+
+    (at.folder("depthvla", 0) / "done.json").unlink()
+    stamp = (before / "metrics.jsonl").read_text()
+    run_cell(at, whole, 0, QUIET)  # finds it, and learns nothing anew
+    assert [*(at.root / "before").iterdir()] == [before] and (before / "metrics.jsonl").read_text() == stamp
+    told = read_json(at.folder("depthvla", 0) / "done.json", "a cell")["measured"]
+    assert set(told) == {f"depth_error{x}{y}" for x in ("", "_things") for y in ("", "_blind")}
+    assert all(0 < x < 1 for x in told.values()) and told["depth_error_things_blind"] > told["depth_error_blind"]
+
+    run_cell(at, less, 0, QUIET)
+    assert [*(at.root / "before").iterdir()] == [before]
+    assert "measured" not in read_json(at.folder("no-depth-loss", 0) / "done.json", "a cell")
+    sizes = {sum(x.numel() for x in build(at, arm, 0).parameters()) for arm in of_depth.ARMS}
+    assert len(sizes) == 1 and sizes != {sum(x.numel() for x in build(at, Arm("baseline"), 0).parameters())}
+
+
+def test_without_its_loss_the_tower_s_head_learns_nothing(deep, tmp_path):
+    whole, less, late = of_depth.ARMS
+    for arm, learns in ((whole, True), (less, False), (late, True)):
+        vla, robot = put(deep, arm)
+        before = vla.objectives[0].head.weight.clone()
+        bench.train_stage(vla, bench.stage(deep, arm, 0, vla, robot), tmp_path / arm.name, console=QUIET)
+        assert torch.equal(before, vla.objectives[0].head.weight) != learns
+
+
+def test_the_measure_knows_right_from_wrong(deep, monkeypatch):
+    """Who tells the truth has no error, who tells twice as much an error of one."""
+    monkeypatch.setattr(of_depth, "HELD", 1)
+    vla, seen = put(deep, of_depth.ARMS[0])[0].eval(), []
+    real = bench.RobotFrames.batch
+
+    def kept(*args, **how):
+        seen.append(real(*args, **how))
+        return seen[-1]
+
+    monkeypatch.setattr(bench.RobotFrames, "batch", kept)
+    for factor, error in ((1.0, 0.0), (2.0, 1.0)):
+        monkeypatch.setattr(
+            of_depth.DepthLoss, "told", lambda own, ctx, f=factor: (f * seen[-1].targets["depth"].value).log()
+        )
+        told = of_depth.depth_error(vla, deep)
+        assert told["depth_error"] == pytest.approx(error, abs=1e-5)
+        assert np.isfinite([*told.values()]).all() and told["depth_error_blind"] > 0.001
+
+
+def test_depth_of_other_cells_is_refused(deep, tmp_path):
+    vla, robot = put(deep, of_depth.ARMS[0])
+    robot.reader._labels["depth"] = robot.reader.label("depth")[:, :64]
+    with pytest.raises(BadData, match="64 cells"):
+        bench.train_stage(vla, bench.stage(deep, of_depth.ARMS[0], 0, vla, robot), tmp_path / "x", console=QUIET)

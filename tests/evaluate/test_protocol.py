@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
-from mindhand.evaluate.protocol import MATHS, METAWORLD_10, METAWORLD_50, PROTOCOLS, Protocol, keys, named
+from mindhand.evaluate.protocol import HEIGHTS, MATHS, METAWORLD_10, METAWORLD_50, PROTOCOLS, Protocol, keys, named
 
 from .tiny import PROTOCOL
 
@@ -29,6 +29,7 @@ FROZEN = {
     "spatial-placing-absent-1": "2996d22696da",
     "spatial-placing-cue-1": "28a61e02c050",
     "obstacle-course-1": "be6fdd9aa4d3",
+    "height-reaching-1": "2568c07196ce",
     "metaworld-mt10-1": "152f86d5f916",
     "metaworld-mt50-1": "84c67e51c3c4",
 }
@@ -90,6 +91,16 @@ def test_the_maths_protocol_is_the_desk_s():
     for task in MATHS.tasks:
         scene = sample_task(next(k for k in keys(MATHS) if k.task == task))
         assert task == f"maths_matching/{scene.split}"
+
+
+def test_the_protocol_of_heights_is_the_desk_s():
+    from mindhand.worlds.desk.spec import HEIGHTS_LIMIT, SPEC
+    from mindhand.worlds.heights import AROUND, BAND, MEAN, OVER, sample_heights_task
+
+    HEIGHTS.require(SPEC)
+    assert HEIGHTS.steps == HEIGHTS_LIMIT
+    assert pytest.approx((0.015, 0.035, 0.02)) == (OVER - BAND, OVER + BAND, AROUND)  # as the protocol says
+    assert {sample_heights_task(k).height for k in keys(HEIGHTS.only("height_reaching/flat"))} == {MEAN}
 
 
 def test_the_protocols_of_metaworld_are_its_world_s():

@@ -122,6 +122,31 @@ def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     return out
 
 
+CELLS = (8, 16)  # rows and columns of the front picture whose depth is recorded: those of a `StemConfig`
+DEPTH = {"depth": CELLS[0] * CELLS[1]}  # label, and how many numbers it holds
+
+
+def depth(world: Any, row: int) -> Mapping[str, np.ndarray]:
+    """How far away what the front camera sees is, cell after cell in reading order (m along its axis). Of a world that
+    tells `depth(row, camera)`."""
+    return {"depth": cell_depth(*world.depth(row, "front"), CELLS)}
+
+
+def cell_depth(metres: np.ndarray, valid: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The mean over valid pixels (h,w) of each cell, float32 (rows*columns,); NaN for a cell of which half or more is
+    invalid. BadData where cells do not share out the picture."""
+    (h, w), (rows, columns) = metres.shape, grid
+    if h % rows or w % columns:
+        raise BadData(f"depth of {h}x{w} pixels in {rows}x{columns} cells", "cells of whole pixels", "another grid")
+
+    def cells(x: np.ndarray) -> np.ndarray:
+        return x.reshape(rows, h // rows, columns, w // columns).sum((1, 3), dtype=np.float64).ravel()
+
+    many, total = cells(valid), cells(np.where(valid, metres, 0.0))
+    known = many > h * w / (rows * columns) / 2
+    return np.where(known, total / np.maximum(many, 1), np.nan).astype(np.float32)
+
+
 def own_words(world: Teacher, row: int) -> str:
     """What the world itself says."""
     return world.reasoning(row)

@@ -37,7 +37,8 @@ class RobotFrames:
     sample of a frame holds "instruction", "state" (S,) and "images" {role: uint8 (h,w,3)}, and the batch what they make
     of them; and, for those that draw or tell what is known of it, the dataset's "labels" {name: (k,)}. turns: what is
     said instead of the dataset's thoughts, by a reasoner that has its own: global frames (n,), what is asked of them
-    and their keys -> given turns of n rows.
+    and their keys -> given turns of n rows. Labels other than gaze are targets of a batch by their own names, (n,k),
+    each number valid that is one; they are of frames as recorded, whatever transforms make of these.
     """
 
     reader: LeRobotReader
@@ -140,6 +141,10 @@ class RobotFrames:
             "gaze/shift": Target(padded(shift), known),
             "gaze/wrist": Target(padded(self.gaze(index, "gaze_wrist"), np.nan), known),
         }
+        for name, label in reader.labels().items():
+            if name not in GAZE:
+                value = label[index]
+                targets[name] = Target(padded(value, np.nan), padded(np.isfinite(value), False))
         text = {}
         if kept is None:
             asked = [s.questions[0] for s in samples]

@@ -15,7 +15,7 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
-from mindhand.worlds import metaworld_spec
+from mindhand.worlds import heights, metaworld_spec
 from mindhand.worlds.cued import CUE, REVERSED
 
 CLEAN = "clean"
@@ -166,6 +166,18 @@ COURSE = replace(
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, nor ever an obstacle by more than 1, within the world's time",
 )
+HEIGHTS = Protocol(
+    name="height-reaching",
+    version=1,
+    tasks=tuple(f"{heights.FAMILY}/{kind}" for kind in heights.KINDS),
+    episodes=200,
+    steps=60,
+    replan=8,
+    rows=16,
+    images=MATHS.images,
+    success="when the time is up the tool point has been 1.5 to 3.5 cm over the block's top and within 2 cm of its "
+    "middle for a quarter of a second, and the arm never touched the block",
+)
 # Meta-World's ten and fifty tasks, seen through the desk's kind of eyes. Scenes are drawn by key from each task's own
 # space: not the fifty goals that Meta-World draws for its lists. Time is up when its own is.
 METAWORLD_10 = Protocol(
@@ -183,12 +195,8 @@ METAWORLD_10 = Protocol(
 METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
-PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p
-    for p in (
-        MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, METAWORLD_10, METAWORLD_50,
-    )
-}  # fmt: skip
+_DESK = (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, HEIGHTS)
+PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (*_DESK, METAWORLD_10, METAWORLD_50)}
 
 
 def named(name: str) -> Protocol:

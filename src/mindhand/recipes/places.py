@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
 from mindhand.data.lerobot_write import LeRobotWriter
-from mindhand.data.record import GAZE, Labels, Noise, gaze, no_labels, record_with_workers
+from mindhand.data.record import DEPTH, GAZE, Labels, Noise, depth, gaze, no_labels, record_with_workers
 from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.protocol import Protocol
 from mindhand.model.reasoner import unread
-from mindhand.worlds import metaworld_spec
-from mindhand.worlds.declared import scene_hash
+from mindhand.worlds import heights, metaworld_spec
+from mindhand.worlds.declared import heights_hash, scene_hash
 from mindhand.worlds.desk import spec as desk
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld
@@ -58,14 +58,18 @@ class Place:
 
 
 DESK = Place(
-    DeskWorld, desk.SPEC, tuple(FAMILIES), desk.ACTION_LOW, desk.ACTION_HIGH, scene_hash,
-    parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
+    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f != heights.FAMILY), desk.ACTION_LOW, desk.ACTION_HIGH,
+    scene_hash, parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
 )  # fmt: skip
 METAWORLD = Place(
     MetaWorld, metaworld_spec.SPEC, (metaworld_spec.FAMILY,), metaworld_spec.ACTION_LOW, metaworld_spec.ACTION_HIGH,
     release, noise=Noise(sd=0.1, size=3),
 )  # fmt: skip
-PLACES = (DESK, METAWORLD)
+HEIGHTS = replace(
+    DESK, families=(heights.FAMILY,), scene=heights_hash, parse=unread, thinks=False, noise=Noise(sd=0.006),
+    labels=DEPTH, look=depth,
+)  # fmt: skip
+PLACES = (DESK, HEIGHTS, METAWORLD)
 
 
 def place_of(tasks: Sequence[str]) -> Place:

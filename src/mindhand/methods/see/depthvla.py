@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mindhand.core.batch import Batch, masked_rows
 from mindhand.core.card import Claim, MethodCard
-from mindhand.core.errors import BuildError
+from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.parts import Entry
 from mindhand.core.seams import Context, Inputs, Rule, Segment, State, StreamOut, Trunk, grid_position
@@ -88,12 +88,20 @@ class DepthLoss(nn.Module):
         super().__init__()
         self.config, self.head = config, nn.Linear(config.width, 1)
 
+    def told(self, ctx: Context) -> Tensor:
+        """The logarithm of each cell's depth (m), (B,n)."""
+        return self.head(ctx.trunk.hidden[DEPTH]).squeeze(-1)
+
     def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
-        """Nothing for a batch without labels, or of remembered thoughts."""
+        """Nothing for a batch without labels, or of remembered thoughts; BadData for labels of other cells."""
         target = batch.targets.get(DEPTH)
         if target is None or DEPTH not in ctx.trunk.hidden:
             return {}
-        told = self.head(ctx.trunk.hidden[DEPTH]).squeeze(-1)
+        told = self.told(ctx)
+        if target.value.shape != told.shape:
+            raise BadData(
+                f"depth of {target.value.shape[1]} cells", f"{told.shape[1]}, the encoder's", "record that grid's depth"
+            )
         known = target.valid & ctx.trunk.valid[DEPTH]
         return {DEPTH: scale_invariant(told, target.value, known, self.config.share)}
 

@@ -6,11 +6,13 @@ trained with the same number see the same frames in the same order and meet the 
 
     <run>/<address>/demonstrations     recorded once; address: a hash of the bench, the VLM and the scenes
     <run>/<address>/frames             their decoded frames
+    <run>/<address>/before/<address>   what an arm's own parameters learned before, where one has such
     <run>/<address>/<arm>/<n>          training n: robot/ checkpoint/ evaluation/ done.json
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -22,6 +24,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.files import locked
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.seams import Turn
@@ -118,15 +121,28 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Before:
+    """What some of an arm's parameters learn before all of them do, from the bench's frames. train: patterns of their
+    names; weights: of the only losses; steps: as large as the bench's."""
+
+    train: tuple[str, ...]
+    weights: Mapping[str, float]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Arm:
     """One side of a proof. change: (parts, spec) -> parts, of the bench's base; None: the base as it is. weights: of
     the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
-    say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing."""
+    say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
+    alike in every training; measure: numbers of the trained policy beside its success, for done.json."""
 
     name: str
     change: Change | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     turns: Callable[[LeRobotReader], Turns] | None = None
+    before: Before | None = None
+    measure: Callable[[VLA, Stand], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,14 +212,34 @@ def build(stand: Stand, arm: Arm, training: int) -> VLA:
     return vla
 
 
-def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames) -> Stage:
-    """All of an arm's training: robot data alone, every parameter learns."""
+def source(stand: Stand, training: int, vla: VLA, robot: RobotFrames) -> RobotSource:
+    """The batches of a training, the same for all arms."""
     b = stand.bench
     mixture: Any = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], b.rows // b.run, training)
     if b.run > 1:
         mixture = Runs(mixture, robot.reader.episode_index, b.run)
-    source = RobotSource(robot, mixture, training, grid=token_grid(vla.backbone))
-    return Stage("robot", source, b.steps, ("*",), {"action": 1.0, **arm.weights}, b.optimiser, seed=training)
+    return RobotSource(robot, mixture, training, grid=token_grid(vla.backbone))
+
+
+def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames) -> Stage:
+    """All of an arm's training but what was before: robot data alone, every parameter learns."""
+    b, weights = stand.bench, {"action": 1.0, **arm.weights}
+    return Stage("robot", source(stand, training, vla, robot), b.steps, ("*",), weights, b.optimiser, seed=training)
+
+
+def pretrain(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames, console: Console | None) -> None:
+    """What an arm learns before, once for all arms that begin with the same weights and learn the same then."""
+    if arm.before is None:
+        return
+    first, of = hashlib.sha256(), arm.before
+    for name, x in vla.state_dict().items():
+        first.update(name.encode() + x.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    folder = stand.root / "before" / address(asdict(of), training, first.hexdigest())
+    folder.mkdir(parents=True, exist_ok=True)
+    own = source(stand, training, vla, robot)
+    what = Stage("before", own, of.steps, of.train, of.weights, stand.bench.optimiser, seed=training)
+    with locked(folder):
+        train_stage(vla, what, folder, console=console)
 
 
 def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> None:
@@ -213,9 +249,11 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     turns = arm.turns(reader) if arm.turns else None
     robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank, turns=turns)
     fit(vla, robot)
+    pretrain(stand, arm, training, vla, robot, console)
     train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
     checkpoint = folder / "checkpoint"
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(stand.spec))
     rows_of(checkpoint, b.protocol, folder / "evaluation", workers=1, films=0, console=console)
     name = load_checkpoint(checkpoint, stand.spec).fingerprint
-    write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})
+    done = {"arm": arm.name, "training": training, "checkpoint": name, "code": code()}
+    write_json(folder / "done.json", {**done, **({"measured": arm.measure(vla, stand)} if arm.measure else {})})

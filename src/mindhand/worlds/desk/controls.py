@@ -14,6 +14,8 @@ from mindhand.worlds.sampling import Span
 from mindhand.worlds.scene import AREA, PLACES, MathsScene
 
 from .expert import Expert
+from .heights_expert import HeightsExpert
+from .heights_judge import HeightsJudge
 from .judge import NEAR, Judge
 from .kinematics import to_rot6d, tool_down
 from .placing_controls import Misled
@@ -81,6 +83,25 @@ def careless(world: DeskWorld, row: int) -> PlacingExpert:
     """Let `world.expert` of this row, of the obstacle course, go as if there were no obstacles, until the row is reset.
     Not kept in snapshots."""
     driver = PlacingExpert(Keys.of([world.observe([row], ()).keys[0]]))
+    world._row(row).expert = driver
+    return driver
+
+
+class Presuming(HeightsExpert):
+    """Holds the hand over a block as if that were `top` (m) high, whatever it is."""
+
+    def __init__(self, keys: Keys, top: float):
+        super().__init__(keys)
+        self.top = top
+
+    def _top(self, judge: HeightsJudge) -> float:
+        return self.top
+
+
+def presume(world: DeskWorld, row: int, top: float) -> Presuming:
+    """Let `world.expert` of this row, over a block, be blind to its height, until the row is reset. Not kept in
+    snapshots."""
+    driver = Presuming(Keys.of([world.observe([row], ()).keys[0]]), top)
     world._row(row).expert = driver
     return driver
 

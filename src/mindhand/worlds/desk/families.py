@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, asked, course, cued, placing, scene
+from mindhand.worlds import absent, asked, course, cued, heights, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -20,6 +20,9 @@ from .course_judge import CourseJudge
 from .course_stage import CourseStage, free_start
 from .driver import Driver
 from .expert import Expert
+from .heights_expert import HeightsExpert
+from .heights_judge import HeightsJudge
+from .heights_stage import HeightsStage
 from .judge import Judge
 from .placing_expert import PlacingExpert
 from .placing_judge import PlacingJudge
@@ -122,7 +125,22 @@ _COURSE = replace(  # toys are placed, among obstacles, which an altered stage d
     free=free_start,
     arms=1,
 )
-FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE)}
+_HEIGHTS = Family(
+    name=heights.FAMILY,
+    sample=heights.sample_heights_task,
+    read=heights.HeightScene.from_json,
+    stage=HeightsStage,
+    altered=AlteredStage,  # never made: of its axes none needs one
+    lying=lambda s: [],
+    judge=HeightsJudge,
+    expert=HeightsExpert,
+    perturbed=lambda s, key, perturb: s,
+    wordings=lambda key, s: {},
+    misled=lambda key, judge: "",
+    axes=("noise",),
+    lowest=0.15,  # over the highest block
+)
+FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE, _HEIGHTS)}
 
 # Where what is asked for is absent: the same scenes but for that, and success is to leave them alone.
 IMPOSSIBLE = {

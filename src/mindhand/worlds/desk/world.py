@@ -36,6 +36,7 @@ from .driver import Driver
 from .families import FAMILIES, Family, family_of
 from .kinematics import HIGH, LOW, inverse, to_rot6d, tool_down
 from .pair import Pair
+from .sense_views import look
 from .senses import PLAIN, Senses
 from .spec import SECONDS, SPEC, SPECS, START_SPREAD
 from .stage import Stage
@@ -76,8 +77,9 @@ class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
     Tasks are those of `asked.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...), of
-    `cued.sample_task` ("spatial_placing/R", ...) and of `course.sample_course_task` ("obstacle_course/near",
-    ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
+    `cued.sample_task` ("spatial_placing/R", ...), of `course.sample_course_task` ("obstacle_course/near", ...) and of
+    `heights.sample_heights_task` ("height_reaching/varied", ...), and impossible ones (`worlds.absent`); a row may have
+    one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
     arms: 1 or 2. A scripted expert of two uses one after the other.
@@ -275,6 +277,13 @@ class DeskWorld:
         is done."""
         return self._row(row).judge.target(self._stages[row])
 
+    def depth(self, row: int, camera: str) -> tuple[np.ndarray, np.ndarray]:
+        """Privileged: float32 (h,w), m along that camera's axis in each pixel of its picture, exact, and bool (h,w):
+        False where nothing is seen."""
+        c = self.spec.camera(camera)
+        seen = look(self._stages[row], self._drawn, camera, (c.height, c.width))
+        return seen.depth, seen.valid
+
     def goal(self, row: int) -> np.ndarray | None:
         """(x, y, z, yaw) of what the reasoning speaks of: the thing to take, or where the one in the hand is to be put;
         None when all is done."""
@@ -336,12 +345,16 @@ class DeskWorld:
                 found.append(self.senses.felt(stage, row.key, row.steps))
         return {name: np.stack([f[name] for f in found])[:, None] for name in found[0]} if found else {}
 
-    def _picture(self, r: int, role: str) -> np.ndarray:
-        camera, stage = self.spec.camera(role), self._stages[r]
+    @property
+    def _drawn(self) -> Canvas:
         if self._canvas is None:
             self._canvas = Canvas(max(max(c.source) for c in self.spec.cameras))
+        return self._canvas
+
+    def _picture(self, r: int, role: str) -> np.ndarray:
+        camera, stage = self.spec.camera(role), self._stages[r]
         row = self._row(r)
-        picture = stage.paint(self._canvas, role, camera.source)
+        picture = stage.paint(self._drawn, role, camera.source)
         if row.sensor is not None:
             picture = row.sensor.see(picture, role, row.steps)
         return area_resize(picture, camera.height, camera.width)
