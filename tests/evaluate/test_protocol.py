@@ -28,6 +28,7 @@ FROZEN = {
     "maths-matching-absent-1": "83f80d2b06d1",
     "spatial-placing-absent-1": "2996d22696da",
     "obstacle-course-1": "be6fdd9aa4d3",
+    "hidden-state-1": "d8649d51c69e",
     "metaworld-mt10-1": "152f86d5f916",
     "metaworld-mt50-1": "84c67e51c3c4",
 }

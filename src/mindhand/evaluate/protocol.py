@@ -163,6 +163,19 @@ COURSE = replace(
     success="the toy named was lifted and lies still, released, as it was to lie to the other one, which was not moved "
     "by more than 2 cm, nor any other toy by more than 3, nor ever an obstacle by more than 1, within the world's time",
 )
+# What a picture does not tell, and, as the last task, what it does.
+HIDDEN = Protocol(
+    name="hidden-state",
+    version=1,
+    tasks=tuple(f"hidden_state/{kind}" for kind in ("a_then_b", "count", "back", "seen")),
+    episodes=100,
+    steps=300,
+    replan=8,
+    rows=16,
+    images=MATHS.images,
+    success="the pads that were to be touched were touched in turn and no other, the hand was at the gate before each "
+    "touch and after the last, and is at home, within the world's time",
+)
 # Meta-World's ten and fifty tasks, seen through the desk's kind of eyes. Scenes are drawn by key from each task's own
 # space: not the fifty goals that Meta-World draws for its lists. Time is up when its own is.
 METAWORLD_10 = Protocol(
@@ -181,7 +194,7 @@ METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
 PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, METAWORLD_10, METAWORLD_50)
+    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, HIDDEN, METAWORLD_10, METAWORLD_50)
 }
 
 

@@ -19,8 +19,8 @@ from mindhand.data.record import GAZE, Labels, Noise, gaze, no_labels, record_wi
 from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.protocol import Protocol
 from mindhand.model.reasoner import unread
-from mindhand.worlds import metaworld_spec
-from mindhand.worlds.declared import scene_hash
+from mindhand.worlds import hidden, metaworld_spec
+from mindhand.worlds.declared import hidden_hash, scene_hash
 from mindhand.worlds.desk import spec as desk
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld
@@ -58,14 +58,17 @@ class Place:
 
 
 DESK = Place(
-    DeskWorld, desk.SPEC, tuple(FAMILIES), desk.ACTION_LOW, desk.ACTION_HIGH, scene_hash,
+    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f != hidden.FAMILY), desk.ACTION_LOW, desk.ACTION_HIGH, scene_hash,
     parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
 )  # fmt: skip
+HIDDEN = Place(  # the same desk; nobody thinks here, for a thought would be a memory
+    DeskWorld, desk.SPEC, (hidden.FAMILY,), desk.ACTION_LOW, desk.ACTION_HIGH, hidden_hash, perturbs=True
+)
 METAWORLD = Place(
     MetaWorld, metaworld_spec.SPEC, (metaworld_spec.FAMILY,), metaworld_spec.ACTION_LOW, metaworld_spec.ACTION_HIGH,
     release, noise=Noise(sd=0.1, size=3),
 )  # fmt: skip
-PLACES = (DESK, METAWORLD)
+PLACES = (DESK, HIDDEN, METAWORLD)
 
 
 def place_of(tasks: Sequence[str]) -> Place:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from types import ModuleType
 
-from . import absent, boards, course, grips, hands, placing, scene, things, wide
+from . import absent, boards, course, grips, hands, hidden, placing, scene, things, wide
 
 
 def scene_hash() -> str:
     """12 hexadecimal digits that change when anything declared in these files does."""
-    modules = (absent, boards, course, grips, hands, placing, scene, things, wide)
+    return _hash((absent, boards, course, grips, hands, placing, scene, things, wide))
+
+
+def hidden_hash() -> str:
+    """The same of hidden state, which shares no scene, corpus or demonstration with the others."""
+    return _hash((hidden,))
+
+
+def _hash(modules: Sequence[ModuleType]) -> str:
     everything = {m.__name__: m.declared() for m in modules}
     return hashlib.blake2b(json.dumps(everything, sort_keys=True).encode(), digest_size=6).hexdigest()

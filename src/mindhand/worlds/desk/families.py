@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, asked, course, placing, scene
+from mindhand.worlds import absent, asked, course, hidden, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -20,6 +20,9 @@ from .course_judge import CourseJudge
 from .course_stage import CourseStage, free_start
 from .driver import Driver
 from .expert import Expert
+from .hidden_expert import HiddenExpert
+from .hidden_judge import HiddenJudge
+from .hidden_stage import HiddenStage
 from .judge import Judge
 from .placing_expert import PlacingExpert
 from .placing_judge import PlacingJudge
@@ -122,7 +125,22 @@ _COURSE = replace(  # toys are placed, among obstacles, which an altered stage d
     free=free_start,
     arms=1,
 )
-FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE)}
+_HIDDEN = Family(
+    name=hidden.FAMILY,
+    sample=hidden.sample_hidden_task,
+    read=hidden.HiddenScene.from_json,
+    stage=HiddenStage,
+    altered=AlteredStage,  # for axes that are none of its own
+    lying=lambda s: [],
+    judge=HiddenJudge,
+    expert=HiddenExpert,
+    perturbed=lambda s, key, perturb: s,
+    wordings=hidden.hidden_wordings,
+    misled=lambda key, judge: "",
+    axes=("start", "noise"),
+    lowest=LOWEST,
+)
+FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE, _HIDDEN)}
 
 # Where what is asked for is absent: the same scenes but for that, and success is to leave them alone.
 IMPOSSIBLE = {

@@ -65,7 +65,7 @@ class Ids:
         return Ids(
             arm=m.jnt_qposadr[joints],
             fingers=m.jnt_qposadr[fingers],
-            tiles=np.array([_id(m, "BODY", name) for name in loose]),
+            tiles=np.array([_id(m, "BODY", name) for name in loose], np.int64),
             tile_qpos=tuple(int(m.jnt_qposadr[j]) for j in free),
             tile_qvel=tuple(int(m.jnt_dofadr[j]) for j in free),
             tile_geoms=tuple(_id(m, "GEOM", name) for name in loose),

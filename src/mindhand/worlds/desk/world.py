@@ -77,7 +77,8 @@ class DeskWorld:
 
     Tasks are those of `asked.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...), of
     `placing.sample_placing_task` ("spatial_placing/R", ...) and of `course.sample_course_task` ("obstacle_course/near",
-    ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
+    ...), of `hidden.sample_hidden_task` ("hidden_state/count", ...), and impossible ones (`worlds.absent`); a row may
+    have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
     arms: 1 or 2. A scripted expert of two uses one after the other.
