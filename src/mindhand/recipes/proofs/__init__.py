@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,15 +32,19 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 @dataclass(frozen=True)
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
-    which has its name, then the controls that its specification names. chance: of a guesser's success."""
+    which has its name, then the controls that its specification names. chance: of a guesser's success. apart: tasks that
+    the claim is not about: each has records of its own, and its episodes are in no others."""
 
     method: str
     bench: Bench
     arms: tuple[Arm, ...]
     trainings: int = TRAININGS
     chance: float | None = None
+    apart: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if odd := set(self.apart) - set(tasks := self.bench.protocol.tasks) or len(self.apart) == len(tasks):
+            raise BadData(f"proof of '{self.method}' apart from {odd}", f"some of {tasks}, not all", "correct PROOF")
         names = [BASELINE, *(a.name for a in self.arms)]
         if names[1:2] != [self.method] or len(set(names)) != len(names):
             raise BadData(f"proof of '{self.method}' with arms {names}", "its own first, each once", "correct PROOF")
@@ -115,15 +120,19 @@ def run_proofs(names: tuple[str, ...], nano: Path, run: Path, minutes: float, wo
     return run_jobs(partial(due, names, nano, run), work, minutes, workers, console, before=ready)
 
 
-def rows_of(proof: Proof, at: Stand, arm: str) -> list[dict[str, Any]]:
-    """Episodes of an arm's trainings that are done, as records take them: key, success, training."""
+def rows_of(proof: Proof, at: Stand, arm: str, task: str = "") -> list[dict[str, Any]]:
+    """Episodes of an arm's trainings that are done, as records take them: key, success, training; of a task that is
+    `apart`, or else of all the others."""
     done = [n for n in range(proof.trainings) if at.done(arm, n)]
-    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n in done for r in at.rows(arm, n)]
+    found = [(n, r) for n in done for r in at.rows(arm, n)]
+    if proof.apart:
+        found = [(n, r) for n, r in found if r["task"] == task or (not task and r["task"] not in proof.apart)]
+    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n, r in found]
 
 
-def effect(proof: Proof, at: Stand, over: str = BASELINE) -> list[dict[str, Any]]:
-    """Episodes of the method ("on") and of another arm ("off"), of trainings that both have."""
-    sides = {side: rows_of(proof, at, arm) for side, arm in (("on", proof.method), ("off", over))}
+def effect(proof: Proof, at: Stand, over: str = BASELINE, task: str = "") -> list[dict[str, Any]]:
+    """Episodes of the method ("on") and of another arm ("off"), of trainings that both have; task: as in `rows_of`."""
+    sides = {side: rows_of(proof, at, arm, task) for side, arm in (("on", proof.method), ("off", over))}
     both = set.intersection(*({r["training"] for r in rows} for rows in sides.values()))
     return [{**r, "arm": side} for side, rows in sides.items() for r in rows if r["training"] in both]
 
@@ -134,21 +143,23 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
     for name in names:
         proof = proofs()[name]
         at = stand(proof, nano, run)
-        for arm in proof.all:
-            rows = rows_of(proof, at, arm.name)
+        for task, arm in product(("", *proof.apart), proof.all):
+            rows = rows_of(proof, at, arm.name, task)
             if not rows:
                 continue
             found, each = measure(rows, "success", "rate")
-            pairs = effect(proof, at, arm.name) if arm.name != proof.method else []
+            pairs = effect(proof, at, arm.name, task) if arm.name != proof.method else []
             better = measure(pairs, "success", "difference")[0] if pairs else None
             shown = "" if better is None else f"{better.value:+.3f} ({better.low:+.3f} to {better.high:+.3f})"
-            out.add_row(name, arm.name, str(max(1, len(each))), f"{found.value:.3f}", shown)
+            label = f"{name}, {task}" if task else name
+            out.add_row(label, arm.name, str(max(1, len(each))), f"{found.value:.3f}", shown)
     return out
 
 
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
-    proofs/<method>/control_<its name> and /over_<its name>; folder: for drafts, results/ unless given."""
+    proofs/<method>/control_<its name> and /over_<its name>; of a task that is `apart` the same, each with its last word
+    behind: /effect_<word>; folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
         if [*due((name,), nano, run)]:
@@ -156,11 +167,12 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         sources = [_module(name), of_catalogue(name).module, bench]
         how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
         how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
-        for arm in proof.all:
-            rows = rows_of(proof, at, arm.name)
-            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
-            yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=proof.chance, **how)
+        for task, arm in product(("", *proof.apart), proof.all):
+            rows, behind = rows_of(proof, at, arm.name, task), f"_{task.rpartition('/')[2]}" if task else ""
+            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}") + behind
+            chance = None if task else proof.chance
+            yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=chance, **how)
             if arm.name != name:
-                over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
-                pairs = effect(proof, at, arm.name)
+                over = ("effect" if arm.name == BASELINE else f"over_{arm.name}") + behind
+                pairs = effect(proof, at, arm.name, task)
                 yield write_record(f"proofs/{name}/{over}", rows=pairs, kind="difference", chance=None, **how)
