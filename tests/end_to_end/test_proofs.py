@@ -1,19 +1,23 @@
 """Proofs on a handful of frames: cells train, resume, share a baseline, and become records only when all are there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rich.console import Console
 
 from mindhand.core.errors import BadData
 from mindhand.data.files import read_json, write_json, write_rows
+from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.evaluate.protocol import MATHS
+from mindhand.evaluate.protocol import HIDDEN, MATHS
 from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.act.oft import plug as with_oft
 from mindhand.methods.learn.rs_cl import plug as with_rs_cl
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
+from mindhand.recipes.chatvla2 import blank
 from mindhand.recipes.doctor import smoke_observation
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
@@ -79,6 +83,46 @@ def test_a_cell_trains_acts_and_is_not_run_twice(home, tmp_path, monkeypatch):
         assert at.done(arm.name, 0) and at.rows(arm.name, 0)[0]["success"] is True
         assert (at.folder(arm.name, 0) / "checkpoint" / "manifest.json").exists()
     assert at.root != bench.Stand(FLOW, home / "nano", tmp_path).root
+
+
+def test_memories_train_on_runs_as_far_apart_as_queries(home, tmp_path, monkeypatch):
+    """A step of each arm of MemoryVLA's proof, on one demonstration of two tasks."""
+    proof = all_proofs.proofs()["memoryvla"]
+    short = HIDDEN.only("hidden_state/back", "hidden_state/seen", episodes=1)
+    small = replace(proof.bench, protocol=short, demonstrations=1, steps=1, rows=proof.bench.run)
+    at = bench.Stand(small, home / "nano", tmp_path)
+    monkeypatch.setattr(bench, "rows_of", _one_row)
+    for arm in proof.arms:
+        run_cell(at, arm, 0, QUIET)
+        assert at.done(arm.name, 0)
+    vla = build(at, proof.arms[0], 0)
+    robot = RobotFrames(*bench.prepare(at, None), vla.backbone.words, at.bench.horizon, words_of=blank)
+    batch = bench.stage(at, proof.arms[0], 0, vla, robot).source.batch(vla, 0)
+    assert len(batch.step) == proof.bench.run and len(set(batch.episode.tolist())) == 1 and batch.step[0] == 0
+    assert set(torch.diff(batch.step).tolist()) <= {HIDDEN.replan, 0}  # a short episode repeats its last
+
+
+def test_what_is_apart_is_in_records_of_its_own(home, tmp_path, monkeypatch):
+    with pytest.raises(BadData, match="not all"):
+        Proof("fast", TOKENS, (Arm("fast", with_fast),), apart=("maths_matching/X",))
+    proof = replace(all_proofs.proofs()["memoryvla"], trainings=1)
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"memoryvla": proof})
+    nano, run = home / "nano", tmp_path / "run"
+    at = all_proofs.stand(proof, nano, run)
+    for arm in proof.all:
+        own = arm.name == "memoryvla"
+        told = [(t, k, t.endswith("seen") or (own and k < 6)) for t in HIDDEN.tasks for k in range(8)]
+        rows = [{"key": f"p/{t}/{k}/0", "task": t, "success": right} for t, k, right in told]
+        folder = at.folder(arm.name, 0)
+        (folder / "evaluation").mkdir(parents=True)
+        write_rows(folder / "evaluation" / "rows.jsonl", rows)
+        write_json(folder / "done.json", {})
+    found = {r.name.removeprefix("proofs/memoryvla/"): r for r in all_proofs.publish(nano, run, tmp_path / "drafts")}
+    assert found["effect"].value == found["method"].value == 0.75 and found["effect"].n == 24
+    assert found["method"].chance == pytest.approx(0.096, abs=0.001) and found["over_no-past"].value == 0.75
+    assert found["seen_effect"].value == 0 and found["seen_baseline"].value == 1 and found["seen_effect"].n == 8
+    assert {"control_first-out", "seen_control_first-out", "seen_over_no-past"} <= set(found)
+    assert all_proofs.table(("memoryvla",), nano, run).row_count == 2 * len(proof.all)
 
 
 def _one_row(checkpoint, protocol, folder, **how):

@@ -194,7 +194,8 @@ METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
 PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, HIDDEN, METAWORLD_10, METAWORLD_50)
+    p.name: p
+    for p in (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, COURSE, HIDDEN, METAWORLD_10, METAWORLD_50)
 }
 
 

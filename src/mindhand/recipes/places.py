@@ -58,8 +58,8 @@ class Place:
 
 
 DESK = Place(
-    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f != hidden.FAMILY), desk.ACTION_LOW, desk.ACTION_HIGH, scene_hash,
-    parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
+    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f != hidden.FAMILY), desk.ACTION_LOW, desk.ACTION_HIGH,
+    scene_hash, parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
 )  # fmt: skip
 HIDDEN = Place(  # the same desk; nobody thinks here, for a thought would be a memory
     DeskWorld, desk.SPEC, (hidden.FAMILY,), desk.ACTION_LOW, desk.ACTION_HIGH, hidden_hash, perturbs=True

@@ -32,8 +32,8 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 @dataclass(frozen=True)
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
-    which has its name, then the controls that its specification names. chance: of a guesser's success. apart: tasks that
-    the claim is not about: each has records of its own, and its episodes are in no others."""
+    which has its name, then the controls that its specification names. chance: of a guesser's success. apart: tasks
+    that the claim is not about: each has records of its own, and its episodes are in no others."""
 
     method: str
     bench: Bench
@@ -158,8 +158,8 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
 
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
-    proofs/<method>/control_<its name> and /over_<its name>; of a task that is `apart` the same, each with its last word
-    behind: /effect_<word>; folder: for drafts, results/ unless given."""
+    proofs/<method>/control_<its name> and /over_<its name>; of a task that is `apart` the same, each after the task's
+    last word: /<word>_effect; folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
         if [*due((name,), nano, run)]:
@@ -168,11 +168,11 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
         how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
         for task, arm in product(("", *proof.apart), proof.all):
-            rows, behind = rows_of(proof, at, arm.name, task), f"_{task.rpartition('/')[2]}" if task else ""
-            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}") + behind
+            rows, first = rows_of(proof, at, arm.name, task), f"{task.rpartition('/')[2]}_" if task else ""
+            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
             chance = None if task else proof.chance
-            yield write_record(f"proofs/{name}/{label}", rows=rows, kind="rate", chance=chance, **how)
+            yield write_record(f"proofs/{name}/{first}{label}", rows=rows, kind="rate", chance=chance, **how)
             if arm.name != name:
-                over = ("effect" if arm.name == BASELINE else f"over_{arm.name}") + behind
+                over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
                 pairs = effect(proof, at, arm.name, task)
-                yield write_record(f"proofs/{name}/{over}", rows=pairs, kind="difference", chance=None, **how)
+                yield write_record(f"proofs/{name}/{first}{over}", rows=pairs, kind="difference", chance=None, **how)

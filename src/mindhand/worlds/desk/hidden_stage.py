@@ -29,9 +29,7 @@ NAMES = (*(f"pad{k}" for k in range(MOST)), *(f"cap{k}" for k in range(MOST)), "
 
 def _lay(spec: mujoco.MjSpec, name: str, half: Sequence[float], rgba: Sequence[float]) -> mujoco.MjsBody:
     body = spec.worldbody.add_body(name=name, mocap=True, pos=[*PARK, -0.1])
-    body.add_geom(
-        name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=list(half), rgba=list(rgba), contype=0, conaffinity=0
-    )
+    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=list(half), rgba=list(rgba), contype=0, conaffinity=0)
     return body
 
 
