@@ -16,7 +16,7 @@ from mindhand.data.files import read_json, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.evaluate.protocol import HEIGHTS, MATHS, PLACING_CUE
+from mindhand.evaluate.protocol import HEIGHTS, HIDDEN, MATHS, PLACING_CUE
 from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.act.oft import plug as with_oft
 from mindhand.methods.learn.rs_cl import plug as with_rs_cl
@@ -24,7 +24,7 @@ from mindhand.methods.reason.inspire import QUESTION
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
-from mindhand.recipes.chatvla2 import address
+from mindhand.recipes.chatvla2 import address, blank
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
 from mindhand.recipes.proofs import depthvla as of_depth
@@ -93,6 +93,23 @@ def test_a_cell_trains_acts_and_is_not_run_twice(home, tmp_path, monkeypatch):
     assert at.root != bench.Stand(FLOW, home / "nano", tmp_path).root
 
 
+def test_memories_train_on_runs_as_far_apart_as_queries(home, tmp_path, monkeypatch):
+    """A step of each arm of MemoryVLA's proof, on one demonstration of two tasks."""
+    proof = all_proofs.proofs()["memoryvla"]
+    short = HIDDEN.only("hidden_state/back", "hidden_state/seen", episodes=1)
+    small = replace(proof.bench, protocol=short, demonstrations=1, steps=1, rows=proof.bench.run)
+    at = bench.Stand(small, home / "nano", tmp_path)
+    monkeypatch.setattr(bench, "rows_of", _one_row)
+    for arm in proof.arms:
+        run_cell(at, arm, 0, QUIET)
+        assert at.done(arm.name, 0)
+    vla = build(at, proof.arms[0], 0)
+    robot = RobotFrames(*bench.prepare(at, None), vla.backbone.words, at.bench.horizon, words_of=blank)
+    batch = bench.stage(at, proof.arms[0], 0, vla, robot).source.batch(vla, 0)
+    assert len(batch.step) == proof.bench.run and len(set(batch.episode.tolist())) == 1 and batch.step[0] == 0
+    assert set(torch.diff(batch.step).tolist()) <= {HIDDEN.replan, 0}  # a short episode repeats its last
+
+
 def _one_row(checkpoint, protocol, folder, **how):
     """One query of the policy that was saved, in place of an episode of some hundred steps."""
     vla, seen = load_policy(checkpoint), smoke_observation(SPEC)
@@ -102,12 +119,12 @@ def _one_row(checkpoint, protocol, folder, **how):
 
 
 def fake(at, arm, training, *right):
-    """A cell that is done, with so many of ten episodes of each task right; of all, where one number is given."""
+    """A cell that is done, with so many of ten episodes of each task right."""
     folder, tasks = at.folder(arm, training), at.bench.protocol.tasks
     (folder / "evaluation").mkdir(parents=True)
     rows = [
         {"key": f"p/{task}/{k}/0", "task": task, "success": k < many}
-        for task, many in zip(tasks, right if len(right) > 1 else right * len(tasks), strict=True) for k in range(10)
+        for task, many in zip(tasks, right, strict=True) for k in range(10)
     ]  # fmt: skip
     write_rows(folder / "evaluation" / "rows.jsonl", rows)
     write_json(folder / "done.json", {})
@@ -134,7 +151,7 @@ def test_tasks_told_apart_have_records_of_their_own(home, tmp_path, monkeypatch)
     bench_of_two = Bench("tokens", PLACING_CUE.only(episodes=1), **SHORT)
     with pytest.raises(BadData, match="apart as 'hard'"):
         replace(FAST, bench=bench_of_two, apart={"hard": ("spatial_placing/R",)})
-    proof = replace(FAST, bench=bench_of_two, apart={"": (REVERSED,), "cue": (CUE,)})
+    proof = replace(FAST, bench=bench_of_two, apart={"": (REVERSED,), "cue": (CUE,)}, chance=0.2)
     monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": proof})
     monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
     nano, run = home / "nano", tmp_path / "run"
@@ -149,6 +166,8 @@ def test_tasks_told_apart_have_records_of_their_own(home, tmp_path, monkeypatch)
         "cue_baseline": (0.5, 30), "cue_method": (0.6, 30), "cue_effect": (0.1, 30),
     }  # fmt: skip
     assert all_proofs.table(("fast",), nano, run).row_count == 4
+    guessed = {r.name.rpartition("/")[2]: r.chance for r in all_proofs.publish(nano, run, tmp_path / "drafts")}
+    assert guessed["method"] == 0.2 and guessed["cue_method"] is None  # chance is of the tasks that decide
     # Where the tasks of the claim are not named, all of them decide it.
     both = replace(proof, apart={"cue": (CUE,)})
     assert len(all_proofs.rows_of(both, at, "fast")) == 60 and len(all_proofs.rows_of(both, at, "fast", "cue")) == 30
@@ -207,23 +226,6 @@ def test_two_proofs_of_a_bench_share_its_baseline(home, tmp_path, monkeypatch):
     monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": FAST, "oft": oft})
     cells = [*all_proofs.due(("fast", "oft"), home / "nano", tmp_path)]
     assert len(cells) == 9 and sum(c.arm == "baseline" for c in cells) == 3
-
-
-def test_tasks_are_told_apart(home, tmp_path, monkeypatch):
-    both = replace(PROTOCOL, tasks=("maths_matching/R", "maths_matching/C"))
-    easy = {"": ("maths_matching/R",), "easy": ("maths_matching/C",)}
-    proof = Proof("fast", replace(TOKENS, protocol=both), (Arm("fast", with_fast),), trainings=3, apart=easy)
-    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": proof})
-    monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
-    at = all_proofs.stand(proof, home / "nano", tmp_path)
-    for n in range(3):
-        fake(at, "baseline", n, 2)
-        fake(at, "fast", n, 6)
-    assert {r["key"].split("/")[2] for r in all_proofs.rows_of(proof, at, "fast", "easy")} == {"C"}
-    names = {r.name for r in all_proofs.publish(home / "nano", tmp_path, tmp_path / "drafts")}
-    assert names == {f"proofs/fast/{w}{x}" for w in ("", "easy_") for x in ("baseline", "method", "effect")}
-    with pytest.raises(BadData, match="apart as 'hard'"):
-        Proof("fast", TOKENS, (Arm("fast", with_fast),), apart={"hard": ("maths_matching/X",)})
 
 
 # ---- DepthVLA --------------------------------------------------------------------------------------------

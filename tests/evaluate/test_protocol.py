@@ -30,6 +30,7 @@ FROZEN = {
     "spatial-placing-cue-1": "28a61e02c050",
     "obstacle-course-1": "be6fdd9aa4d3",
     "height-reaching-1": "2568c07196ce",
+    "hidden-state-1": "d8649d51c69e",
     "metaworld-mt10-1": "152f86d5f916",
     "metaworld-mt50-1": "84c67e51c3c4",
 }

@@ -257,6 +257,21 @@ def test_the_oldest_of_a_full_bank_may_be_dropped_instead():
     assert state["time"].tolist() == [[2.0, 3.0, 4.0]] and state["count"].tolist() == [[1, 1, 1]]
 
 
+def test_a_bank_of_no_places_has_no_past():
+    """The same parameters, and what came before changes nothing; neither does what time it is."""
+    torch.manual_seed(0)
+    bank, other = Bank(4, 16, 0, 4, "first").eval(), Bank(4, 16, 8, 4, "first")
+    assert {n: p.shape for n, p in bank.named_parameters()} == {n: p.shape for n, p in other.named_parameters()}
+    past, now = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
+    _, after = bank(past, torch.zeros(2), bank.start(2))
+    told, _ = bank(now, torch.full((2,), 8.0), after)
+    fresh, _ = bank(now, torch.full((2,), 80.0), bank.start(2))
+    assert torch.allclose(told, fresh, atol=1e-6) and not after["length"].any()
+    other.load_state_dict(bank.state_dict())
+    _, after = other(past, torch.zeros(2), other.start(2))
+    assert not torch.allclose(other(now, torch.full((2,), 8.0), after)[0], fresh, atol=1e-3)
+
+
 def test_batches_are_read_as_runs_as_acting_reads_an_episode():
     """Rows of a run remember those before them, as at a query after the other; rows of other runs do not meet."""
     model, s = vlm(), stream(3)

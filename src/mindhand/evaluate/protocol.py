@@ -178,6 +178,19 @@ HEIGHTS = Protocol(
     success="when the time is up the tool point has been 1.5 to 3.5 cm over the block's top and within 2 cm of its "
     "middle for a quarter of a second, and the arm never touched the block",
 )
+# What a picture does not tell, and, as the last task, what it does.
+HIDDEN = Protocol(
+    name="hidden-state",
+    version=1,
+    tasks=tuple(f"hidden_state/{kind}" for kind in ("a_then_b", "count", "back", "seen")),
+    episodes=100,
+    steps=300,
+    replan=8,
+    rows=16,
+    images=MATHS.images,
+    success="the pads that were to be touched were touched in turn and no other, the hand was at the gate before each "
+    "touch and after the last, and is at home, within the world's time",
+)
 # Meta-World's ten and fifty tasks, seen through the desk's kind of eyes. Scenes are drawn by key from each task's own
 # space: not the fifty goals that Meta-World draws for its lists. Time is up when its own is.
 METAWORLD_10 = Protocol(
@@ -195,7 +208,7 @@ METAWORLD_10 = Protocol(
 METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
-_DESK = (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, HEIGHTS)
+_DESK = (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, HEIGHTS, HIDDEN)
 PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (*_DESK, METAWORLD_10, METAWORLD_50)}
 
 

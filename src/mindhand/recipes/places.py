@@ -19,8 +19,8 @@ from mindhand.data.record import DEPTH, GAZE, Labels, Noise, depth, gaze, no_lab
 from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.protocol import Protocol
 from mindhand.model.reasoner import unread
-from mindhand.worlds import heights, metaworld_spec
-from mindhand.worlds.declared import heights_hash, scene_hash
+from mindhand.worlds import heights, hidden, metaworld_spec
+from mindhand.worlds.declared import heights_hash, hidden_hash, scene_hash
 from mindhand.worlds.desk import spec as desk
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld
@@ -57,10 +57,14 @@ class Place:
     look: Labels = no_labels
 
 
+ALONE = (heights.FAMILY, hidden.FAMILY)  # on the same desk, with scenes of their own declaration
 DESK = Place(
-    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f != heights.FAMILY), desk.ACTION_LOW, desk.ACTION_HIGH,
+    DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f not in ALONE), desk.ACTION_LOW, desk.ACTION_HIGH,
     scene_hash, parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
 )  # fmt: skip
+HIDDEN = Place(  # the same desk; nobody thinks here, for a thought would be a memory
+    DeskWorld, desk.SPEC, (hidden.FAMILY,), desk.ACTION_LOW, desk.ACTION_HIGH, hidden_hash, perturbs=True
+)
 METAWORLD = Place(
     MetaWorld, metaworld_spec.SPEC, (metaworld_spec.FAMILY,), metaworld_spec.ACTION_LOW, metaworld_spec.ACTION_HIGH,
     release, noise=Noise(sd=0.1, size=3),
@@ -69,7 +73,7 @@ HEIGHTS = replace(
     DESK, families=(heights.FAMILY,), scene=heights_hash, parse=unread, thinks=False, noise=Noise(sd=0.006),
     labels=DEPTH, look=depth,
 )  # fmt: skip
-PLACES = (DESK, HEIGHTS, METAWORLD)
+PLACES = (DESK, HEIGHTS, HIDDEN, METAWORLD)
 
 
 def place_of(tasks: Sequence[str]) -> Place:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from types import ModuleType
 
-from . import absent, boards, course, grips, hands, heights, placing, scene, things, wide
+from . import absent, boards, course, grips, hands, heights, hidden, placing, scene, things, wide
 
 
 def scene_hash() -> str:
     """12 hexadecimal digits that change when anything declared in these files does."""
-    modules = (absent, boards, course, grips, hands, placing, scene, things, wide)
-    return _hash({m.__name__: m.declared() for m in modules})
+    return _hash(absent, boards, course, grips, hands, placing, scene, things, wide)
 
 
 def heights_hash() -> str:
     """The same of reaching over blocks, which shares nothing with the others: a change there is none here, nor the
     other way round."""
-    return _hash(heights.declared())
+    return _hash(heights)
 
 
-def _hash(everything: dict[str, Any]) -> str:
+def hidden_hash() -> str:
+    """The same of hidden state."""
+    return _hash(hidden)
+
+
+def _hash(*modules: ModuleType) -> str:
+    everything = {m.__name__: m.declared() for m in modules}
     return hashlib.blake2b(json.dumps(everything, sort_keys=True).encode(), digest_size=6).hexdigest()

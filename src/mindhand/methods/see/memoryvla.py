@@ -42,7 +42,7 @@ class Config:
     camera: str = "front"  # whose past is kept
     perceptual: int = 64  # d_p (256)
     squeeze: int = 16  # reduction of the channel gate (16)
-    length: int = 16  # L, of a bank (16; 256 in long tasks)
+    length: int = 16  # L, of a bank (16; 256 in long tasks); 0, with "first": no past
     heads: int = 4  # of its attention (4)
     full: Literal["merge", "first"] = "merge"  # of a full bank: merge the neighbours most alike, or drop the oldest
 
@@ -109,8 +109,8 @@ class Bank(nn.Module):
     def keep(self, x: Tensor, now: Tensor, bank: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A new bank: x appended without its gradient, and where that is one too many, one fewer (`Config.full`)."""
         length = self.shape[0]
-        memory = torch.cat([bank["memory"], torch.zeros_like(bank["memory"][:, :1])], 1)
-        time, count = (torch.cat([bank[n], torch.zeros_like(bank[n][:, :1])], 1) for n in ("time", "count"))
+        memory = F.pad(bank["memory"], (0, 0, 0, 0, 0, 1))
+        time, count = (F.pad(bank[n], (0, 1)) for n in ("time", "count"))
         row, end = torch.arange(len(x), device=x.device), bank["length"]
         memory[row, end], time[row, end], count[row, end] = x.detach(), now.to(time), 1
         place = torch.arange(length, device=x.device).expand(len(x), -1)

@@ -32,7 +32,8 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 @dataclass(frozen=True)
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
-    which has its name, then the controls that its specification names. chance: of a guesser's success. apart: tasks of
+    which has its name, then the controls that its specification names. chance: of a guesser's success where
+    the claim is decided. apart: tasks of
     the protocol that are told apart, by a word; those of "", or all where it is not there, decide the claim."""
 
     method: str
@@ -175,7 +176,8 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         for part, arm in product(proof.parts, proof.all):
             rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}/{part}{'_' * bool(part)}"
             label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
-            yield write_record(f"{to}{label}", rows=rows, kind="rate", chance=proof.chance, **how)
+            chance = None if part else proof.chance
+            yield write_record(f"{to}{label}", rows=rows, kind="rate", chance=chance, **how)
             if arm.name != name:
                 over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
                 pairs = effect(proof, at, arm.name, part)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, asked, course, cued, heights, placing, scene
+from mindhand.worlds import absent, asked, course, cued, heights, hidden, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -23,6 +23,9 @@ from .expert import Expert
 from .heights_expert import HeightsExpert
 from .heights_judge import HeightsJudge
 from .heights_stage import HeightsStage
+from .hidden_expert import HiddenExpert
+from .hidden_judge import HiddenJudge
+from .hidden_stage import HiddenStage
 from .judge import Judge
 from .placing_expert import PlacingExpert
 from .placing_judge import PlacingJudge
@@ -140,7 +143,22 @@ _HEIGHTS = Family(
     axes=("noise",),
     lowest=0.15,  # over the highest block
 )
-FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE, _HEIGHTS)}
+_HIDDEN = Family(
+    name=hidden.FAMILY,
+    sample=hidden.sample_hidden_task,
+    read=hidden.HiddenScene.from_json,
+    stage=HiddenStage,
+    altered=AlteredStage,  # for axes that are none of its own
+    lying=lambda s: [],
+    judge=HiddenJudge,
+    expert=HiddenExpert,
+    perturbed=lambda s, key, perturb: s,
+    wordings=hidden.hidden_wordings,
+    misled=lambda key, judge: "",
+    axes=("start", "noise"),
+    lowest=LOWEST,
+)
+FAMILIES = {f.name: f for f in (_MATHS, _PLACING, _COURSE, _HEIGHTS, _HIDDEN)}
 
 # Where what is asked for is absent: the same scenes but for that, and success is to leave them alone.
 IMPOSSIBLE = {

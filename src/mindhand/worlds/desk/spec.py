@@ -14,6 +14,7 @@ PLACING_LIMIT = 150  # control steps to place a toy
 REFUSAL_LIMIT = 100  # control steps to leave everything alone: twice what the expert takes to close upon a thing
 COURSE_LIMIT = 200  # and to do so among obstacles
 HEIGHTS_LIMIT = 60  # control steps until a hand must be held over a block: twice what the expert takes
+HIDDEN_LIMIT = 300  # and to touch what was asked for: twice what the expert takes
 JOINT_STEP = np.pi * SECONDS  # rad a control step: the arm's top speed
 SHUT = 0.75  # a gripper narrower than this may hold a tile (at 0.69 the pads touch one)
 EMPTY = 0.1  # and one narrower than this holds nothing (0.24 holds a tile that stands on its edge)
