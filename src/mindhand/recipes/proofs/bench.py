@@ -246,8 +246,8 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     """Train an arm and evaluate it, going on from wherever it was stopped."""
     b, (reader, pictures) = stand.bench, prepare(stand, console)
     folder, vla = stand.folder(arm.name, training), build(stand, arm, training)
-    turns = arm.turns(reader) if arm.turns else None
-    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, words_of=blank, turns=turns)
+    how = {"words_of": blank, "turns": arm.turns(reader) if arm.turns else None, "transforms": vla.transforms}
+    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, **how)
     fit(vla, robot)
     pretrain(stand, arm, training, vla, robot, console)
     train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
