@@ -127,6 +127,28 @@ def test_every_kind_is_asked_and_answered_in_its_form(kind):
             assert max(table.writing.bars, key=lambda b: b[1])[0] == qa.answer
 
 
+def test_the_harder_of_two_questions_is_asked():
+    """Of counts and names in samples, against one draw of each."""
+    qas = [(CORPUS.table(0, i), qa) for i in range(300) for qa in _sample(i)]
+    once = asked("amount", 300)
+
+    def many(found):
+        return np.mean([len(qa.answer) >= len(counted(3)) for _, qa in found if qa.kind == "amount"])
+
+    def hidden(found):
+        named = [(t.scene, drawn(t).toys.index(qa.point)) for t, qa in found if qa.kind == "name"]
+        toys = [scene.toys[k] for scene, k in named]
+        return np.mean([t.held_by is not None or t.colour == "black" for t in toys])
+
+    assert many(qas) > 1.3 * many(once) > 0.1
+    assert hidden(qas) > 1.2 * hidden(asked("name", 300)) > 0.1
+
+
+def _sample(row):
+    table = CORPUS.table(0, row)
+    return CORPUS.asked(Keys.seeded(1, "harder", row), table, drawn(table))
+
+
 def test_yes_is_as_likely_as_no():
     for kind in ("there", "lies", "higher"):
         share = np.mean([qa.answer == "yes" for _, qa in asked(kind, 300)])

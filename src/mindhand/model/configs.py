@@ -18,10 +18,10 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
         raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
     if name == "nano":
         tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=384, theta=1e4, sections=(4, 6, 6))
-        return VLMConfig(tower, vocabulary, StemConfig(), whole_pictures=True)
+        return VLMConfig(tower, vocabulary, StemConfig(blocks=(0, 0, 1, 0)), whole_pictures=True)
     if name == "small":
         tower = TowerConfig(256, 9, heads=8, groups=8, head_size=32, ffn=768, theta=1e4, sections=(4, 6, 6))
-        stem = StemConfig(channels=(48, 96, 144, 256), out=256)
+        stem = StemConfig(channels=(48, 96, 144, 256), out=256, blocks=(0, 0, 1, 0))
         return VLMConfig(tower, vocabulary, stem, whole_pictures=True)
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))

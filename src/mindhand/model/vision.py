@@ -102,6 +102,7 @@ class StemConfig:
     channels: tuple[int, ...] = (32, 64, 96, 128)
     strides: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 2), (2, 1))
     out: int = 128
+    blocks: tuple[int, ...] = ()  # residual blocks behind each convolution: () is none
 
 
 WAVES = 4  # frequencies a side of the position features
@@ -121,6 +122,21 @@ def waves(rows: int, cols: int, device: torch.device) -> Tensor:
     return octaves(torch.stack([y.repeat_interleave(cols), x.repeat(rows)], 1), WAVES)
 
 
+class Refine(nn.Module):
+    """x plus what two convolutions make of it; nothing at first, so that a stem that has learned can be given more."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.enter, self.leave = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,h,w) -> the same shape."""
+        return x + self.leave(F.gelu(self.enter(self.norm(x))))
+
+
 class Stem(nn.Module):
     """A convolutional stem instead of a vision transformer: the small VLM reads after minutes, not days."""
 
@@ -129,13 +145,13 @@ class Stem(nn.Module):
         self.config = c
         layers: list[nn.Module] = []
         before = 3 * c.fold**2
-        for channels, stride in zip(c.channels, c.strides):
+        for channels, stride, blocks in zip(c.channels, c.strides, c.blocks or (0,) * len(c.channels), strict=True):
             # a kernel of 4 at stride 2 covers every pixel evenly; at stride 1 an odd kernel keeps the size
             kernel = tuple(4 if s == 2 else 3 for s in stride)
             layers.append(nn.Conv2d(before, channels, kernel, stride, padding=1))
             if len(layers) > 1:  # not at full resolution, where a norm costs more than its convolution
                 layers.append(nn.GroupNorm(8, channels))
-            layers.append(nn.GELU())
+            layers += [nn.GELU(), *(Refine(channels) for _ in range(blocks))]
             before = channels
         self.convs = nn.Sequential(*layers)
         self.out = nn.Conv2d(before, c.out, 1)
