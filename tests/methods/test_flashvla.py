@@ -51,7 +51,7 @@ def test_a_keeping_everything_is_the_base_exactly(kept):
 
 
 def test_a_dropped_tokens_are_gone_from_later_layers():
-    """K < N: the picture's tokens after the layer are the K most informative, ascending; words are untouched."""
+    """(a) K < N: the picture's tokens after the layer are the K most informative, ascending; words are untouched."""
     model = vlm()
     attention: list[Tensor] = []
     model.towers["vlm"].layers[0].attn.out.register_forward_hook(lambda m, i, o: attention.append(o))

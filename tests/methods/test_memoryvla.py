@@ -257,7 +257,7 @@ def test_the_oldest_of_a_full_bank_may_be_dropped_instead():
     assert state["time"].tolist() == [[2.0, 3.0, 4.0]] and state["count"].tolist() == [[1, 1, 1]]
 
 
-def test_a_bank_of_no_places_has_no_past():
+def test_without_places_a_bank_has_no_past():
     """The same parameters, and what came before changes nothing; neither does what time it is."""
     torch.manual_seed(0)
     bank, other = Bank(4, 16, 0, 4, "first").eval(), Bank(4, 16, 8, 4, "first")
