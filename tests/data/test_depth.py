@@ -12,7 +12,10 @@ from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.record import CELLS, DEPTH, cell_depth
 from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.recipes.places import DESK, HEIGHTS, demonstrate, place_of
+from mindhand.evaluate.protocol import HEIGHTS as PROTOCOL
+from mindhand.evaluate.protocol import keys
+from mindhand.methods.see.depthvla import scale_invariant
+from mindhand.recipes.places import DESK, HEIGHTS, demonstrate, place_of, worlds
 from mindhand.worlds.desk.senses import Senses
 from mindhand.worlds.desk.world import DeskWorld
 
@@ -72,6 +75,18 @@ def test_a_batch_has_it_as_a_target_with_its_mask(frames, monkeypatch):
     monkeypatch.setitem(frames.reader._labels, "depth", broken)
     some = frames.batch(index, Keys.seeded(3)).targets["depth"]
     assert some.valid.sum(1).tolist() == [128, 124, 0] and not some.valid[1, 5:9].any()
+    guess = torch.zeros(3, 128, requires_grad=True)
+    loss = scale_invariant(guess, some.value, some.valid)
+    loss.sum().backward()
+    assert loss.isfinite().all() and loss[2] == 0 and guess.grad.isfinite().all()
+    assert not guess.grad[~some.valid].any() and guess.grad[0].any()
+
+
+def test_no_policy_is_given_it():
+    with worlds(PROTOCOL)(1) as world:
+        world.reset(keys(PROTOCOL)[:1], [0])
+        seen = world.observe([0])
+        assert not seen.extras and set(seen.images) == {"front", "wrist"}
 
 
 def test_other_places_record_no_depth():

@@ -123,7 +123,7 @@ class Bench:
 @dataclass(frozen=True)
 class Before:
     """What some of an arm's parameters learn before all of them do, from the bench's frames. train: patterns of their
-    names; weights: of the only losses; steps: as large as the bench's."""
+    names; weights: of the only losses; steps: of as many rows as the bench's own."""
 
     train: tuple[str, ...]
     weights: Mapping[str, float]
