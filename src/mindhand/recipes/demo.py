@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.files import write_atomic
+from mindhand.core.precision import half
 from mindhand.data.files import read_rows, write_rows
 from mindhand.evaluate.protocol import MATHS, Protocol
 from mindhand.evaluate.report import by_task, write_report
@@ -217,6 +218,8 @@ def demo(run: Path, minutes: float | None, seed: int, quick: bool = False) -> in
     plan = DemoPlan()
     plan = replace(plan, nano=replace(plan.nano, seed=seed), maths=replace(plan.maths, seed=seed))
     plan = plan.scaled(QUICK if quick else (minutes or MINUTES) / MINUTES)
+    if not quick and not half(torch.device("cpu")):
+        console.print("This processor does not multiply bfloat16: expect twice as long (or give half the --minutes).")
     begin = time.monotonic()
     page = run_demo(run, plan, console)
     console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}")
