@@ -265,13 +265,13 @@ def test_the_verb_lists_refuses_and_shows(home, tmp_path, monkeypatch):
         return proofs.prove(method, list, show, False, 1.0, home / "nano", 1, tmp_path)
 
     assert verb(list=True) == 0 and verb("fast", "chatvla2", show=True) == 0
-    with monkeypatch.context() as none, pytest.raises(Refusal, match="no experiment for"):
-        none.setattr(proofs, "proofs", dict)
-        verb("fast")
     with pytest.raises(Refusal, match="no proof of"):
         verb("alchemy")
     with pytest.raises(BadData, match="no finished cell"):
         verb("chatvla2")
+    monkeypatch.setattr(proofs, "proofs", dict)
+    with pytest.raises(Refusal, match="no experiment for"):
+        verb("fast")
 
 
 def test_a_goal_is_understood_word_by_word():
