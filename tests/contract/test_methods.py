@@ -20,12 +20,13 @@ from .bases import BASES, ROWS, SPEC, examples, policy
 
 
 def both(name):
-    """The base with the method, and without."""
+    """The base with the method, and without; neither is learning."""
     found = method(name)
     base = BASES[found.card.base]
+    off = policy(base()).eval()
     if found.way == "wrap":
-        return found.wrap(policy(base()).eval()), policy(base()).eval()
-    return policy(found.plug(base(), SPEC)), policy(base())
+        return found.wrap(policy(base()).eval()), off
+    return policy(found.plug(base(), SPEC)).eval(), off
 
 
 def learned(vla, batch):
@@ -56,7 +57,6 @@ def test_it_acts_the_same_after_a_checkpoint(name, tmp_path):
     vla, _ = both(name)
     assert vla.spec == SPEC
     obs = observation(("pick",) * ROWS)
-    vla.eval()
     chunk, _ = vla.act(obs, vla.start(obs.keys))
     assert chunk.actions.shape[0] == ROWS and chunk.actions.shape[2] == SPEC.action_size
     assert np.isfinite(chunk.actions).all()
@@ -97,8 +97,6 @@ def test_a_method_goes_its_own_way_only():
 @pytest.mark.parametrize("name", catalogue())
 def test_its_effect_is_seen_where_it_is_and_not_where_it_is_not(name):
     on, off = both(name)
-    if method(name).way == "plug":
-        on.eval(), off.eval()
     assert method(name).probe(on, off)
     assert not method(name).probe(off, off)
 

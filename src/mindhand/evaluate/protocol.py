@@ -15,7 +15,7 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
-from mindhand.worlds import heights, metaworld_spec
+from mindhand.worlds import heights, hidden, metaworld_spec
 from mindhand.worlds.cued import CUE, REVERSED
 
 CLEAN = "clean"
@@ -182,7 +182,7 @@ HEIGHTS = Protocol(
 HIDDEN = Protocol(
     name="hidden-state",
     version=1,
-    tasks=tuple(f"hidden_state/{kind}" for kind in ("a_then_b", "count", "back", "seen")),
+    tasks=tuple(f"{hidden.FAMILY}/{kind}" for kind in hidden.KINDS),
     episodes=100,
     steps=300,
     replan=8,

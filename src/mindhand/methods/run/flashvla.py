@@ -5,7 +5,7 @@ picture whose attention output carries most (singular values); where the last tw
 last two sets of kept tokens are much the same, the last chunk is used again, once. No weight is trained and the VLA
 stays as it is. The paper: LIBERO, FLOPs of picture tokens -55.7 %, latency -36.0 %, success -0.7 points. It reuses an
 action, here a chunk; its count of tokens and its thresholds were not found and are assumed.
-Use: policy = wrap(vla, kept=64)
+Use: policy = wrap(vla, Config(kept=64))
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 @dataclass(frozen=True)
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
-    which has its name, then the controls that its specification names. chance: of a guesser's success where
-    the claim is decided. apart: tasks of
-    the protocol that are told apart, by a word; those of "", or all where it is not there, decide the claim."""
+    which has its name, then the controls that its specification names. chance: of a guesser's success where the claim
+    is decided. apart: tasks of the protocol that are told apart, by a word; those of "", or all where it is not there,
+    decide the claim."""
 
     method: str
     bench: Bench

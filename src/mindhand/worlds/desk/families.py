@@ -143,18 +143,15 @@ _HEIGHTS = Family(
     axes=("noise",),
     lowest=0.15,  # over the highest block
 )
-_HIDDEN = Family(
+_HIDDEN = replace(  # nothing lies loose here either
+    _HEIGHTS,
     name=hidden.FAMILY,
     sample=hidden.sample_hidden_task,
     read=hidden.HiddenScene.from_json,
     stage=HiddenStage,
-    altered=AlteredStage,  # for axes that are none of its own
-    lying=lambda s: [],
     judge=HiddenJudge,
     expert=HiddenExpert,
-    perturbed=lambda s, key, perturb: s,
     wordings=hidden.hidden_wordings,
-    misled=lambda key, judge: "",
     axes=("start", "noise"),
     lowest=LOWEST,
 )
