@@ -136,6 +136,8 @@ class Eval:
 
     Two of them: mindhand eval --compare runs/eval-a runs/eval-b
 
+    With a method round it: mindhand eval runs/policy/checkpoint --wrap flashvla
+
     Without a policy: mindhand eval expert --protocol metaworld-mt10
     """
 
@@ -153,6 +155,7 @@ class Eval:
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False
     thoughts: Annotated[bool, arg(help="also with thoughts given: right, misleading, empty, the last sentence")] = False
+    wrap: Annotated[tuple[str, ...], arg(help="methods that go round the policy, the first innermost")] = ()
     perturb: Annotated[
         tuple[str, ...], arg(help="also so: an axis (camera), at a level (camera3), several (camera3+light2), all")
     ] = ()

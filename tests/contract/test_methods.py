@@ -11,7 +11,7 @@ import torch
 from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.seams import Policy
-from mindhand.methods import catalogue, method, of_way
+from mindhand.methods import catalogue, method, of_way, wrapped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
@@ -86,6 +86,17 @@ def test_what_wraps_acts_for_every_row_as_for_itself(name):
     assert fresh is not None, "its state cannot be told by row"
     again, _ = run(told, fresh)
     assert all(np.array_equal(a.actions[1], b.actions[1]) for a, b in zip(again, chunks))
+
+
+def test_what_goes_round_a_policy_is_told_what_is_inside():
+    """A chosen order; a need that is not met names both."""
+    base = policy(BASES["tokens"]()).eval()
+    inside = wrapped(base, ["flashvla"])
+    assert inside.base is base and wrapped(base, []) is base
+    with pytest.raises(BuildError, match=r"'flashvla' round 'flashvla'.*trunk"):
+        wrapped(base, ["flashvla", "flashvla"])
+    with pytest.raises(BuildError, match="'fast' round a policy"):
+        wrapped(base, ["fast"])
 
 
 def test_a_method_goes_its_own_way_only():

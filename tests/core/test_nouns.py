@@ -104,9 +104,13 @@ def test_a_proposal_is_picked_row_by_row():
     actions = np.arange(2 * 3 * 2 * 1, dtype=np.float32).reshape(2, 3, 2, 1)
     valid = np.ones((2, 3, 2), bool)
     valid[1, 2, 1] = False
-    chunk = Proposals(actions, valid).pick(np.array([0, 2]))
+    extra = {"errors": np.arange(6).reshape(2, 3), "context": object(), "gaze": np.zeros((2, 2))}
+    thought = Reasoning(("one", "two"))
+    chunk = Proposals(actions, valid, extra=extra, reasoning=thought).pick(np.array([0, 2]))
     np.testing.assert_array_equal(chunk.actions, actions[[0, 1], [0, 2]])
     assert chunk.valid.tolist() == [[True, True], [True, False]]
+    assert chunk.reasoning is thought and chunk.extra.keys() == {"errors"}  # the rest is not of one of them
+    assert chunk.extra["errors"].tolist() == [0, 5]
     with pytest.raises(BadData, match="NaN"):
         Proposals(np.full((1, 1, 1, 1), np.nan, np.float32), np.ones((1, 1, 1), bool))
     with pytest.raises(BadData, match="valid has shape"):

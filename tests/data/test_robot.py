@@ -66,6 +66,19 @@ def test_a_frame_is_trained_on_as_it_is_acted_on(frames):
     assert np.array_equal(made.text["text"].ids, said.ids)
 
 
+def test_a_policy_can_be_shown_frames_as_they_were_recorded(frames):
+    made, plain = replace(frames, transforms=(Dim(),)).observe(INDEX), batch(frames)
+    assert all(np.array_equal(made.images[role], x.numpy()) for role, x in plain.images.items())
+    assert np.array_equal(made.state, plain.state.numpy())
+    assert made.text["instruction"] == [frames.reader.instruction(int(i)) for i in INDEX]
+    assert [(k.task, k.index) for k in made.keys] == [
+        (f"episode/{frames.reader.episode_index[i]}", frames.reader.frame_index[i]) for i in INDEX
+    ]
+    assert made.time[:, 0].tolist() == [k.index / frames.reader.spec.rate for k in made.keys]
+    again = frames.observe(INDEX[::-1].copy())
+    assert again.keys == made.keys[::-1] and len({*made.keys}) == 3
+
+
 def test_transforms_go_one_after_the_other_and_leave_the_cache_alone(frames):
     twice, plain = batch(frames, Dim(), Dim()), batch(frames)
     assert np.array_equal(twice.images["front"], plain.images["front"] // 4)

@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,17 +12,19 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint, load_state
-from mindhand.core.errors import BadData
+from mindhand.core.errors import BadData, BuildError
 from mindhand.core.nouns import smoke_observation
 from mindhand.data.files import read_json, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.robot import RobotFrames
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import HEIGHTS, HIDDEN, MATHS, PLACING_CUE
+from mindhand.methods import wrapped
 from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.act.oft import plug as with_oft
 from mindhand.methods.learn.rs_cl import plug as with_rs_cl
 from mindhand.methods.reason.inspire import QUESTION
+from mindhand.methods.run.flashvla import wrap as with_flash
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import proofs as all_proofs
@@ -29,7 +33,7 @@ from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.proofs import Proof, bench
 from mindhand.recipes.proofs import depthvla as of_depth
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
-from mindhand.recipes.rollouts import load_policy
+from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.worlds.cued import CUE, REVERSED
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
@@ -91,6 +95,37 @@ def test_a_cell_trains_acts_and_is_not_run_twice(home, tmp_path, monkeypatch):
         assert at.done(arm.name, 0) and at.rows(arm.name, 0)[0]["success"] is True
         assert (at.folder(arm.name, 0) / "checkpoint" / "manifest.json").exists()
     assert at.root != bench.Stand(FLOW, home / "nano", tmp_path).root
+
+
+def test_an_arm_that_wraps_acts_from_the_baselines_checkpoint(home, tmp_path, monkeypatch):
+    """Whichever of both comes first trains it; the other finds it there."""
+    at, asked, trained = bench.Stand(TOKENS, home / "nano", tmp_path), [], []
+
+    def one_row(checkpoint, protocol, folder, wraps, **how):
+        asked.append((checkpoint, tuple(wraps)))
+        _one_row(checkpoint, protocol, folder)
+
+    monkeypatch.setattr(bench, "rows_of", one_row)
+    for arm in (Arm("flashvla", wrap=with_flash), Arm("baseline")):
+        run_cell(at, arm, 0, QUIET)
+        assert at.done(arm.name, 0)
+        trained.append((at.folder("baseline", 0) / "robot" / "metrics.jsonl").read_text())
+    base = at.folder("baseline", 0) / "checkpoint"
+    assert asked == [(base, ("flashvla",)), (base, ())] and trained[0] == trained[1]
+    assert not (at.folder("flashvla", 0) / "checkpoint").exists()
+    with pytest.raises(BadData, match="wraps and changes"):
+        Arm("both", with_fast, wrap=with_flash)
+
+
+def test_rows_of_what_is_wrapped_are_another_policys(tmp_path):
+    """And what cannot be wrapped is refused before an episode begins."""
+    flash = {"flashvla": partial(wrapped, names=["flashvla"])}
+    with pytest.raises(BuildError, match="'flashvla' round Rehearsed"):
+        rows_of(Path("expert"), PROTOCOL, tmp_path / "a", workers=1, films=0, wraps=flash)
+    rows = rows_of(Path("random"), PROTOCOL, tmp_path / "b", workers=1, films=0, wraps={"same": lambda p: p})
+    assert read_json(tmp_path / "b" / "run.json", "a run")["policy"] == "random in same" and len(rows) == 1
+    with pytest.raises(BadData, match="random in same"):
+        rows_of(Path("random"), PROTOCOL, tmp_path / "b", workers=1, films=0)
 
 
 def test_memories_train_on_runs_as_far_apart_as_queries(home, tmp_path, monkeypatch):

@@ -165,6 +165,25 @@ def test_decodings_that_had_to_be_replaced_are_counted_by_episode():
     assert not any(r.errors for r in run(Walker()))
 
 
+class Noting(Walker):
+    """A wrapper, say, that has something to tell of every other chunk, and not of the first row's."""
+
+    def act(self, obs, state, *, want=()):
+        chunk, after = super().act(obs, state, want=want)
+        told = [f"after {q}" if q % 2 and k.index else "" for q, k in zip(state["query"], obs.keys)]
+        return replace(chunk, extra={"note": told}), after
+
+
+def test_what_is_noted_of_a_chunk_is_kept_with_its_episode():
+    results = run(Noting())
+    for r in results:
+        assert len(r.notes) == (r.queries // 2 if r.key.index else 0)
+        assert [text for _, text in r.notes] == [f"after {2 * i + 1}" for i in range(len(r.notes))]
+        assert row_of(r)["notes"] == [list(n) for n in r.notes]
+    assert any(r.notes for r in results) and all(0 < step < r.steps for r in results for step, _ in r.notes)
+    assert not any(r.notes for r in run(Walker()))
+
+
 def test_time_runs_out():
     results = run(Walker(noise=0.0), horizon_steps=5)
     assert {r.end for r in results} == {"time"}

@@ -42,6 +42,7 @@ class Proposer(Protocol):
         *,
         noise: np.ndarray | None = None,
         temperature: float = 1.0,
+        want: Sequence[str] = (),
     ) -> tuple[Proposals, State]: ...
 
 

@@ -134,7 +134,8 @@ class ActionChunk:
     """H actions for each of B rows, in robot units as the Spec says.
 
     actions: float32 (B,H,A); valid: bool (B,H), False after the end of what the policy stands for.
-    reasoning: the thought it came from. extra: what `want` asked for, by name.
+    reasoning: the thought it came from. extra: what `want` asked for, by name; "note", B strings: what whoever gave
+    it wants to be kept with the episode ("" where nothing), as wrappers do of what they changed.
     """
 
     actions: np.ndarray
@@ -155,12 +156,14 @@ class ActionChunk:
 
 @dataclass(frozen=True)
 class Proposals:
-    """S chunks for each row: actions float32 (B,S,H,A), valid bool (B,S,H), score float32 (B,S) if any."""
+    """S chunks for each row: actions float32 (B,S,H,A), valid bool (B,S,H), score float32 (B,S) if any, and the thought
+    that they all came from. extra: what is known of each, (B,S,...), and what `want` asked for besides."""
 
     actions: np.ndarray
     valid: np.ndarray
     score: np.ndarray | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: Reasoning | None = None
 
     def __post_init__(self) -> None:
         _shape("actions", self.actions, None, None, None, None)
@@ -168,9 +171,11 @@ class Proposals:
         _finite("actions", self.actions, self.valid)
 
     def pick(self, which: np.ndarray) -> ActionChunk:
-        """The `which[b]`-th proposal of each row."""
-        b = np.arange(len(self.actions))
-        return ActionChunk(self.actions[b, which], self.valid[b, which])
+        """The `which[b]`-th proposal of each row, with its thought and what is known of that proposal."""
+        b, each = np.arange(len(self.actions)), self.actions.shape[:2]
+        known = {n: x for n, x in self.extra.items() if isinstance(x, np.ndarray) and x.shape[:2] == each}
+        extra = {n: x[b, which] for n, x in known.items()}
+        return ActionChunk(self.actions[b, which], self.valid[b, which], self.reasoning, extra)
 
 
 @dataclass(frozen=True)

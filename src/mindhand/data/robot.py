@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from mindhand.core.batch import Batch, Target, Text
 from mindhand.core.errors import BadData
-from mindhand.core.keys import Keys
+from mindhand.core.keys import Key, Keys
+from mindhand.core.nouns import Observation
 from mindhand.core.seams import Transform, Turn
 from mindhand.model.asking import taught
 from mindhand.model.words import SAY, Words
@@ -90,6 +91,20 @@ class RobotFrames:
                 whole[name][k] = x
             words[k] = sample["instruction"]
         return words, state, images
+
+    def observe(self, index: np.ndarray) -> Observation:
+        """Global frames as a policy would have seen them, for whatever asks one about its data: as recorded (a policy
+        transforms what it sees itself). Keys are Key("dataset", "episode/<number>", <frame>): a frame's noise is its
+        own, however it is batched."""
+        r = self.reader
+        episode, step = (x[index].tolist() for x in (r.episode_index, r.frame_index))
+        return Observation(
+            images={c.role: self.cache.images(c.role, index)[:, None] for c in r.spec.cameras},
+            state=r.state[index][:, None],
+            text={"instruction": [r.instruction(int(i)) for i in index]},
+            time=np.array(step, np.float64)[:, None] / r.spec.rate,
+            keys=tuple(Key("dataset", f"episode/{e}", s) for e, s in zip(episode, step)),
+        )
 
     def looks(self, thought: str, gaze: np.ndarray) -> list[Pixel | None]:
         """Where to look while saying each token, and the end: at the tile or its place, from the word that says what to

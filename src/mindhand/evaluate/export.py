@@ -169,7 +169,7 @@ def _episode(row: Row, seconds: Sequence[float]) -> dict[str, Any]:
         "elapsed_sec": round(sum(seconds), 3), "failure_reason": None,
         # Ours from here on.
         "end": row["end"], "why": row.get("why"), "prompt": row["instruction"], "queries": row["queries"],
-        "interventions": row["interventions"], "film": row.get("film"),
+        "interventions": row["interventions"], "notes": row.get("notes", []), "film": row.get("film"),
     }  # fmt: skip
 
 
@@ -177,9 +177,10 @@ def harness_result(
     folder: Path | str, rows: Sequence[Row] | None = None, *, created: datetime | None = None
 ) -> dict[str, Any]:
     """The content of the harness' aggregate file, with more keys than it has: per episode `prompt`, `interventions`,
-    `end`, `why`, `queries`, `film`; per task and overall `interval` (95 %); overall `protocol` {name, version, hash},
-    `policy`, `commit`, `versions`, `hardware`, `latency` (ms of a query of the whole batch), `filled` (which numbers
-    are not what the harness means by them) and, where K-test was looked at, `ktest` (None: not through the ledger).
+    `notes`, `end`, `why`, `queries`, `film`; per task and overall `interval` (95 %); overall `protocol` {name, version,
+    hash}, `policy`, `commit`, `versions`, `hardware`, `latency` (ms of a query of the whole batch), `filled` (which
+    numbers are not what the harness means by them) and, where K-test was looked at, `ktest` (None: not through the
+    ledger).
 
     rows: the folder's own, scored, for metrics beside success. created: when, with a time zone; now unless given.
     mean_* are shares from 0 to 1, rounded to four digits as theirs. Refuses an unfinished evaluation.

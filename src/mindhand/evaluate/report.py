@@ -30,6 +30,7 @@ SPLITS = {
     "X": "True novelty (X)",
 }
 RATES = ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit", "displaced")
+NOTES = 3  # kinds of what a policy noted, under a film
 SHOWN = 12  # failures of a part that are listed one by one; all are counted
 
 
@@ -134,6 +135,8 @@ def _figure(row: Mapping[str, Any], folder: Path, hz: float) -> str:
     label = f"{label_of(row['task'])}, episode {row['index']}: {row['end']}"
     why = f' <span class="no">{escape(row["why"])}</span>' if row.get("why") else ""
     held = f"<br>{len(row['interventions'])} steps changed by a filter" if row["interventions"] else ""
+    for note, times in Counter(text for _, text in row.get("notes", ())).most_common(NOTES):
+        held += f"<br>{escape(note)} ({times} of {row['queries']} queries)"
     about = f"{escape(label_of(row['task']))} · episode {row['index']} · {row['steps']} steps{held}"
     return (
         f"<figure>{moving_picture(folder / row['film'], label)}<figcaption>{_badge(row)}{why}<br>"

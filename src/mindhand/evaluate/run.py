@@ -64,7 +64,7 @@ def row_of(result: EpisodeResult, film: str | None = None) -> dict[str, Any]:
         "success": result.success, "end": result.end, "steps": result.steps, "queries": result.queries,
         "instruction": result.instruction, "errors": result.errors, "thoughts": [list(t) for t in result.thoughts],
         "interventions": [list(t) for t in result.interventions], "chosen_at": result.chosen_at,
-        "facts": dict(result.facts), "film": film,
+        "notes": [list(t) for t in result.notes], "facts": dict(result.facts), "film": film,
     }  # fmt: skip
 
 

@@ -110,6 +110,20 @@ def compose(parts: Parts, spec: Spec, names: Sequence[str]) -> dict[str, Any]:
     return out
 
 
+def wrapped(policy: Policy, names: Sequence[str]) -> Policy:
+    """The policy with several methods round it, the first innermost. BuildError for a need of one's card that what it
+    is put round does not provide (`Policy.provides`), naming both."""
+    inside = type(policy).__name__
+    for name in names:
+        found = method(name)
+        if lacking := found.card.needs - policy.provides:
+            what = f"'{name}' round {inside}, which does not provide {sorted(lacking)}"
+            has = ", ".join(f"'{n}'" for n in sorted(policy.provides)) or "nothing"
+            raise BuildError(what, f"what it needs; there is {has}", "take one of them out, or change their order")
+        policy, inside = found.wrap(policy), f"'{name}'"
+    return policy
+
+
 def method(name: str) -> Method:
     """One of them; refuses an unknown name and lists the known ones."""
     if name not in catalogue():

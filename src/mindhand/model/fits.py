@@ -11,6 +11,10 @@ HEARS = "expert/hears the mind"  # hidden states of the trunk may reach it, not 
 SEES_ALL = "expert/attends to every tower"  # its tokens see all segments of the pass, in whatever tower
 KEYS_AND_VALUES = "expert/reads keys and values"  # `StreamOut.entries`
 
+# Of policies, for what goes round them (`Policy.provides`).
+PROPOSES = "propose"  # several chunks on one prefix (core.acting.Proposer)
+TRUNK = "trunk"  # it is a VLA: its backbone and its hand may be hooked while it is asked
+
 
 def trunk(width: int) -> str:
     """Of a backbone whose language tower is that wide."""

@@ -42,6 +42,7 @@ from mindhand.core.seams import (
 )
 from mindhand.core.spec import Spec
 
+from . import fits
 from .codec import StateScale
 from .steady import FILL, filled, steady
 from .streams import behind, check_streams, joined, run_streams, start_streams
@@ -91,7 +92,7 @@ class VLA(nn.Module):
         self.transforms, self.edits = list(transforms), list(edits)
         self.objectives = nn.ModuleList(objectives)  # objectives may hold weights
         self.state_scale = StateScale(spec.state_size)
-        self.provides: frozenset[str] = frozenset({"propose"})
+        self.provides: frozenset[str] = frozenset({fits.PROPOSES, fits.TRUNK})
         apply_edits(self, edits)
 
     @property
@@ -112,9 +113,8 @@ class VLA(nn.Module):
         """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts. ask: the one
         thing that is asked of each row."""
         roles = [r for r in self.see if r in inputs.pixels]
-        about = (
-            None if ask is None else token_mean(self.backbone.embed(ask.ids.to(self.device)), ask.valid.to(self.device))
-        )
+        put = self.device
+        about = None if ask is None else token_mean(self.backbone.embed(ask.ids.to(put)), ask.valid.to(put))
         seen: dict[str, Patches] = self.backbone.see({r: inputs.pixels[r] for r in roles}, about)
         segments, start = [], 0
         for role, p in seen.items():
@@ -346,10 +346,10 @@ class VLA(nn.Module):
         """`samples` chunks a row on one prefix, the first of them what `act` draws; `temperature` scales the starting
         noise. `want` as of `act`: the draw of all samples, with the ids or states that a density is asked of."""
         z = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device).float()
-        chunks, extra, _, state = self._drawn(obs, state, samples, want, noise=z, temperature=temperature)
+        chunks, extra, thought, state = self._drawn(obs, state, samples, want, noise=z, temperature=temperature)
         actions, valid = (np.stack([getattr(c, f) for c in chunks], 1) for f in ("actions", "valid"))
         errors = np.stack([c.extra["errors"] for c in chunks], 1)
-        return Proposals(actions, valid, extra={"errors": errors, **extra}), state
+        return Proposals(actions, valid, extra={"errors": errors, **extra}, reasoning=thought), state
 
     def _drawn(
         self, obs: Observation, state: State, samples: int, want: Sequence[str], **how: Any

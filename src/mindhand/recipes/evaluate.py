@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
+from mindhand.methods import wrapped
 
 from .places import place_of
 from .race import race, race_table
-from .rollouts import Rows, is_control, perturbations, rows_of
+from .rollouts import Rows, RunRows, is_control, perturbations, rows_of
 from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
 
 Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
@@ -94,7 +96,7 @@ def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
 
 
 def by_stage(
-    run: Path, base: Path, protocol: Protocol, folder: Path, last: Rows, *, workers: int, console: Console | None
+    run: Path, base: Path, protocol: Protocol, folder: Path, last: Rows, run_rows: RunRows, console: Console | None
 ) -> Beside:
     """The scorecard of the VLM that a training began with, and of every stage's, beside what each stage does. last: the
     rows of its last stage."""
@@ -104,7 +106,7 @@ def by_stage(
         rows = last
         if name != ALL:
             where = folder / "stages" / name
-            rows = rows_of(checkpoint, protocol, where, workers=workers, films=0, console=console)
+            rows = run_rows(checkpoint, protocol, where, films=0)
         out.append(StageRows(name, mind, rows))
     return kept_table(out)
 
@@ -117,6 +119,7 @@ def evaluate(
     language: bool,
     blind: bool,
     thoughts: bool,
+    wrap: Sequence[str],
     perturb: Sequence[str],
     base: Path | None,
     compare: Sequence[Path],
@@ -125,9 +128,9 @@ def evaluate(
     run: Path,
 ) -> int:
     """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant; or "expert",
-    or "random" (`worlds.controls`). base: the VLM that it began with; with it every stage is evaluated, and what its
-    VLM knows. compare: two evaluations instead.
-    against: a finished evaluation; each task stops when it is surely better, worse or alike."""
+    or "random" (`worlds.controls`). wrap: methods that go round the policy. base: the VLM that it began with; with it
+    every stage is evaluated, and what its VLM knows. compare: two evaluations instead. against: a finished evaluation;
+    each task stops when it is surely better, worse or alike."""
     console = Console()
     if compare:
         return _compare(compare, run, console)
@@ -136,18 +139,19 @@ def evaluate(
     last = checkpoint if is_control(checkpoint) else stages_of(checkpoint)[ALL]
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
+    wraps = {"+".join(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
+    run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps)
     if against is not None:
-        console.print(race_table(race(last, p, run, against, workers=workers, console=console), against))
+        console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))
         return 0
-    rows = rows_of(last, p, run, workers=workers, console=console)
+    rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 
     def arms(names: Sequence[str]) -> dict[str, Rows]:
         out = {}
         for name in names:
             console.print(f"arm: {name}")
-            where = run / "arms" / name
-            out[name] = rows_of(last, replace(p, arm=name), where, workers=workers, films=0, console=console)
+            out[name] = run_rows(last, replace(p, arm=name), run / "arms" / name, films=0)
         return out
 
     beside: list[Beside] = []
@@ -156,7 +160,7 @@ def evaluate(
     if perturb:
         beside.append(perturbed_table(rows, arms(perturbations(perturb))))
     if base is not None:
-        beside.append(by_stage(checkpoint, base, p, run, rows, workers=workers, console=console))
+        beside.append(by_stage(checkpoint, base, p, run, rows, run_rows, console))
     report = write_report(run, rows, rate_hz=place_of(p.tasks).spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
     write_exports(run, rows)
     console.print(f"report: {report}")

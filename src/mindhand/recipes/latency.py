@@ -27,7 +27,7 @@ class Timed:
     """A VLA as a policy that writes down how long each query took, and how long its words."""
 
     def __init__(self, vla: VLA):
-        self.vla, self.spec, self.provides = vla, vla.spec, vla.provides
+        self.vla, self.spec, self.provides = vla, vla.spec, frozenset[str]()
         self.queries: list[tuple[float, float]] = []
         self._words, self._generate = 0.0, vla.backbone.generate
         vla.backbone.generate = self._write

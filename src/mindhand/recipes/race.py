@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from mindhand.core.errors import BadData
@@ -16,7 +15,7 @@ from mindhand.evaluate.protocol import Protocol, keys
 from mindhand.evaluate.report import label_of
 from mindhand.evaluate.run import code
 
-from .rollouts import rows_of
+from .rollouts import RunRows, rows_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Raced:
 
 
 def race(
-    checkpoint: Path, protocol: Protocol, folder: Path, other: Path, *, workers: int = 2, console: Console | None = None
+    checkpoint: Path, protocol: Protocol, folder: Path, other: Path, *, workers: int = 2, run_rows: RunRows = rows_of
 ) -> list[Raced]:
     """Run each task of the protocol until success is surely higher or lower than in the finished evaluation `other`, or
     surely within `MARGIN` of it; at most all episodes. A false word is said in one of twenty tasks at most, however
@@ -51,7 +50,7 @@ def race(
     for task in protocol.tasks:
         mine = [k for k in keys(protocol) if k.task == task]
         for seen in range(step, len(mine) + step, step):
-            rows = rows_of(checkpoint, protocol, folder, workers=workers, films=0, console=console, some=mine[:seen])
+            rows = run_rows(checkpoint, protocol, folder, workers=workers, films=0, some=mine[:seen])
             a = [row["success"] for row in rows]
             verdict = paired(a, [success[row["key"]] for row in rows], margin=MARGIN, every=step)
             if verdict.word != "undecided":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,21 @@ from mindhand.worlds.perturb import AXES, LEVELS, Perturbation
 from .places import DESK, Place, place_of, worlds
 
 Rows = list[dict[str, Any]]
+Wrap = Callable[[Policy], Policy]
+RunRows = Callable[..., Rows]  # `rows_of`, with whatever is the same in all of an evaluation
 CONTROLS = (Rehearsed.name, Chance.name)  # what can be evaluated without a checkpoint
 
 
 def load_policy(checkpoint: Path, place: Place = DESK) -> VLA:
     """A checkpoint as a policy of a world, the desk unless told; refuses one of another robot."""
     return load_vla(checkpoint, place.spec, parse=place.parse)
+
+
+def _within(policy: Callable[[], Policy], wraps: Mapping[str, Wrap]) -> Policy:
+    out = policy()
+    for wrap in wraps.values():
+        out = wrap(out)
+    return out
 
 
 def is_control(checkpoint: Path) -> bool:
@@ -55,15 +64,19 @@ def rows_of(
     films: int = 3,
     console: Console | None = None,
     some: Sequence[Key] | None = None,
+    wraps: Mapping[str, Wrap] = {},
 ) -> Rows:
     """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
-    look at K-test is entered in the ledger first. checkpoint: a folder, or one of `CONTROLS`."""
+    look at K-test is entered in the ledger first. checkpoint: a folder, or one of `CONTROLS`. wraps: what goes round
+    the policy, by name, the first innermost; its rows are another policy's."""
     place = place_of(protocol.tasks)
     policy: Callable[[], Policy] = partial(load_policy, checkpoint, place)
     if is_control(checkpoint):
         name, policy = str(checkpoint), partial(control, str(checkpoint), protocol)
     else:
         name = load_checkpoint(checkpoint, place.spec).fingerprint
+    if wraps:
+        name, policy = " in ".join([name, *wraps]), partial(_within, policy, wraps)
     look = open_ktest(protocol, name, folder)
     if look is not None and console is not None:
         console.print(f"{look.text} (entered in the ledger)")

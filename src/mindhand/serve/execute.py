@@ -49,7 +49,8 @@ class EpisodeResult:
     how often the policy was asked. instruction: as the policy first read it. thoughts: (control step, text), where
     the text changed. interventions: (control step, which filter and why). facts: the world's privileged facts at
     the end. chosen_at: the control step after which its fact "choice" (an index, -1 for none yet) was first set.
-    errors: decodings that had to be replaced (`core.seams.Decoded`), over all queries.
+    errors: decodings that had to be replaced (`core.seams.Decoded`), over all queries. notes: (control step, what the
+    policy or a wrapper round it noted of its chunk).
     seconds: of each query, for the whole batch. film: uint8 (h,w,3) frames.
     """
 
@@ -63,6 +64,7 @@ class EpisodeResult:
     facts: Mapping[str, Any]
     chosen_at: int | None = None
     errors: int = 0
+    notes: tuple[tuple[int, str], ...] = ()
     seconds: tuple[float, ...] = field(default=(), compare=False, repr=False)
     film: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
 
@@ -85,6 +87,7 @@ class _Row:
     errors: int = 0
     thoughts: list[tuple[int, str]] = field(default_factory=list)
     interventions: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     film: list[np.ndarray] = field(default_factory=list)
     filters: list[State] = field(default_factory=list)
@@ -93,8 +96,8 @@ class _Row:
         assert self.end is not None
         return EpisodeResult(
             self.key, self.end, self.steps, len(self.seconds), self.instruction, tuple(self.thoughts),
-            tuple(self.interventions), dict(self.facts), self.chosen_at, self.errors, tuple(self.seconds),
-            tuple(self.film),
+            tuple(self.interventions), dict(self.facts), self.chosen_at, self.errors, tuple(self.notes),
+            tuple(self.seconds), tuple(self.film),
         )  # fmt: skip
 
 
@@ -202,6 +205,8 @@ class _Batch:
             text = chunk.reasoning.texts[r] if chunk.reasoning is not None else ""
             if text and (not row.thoughts or text != row.thoughts[-1][1]):
                 row.thoughts.append((row.steps, text))
+            if note := chunk.extra["note"][r] if "note" in chunk.extra else "":
+                row.notes.append((row.steps, note))
         return chunk
 
     def _blamed(self, obs: Observation, want: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from mindhand.core.keys import Key
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Policy, State
 from mindhand.core.spec import Spec
+from mindhand.model import fits
 from mindhand.serve.rows import put_rows
 
 
@@ -91,12 +92,9 @@ class Flash:
     """Policy round a VLA; others go round this one. Rows first in all that it remembers."""
 
     def __init__(self, base: Any, config: Config):
-        if not hasattr(base, "backbone"):
-            raise BuildError(
-                f"FlashVLA round {type(base).__name__}, which has no trunk",
-                "a VLA",
-                "put other wrappers round FlashVLA",
-            )
+        if fits.TRUNK not in base.provides:
+            what = f"FlashVLA round {type(base).__name__}, which has no trunk"
+            raise BuildError(what, "a VLA", "put other wrappers round FlashVLA")
         self.base, self.config, self.spec = base, config, base.spec
         self.provides: frozenset[str] = frozenset()
         self.grippers = _grippers(base.spec)
@@ -123,13 +121,14 @@ class Flash:
         }  # fmt: skip
 
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
-        """Extra "reused" (B,). The VLA is asked for all rows unless none needs it: what a row is given does not depend
-        on its neighbours, so calls are saved where all rows rest, as one alone does."""
+        """Extra "reused" (B,), and a note of it. The VLA is asked for all rows unless none needs it: what a row gets
+        does not depend on its neighbours, so calls are saved where all rows rest, as one alone does."""
         rows, c = len(obs), self.config
         again = steady(c, state, self.grippers) if c.reuse else np.zeros(rows, bool)
         after = {**state, "reused": again, "saved": state["saved"] + again}
+        told = {"reused": again, "note": ["the last chunk again" if r else "" for r in again]}
         if again.all():
-            return ActionChunk(state["last"], np.ones(state["last"].shape[:2], bool), extra={"reused": again}), after
+            return ActionChunk(state["last"], np.ones(state["last"].shape[:2], bool), extra=told), after
         chunk, kept, base = self._run(obs, state["base"], want)
         joined = put_rows(state["base"], base, np.flatnonzero(~again).tolist(), rows)
         if joined is None:
@@ -142,7 +141,7 @@ class Flash:
             after[name] = np.where(again.reshape(-1, *[1] * (x.ndim - 1)), state[name], x)
         after["base"] = joined
         actions = np.where(again[:, None, None], state["last"], chunk.actions)
-        extra = {**{n: x for n, x in chunk.extra.items() if n != "context" or n in want}, "reused": again}
+        extra = {**{n: x for n, x in chunk.extra.items() if n != "context" or n in want}, **told}
         return ActionChunk(actions, chunk.valid | again[:, None], chunk.reasoning, extra), after
 
 
@@ -159,6 +158,7 @@ CARD = MethodCard(
     seams=("Policy",),
     claim=Claim("a query takes less time than of the VLA as it is", "latency", "lower"),
     base="tokens",
+    needs=frozenset({fits.TRUNK}),
 )
 
 

@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.errors import BadData
 from mindhand.core.files import locked
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
@@ -50,7 +51,7 @@ from mindhand.train.stage import Optimiser, Stage
 from ..chatvla2 import address, blank, fit
 from ..nano import token_grid
 from ..places import demonstrate, place_of
-from ..rollouts import rows_of
+from ..rollouts import Wrap, rows_of
 
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
@@ -135,7 +136,8 @@ class Arm:
     """One side of a proof. change: (parts, spec) -> parts, of the bench's base; None: the base as it is. weights: of
     the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
     say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
-    alike in every training; measure: numbers of the trained policy beside its success, for done.json."""
+    alike in every training; measure: numbers of the trained policy beside its success, for done.json. wrap: what goes
+    round the base as it was trained, of which such an arm changes nothing: its checkpoint is the baseline's."""
 
     name: str
     change: Change | None = None
@@ -143,6 +145,16 @@ class Arm:
     turns: Callable[[LeRobotReader], Turns] | None = None
     before: Before | None = None
     measure: Callable[[VLA, Stand], Mapping[str, float]] | None = None
+    wrap: Wrap | None = None
+
+    def __post_init__(self) -> None:
+        if self.wrap and (self.change or self.turns or self.before or self.weights):
+            raise BadData(f"arm '{self.name}' wraps and changes", "one of both", "wrap the base as it is")
+
+    @property
+    def trained(self) -> str:
+        """The arm whose checkpoint it acts from: its own, or the baseline's."""
+        return BASELINE if self.wrap else self.name
 
 
 @dataclass(frozen=True)
@@ -242,18 +254,28 @@ def pretrain(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames
         train_stage(vla, what, folder, console=console)
 
 
+def learn(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> VLA:
+    """Train what an arm acts from, going on from wherever it was stopped, and save it as its checkpoint."""
+    b, (reader, pictures), folder = stand.bench, prepare(stand, console), stand.folder(arm.trained, training)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):  # two arms may act from one
+        vla = build(stand, arm, training)
+        how = {"words_of": blank, "turns": arm.turns(reader) if arm.turns else None, "transforms": vla.transforms}
+        robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, **how)
+        fit(vla, robot)
+        pretrain(stand, arm, training, vla, robot, console)
+        train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
+        if not (folder / "checkpoint" / "manifest.json").exists():
+            save_vla(vla.eval(), folder / "checkpoint", smoke=smoke_observation(stand.spec))
+    return vla.eval()
+
+
 def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> None:
     """Train an arm and evaluate it, going on from wherever it was stopped."""
-    b, (reader, pictures) = stand.bench, prepare(stand, console)
-    folder, vla = stand.folder(arm.name, training), build(stand, arm, training)
-    how = {"words_of": blank, "turns": arm.turns(reader) if arm.turns else None, "transforms": vla.transforms}
-    robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, **how)
-    fit(vla, robot)
-    pretrain(stand, arm, training, vla, robot, console)
-    train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
-    checkpoint = folder / "checkpoint"
-    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(stand.spec))
-    rows_of(checkpoint, b.protocol, folder / "evaluation", workers=1, films=0, console=console)
+    protocol, folder = stand.bench.protocol, stand.folder(arm.name, training)
+    vla, wraps = learn(stand, arm, training, console), {arm.name: arm.wrap} if arm.wrap else {}
+    checkpoint = stand.folder(arm.trained, training) / "checkpoint"
+    rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=0, console=console, wraps=wraps)
     name = load_checkpoint(checkpoint, stand.spec).fingerprint
     done = {"arm": arm.name, "training": training, "checkpoint": name, "code": code()}
     write_json(folder / "done.json", {**done, **({"measured": arm.measure(vla, stand)} if arm.measure else {})})
