@@ -11,7 +11,7 @@ Use: policy = wrap(vla, Config(kept=64))
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,19 +53,24 @@ def information(x: Tensor, share: float) -> Tensor:
     return (u.abs() * (energy.sqrt() * used).unsqueeze(1)).sum(-1)
 
 
+Chosen = Callable[[Config, int, str, Tensor], Tensor | None]
+
+
 def keep(c: Config, l: int, name: str, attention: Tensor) -> Tensor | None:
     """As the trunk asks (core.seams.Keep): of a picture (B,n,d), after `layer`, those that carry most, ascending."""
     if l != c.layer or not name.startswith("image/"):
         return None
-    return information(attention, c.share).topk(min(c.kept, attention.shape[1]), 1).indices.sort(1).values
+    if c.kept >= attention.shape[1]:  # nobody is to be chosen
+        return torch.arange(attention.shape[1], device=attention.device).expand(len(attention), -1)
+    return information(attention, c.share).topk(c.kept, 1).indices.sort(1).values
 
 
 @contextmanager
-def pruned(backbone: Any, c: Config) -> Iterator[None]:
-    """While it is open, every pass over a prompt keeps what `keep` says; what goes on from one prunes nothing more."""
+def pruned(backbone: Any, c: Config, chosen: Chosen = keep) -> Iterator[None]:
+    """While it is open, every pass over a prompt keeps what is chosen; what goes on from one prunes nothing more."""
 
     def hook(module: Any, args: Any, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, how if how.get("past") is not None else {**how, "keep": lambda *told: keep(c, *told)}
+        return args, how if how.get("past") is not None else {**how, "keep": lambda *told: chosen(c, *told)}
 
     handle = backbone.register_forward_pre_hook(hook, with_kwargs=True)
     try:
@@ -91,11 +96,11 @@ def steady(c: Config, memory: Mapping[str, np.ndarray], grippers: Sequence[int])
 class Flash:
     """Policy round a VLA; others go round this one. Rows first in all that it remembers."""
 
-    def __init__(self, base: Any, config: Config):
+    def __init__(self, base: Any, config: Config, chosen: Chosen):
         if fits.TRUNK not in base.provides:
             what = f"FlashVLA round {type(base).__name__}, which has no trunk"
             raise BuildError(what, "a VLA", "put other wrappers round FlashVLA")
-        self.base, self.config, self.spec = base, config, base.spec
+        self.base, self.config, self.chosen, self.spec = base, config, chosen, base.spec
         self.provides: frozenset[str] = frozenset()
         self.grippers = _grippers(base.spec)
         obs = smoke_observation(base.spec)
@@ -104,7 +109,7 @@ class Flash:
 
     def _run(self, obs: Observation, state: State, want: Sequence[str]) -> tuple[ActionChunk, np.ndarray, State]:
         """The VLA on fewer tokens: its chunk, numbers of those that it kept (B,n), its state."""
-        with pruned(self.base.backbone, self.config):
+        with pruned(self.base.backbone, self.config, self.chosen):
             chunk, after = self.base.act(obs, state, want=(*want, "context"))
         kept = chunk.extra["context"].trunk.kept
         told = [kept[n].cpu().numpy() * len(kept) + i for i, n in enumerate(sorted(kept))]  # no two pictures' alike
@@ -162,9 +167,9 @@ CARD = MethodCard(
 )
 
 
-def wrap(policy: Policy, config: Config = Config()) -> Policy:
-    """Round a VLA."""
-    return Flash(policy, config)
+def wrap(policy: Policy, config: Config = Config(), chosen: Chosen = keep) -> Policy:
+    """Round a VLA. chosen: by what tokens are kept, the paper's unless another is to be compared with."""
+    return Flash(policy, config, chosen)
 
 
 def probe(on: Any, off: Any) -> bool:

@@ -165,14 +165,22 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
     proofs/<method>/control_<its name> and /over_<its name>; the same of tasks that are told apart by a word, as
-    /<word>_baseline and so on; folder: for drafts, results/ unless given."""
+    /<word>_baseline and so on; what is measured besides as proofs/<method>/<metric>, /control_<its name>_<metric>;
+    folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
         if [*due((name,), nano, run)]:
             continue
         sources = [_module(name), of_catalogue(name).module, bench]
-        how: dict[str, Any] = {"field": "success", "sources": sources, "unit": "1", "folder": folder}
-        how["command"] = f"mindhand prove {name} --queue && mindhand bench proofs"
+        command = f"mindhand prove {name} --queue && mindhand bench proofs"
+        where: dict[str, Any] = {"sources": sources, "folder": folder, "command": command}
+        for arm in proof.all:
+            of = "" if arm.name == name else f"control_{arm.name}_"
+            for metric, (kind, field_, unit) in (arm.measure.metrics if arm.measure else {}).items():
+                rows = [{**r, "training": str(n)} for n in range(proof.trainings) for r in at.measured(arm.name, n)]
+                to = f"proofs/{name}/{of}{metric}"
+                yield write_record(to, rows=rows, kind=kind, field=field_, unit=unit, chance=None, **where)
+        how = {"field": "success", "unit": "1", **where}
         for part, arm in product(proof.parts, proof.all):
             rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}/{part}{'_' * bool(part)}"
             label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")

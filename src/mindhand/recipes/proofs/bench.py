@@ -7,7 +7,7 @@ trained with the same number see the same frames in the same order and meet the 
     <run>/<address>/demonstrations     recorded once; address: a hash of the bench, the VLM and the scenes
     <run>/<address>/frames             their decoded frames
     <run>/<address>/before/<address>   what an arm's own parameters learned before, where one has such
-    <run>/<address>/<arm>/<n>          training n: robot/ checkpoint/ evaluation/ done.json
+    <run>/<address>/<arm>/<n>          training n: robot/ checkpoint/ evaluation/ measured.jsonl done.json
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from mindhand.core.errors import BadData
 from mindhand.core.files import locked
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
+from mindhand.core.record import Kind
 from mindhand.core.seams import Turn
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
-from mindhand.data.files import read_rows, write_json
+from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, Runs, SampleSet
 from mindhand.data.robot import RobotFrames, RobotSource
@@ -57,6 +58,7 @@ Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
 Turns = Callable[[np.ndarray, list[str], Keys], list[Turn]]  # of `RobotFrames`
 BASELINE = "baseline"
+MEASURED = "measured.jsonl"
 
 
 def flow(backbone: Any, spec: Spec, horizon: int) -> Parts:
@@ -132,19 +134,28 @@ class Before:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What is measured of a trained arm beside its success. rows: of the policy as it was trained, a key each, the same
+    of every training; metrics: name -> (kind, field, unit), as `core.record.write_record` takes them."""
+
+    rows: Callable[[VLA, Stand], list[dict[str, Any]]]
+    metrics: Mapping[str, tuple[Kind, str, str]]
+
+
+@dataclass(frozen=True)
 class Arm:
     """One side of a proof. change: (parts, spec) -> parts, of the bench's base; None: the base as it is. weights: of
     the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
     say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
-    alike in every training; measure: numbers of the trained policy beside its success, for done.json. wrap: what goes
-    round the base as it was trained, of which such an arm changes nothing: its checkpoint is the baseline's."""
+    alike in every training; measure: what else is told of it. wrap: what goes round the base as it was trained, of
+    which such an arm changes nothing: its checkpoint is the baseline's."""
 
     name: str
     change: Change | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     turns: Callable[[LeRobotReader], Turns] | None = None
     before: Before | None = None
-    measure: Callable[[VLA, Stand], Mapping[str, float]] | None = None
+    measure: Measured | None = None
     wrap: Wrap | None = None
 
     def __post_init__(self) -> None:
@@ -192,6 +203,10 @@ class Stand:
     def rows(self, arm: str, training: int) -> list[dict[str, Any]]:
         """The episodes of a cell that is done."""
         return read_rows(self.folder(arm, training) / "evaluation" / "rows.jsonl")
+
+    def measured(self, arm: str, training: int) -> list[dict[str, Any]]:
+        """What was measured of it besides."""
+        return read_rows(self.folder(arm, training) / MEASURED)
 
 
 def prepare(stand: Stand, console: Console | None) -> tuple[LeRobotReader, FrameCache]:
@@ -276,6 +291,7 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     vla, wraps = learn(stand, arm, training, console), {arm.name: arm.wrap} if arm.wrap else {}
     checkpoint = stand.folder(arm.trained, training) / "checkpoint"
     rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=0, console=console, wraps=wraps)
+    if arm.measure:
+        write_rows(folder / MEASURED, arm.measure.rows(vla, stand))
     name = load_checkpoint(checkpoint, stand.spec).fingerprint
-    done = {"arm": arm.name, "training": training, "checkpoint": name, "code": code()}
-    write_json(folder / "done.json", {**done, **({"measured": arm.measure(vla, stand)} if arm.measure else {})})
+    write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})

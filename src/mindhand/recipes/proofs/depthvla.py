@@ -8,9 +8,9 @@ two: a frozen tower, which hardly matters in the paper, and true depth as input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from ..chatvla2 import blank
 from ..nano import token_grid
 from ..places import place_of
 from . import Proof
-from .bench import Arm, Before, Bench, Stand
+from .bench import Arm, Before, Bench, Measured, Stand
 
 VARIED, FLAT = HEIGHTS.tasks
 BENCH = Bench("flow", HEIGHTS.only(episodes=60), demonstrations=80, every=2, horizon=16)
@@ -38,11 +38,11 @@ TOWER = Before(("streams.*", f"backbone.towers.{DEPTH}.*", "objectives.*"), LOSS
 HELD, EVERY, ROWS = 8, 6, 32  # episodes of each task that nobody learned from, every so-many-th frame, rows a batch
 
 
-def depth_error(vla: VLA, stand: Stand) -> Mapping[str, float]:
-    """The mean of |d_hat - d| / d over cells of frames held out ("depth_error"; to be below 0.15, which a still camera
-    over a table makes easy), and that of who sees nothing and tells each cell's mean over the demonstrations
-    ("depth_error_blind"). The same of cells that are at least 1 cm off that mean, with a block or an arm in them: as
-    "depth_error_things" and "depth_error_things_blind"."""
+def depth_error(vla: VLA, stand: Stand) -> list[dict[str, Any]]:
+    """Of frames held out, a row each, the mean of |d_hat - d| / d over cells ("depth_error"; to be below 0.15, which a
+    still camera over a table makes easy), and that of who sees nothing and tells each cell's mean over the
+    demonstrations ("depth_error_blind"). The same of cells that are at least 1 cm off that mean, with a block or an arm
+    in them, as "depth_error_things" and "depth_error_things_blind"; frames without such a cell are left out."""
     place, b = place_of(stand.bench.protocol.tasks), stand.bench
     keys = [Key("held-out", task, i) for task in b.protocol.tasks for i in range(HELD)]
     with TemporaryDirectory() as made:
@@ -56,24 +56,27 @@ def depth_error(vla: VLA, stand: Stand) -> Mapping[str, float]:
 
 
 @torch.no_grad()
-def _errors(vla: VLA, robot: RobotFrames, usual: np.ndarray) -> Mapping[str, float]:
+def _errors(vla: VLA, robot: RobotFrames, usual: np.ndarray) -> list[dict[str, Any]]:
     (own,), found = [o for o in vla.objectives if isinstance(o, DepthLoss)], []
     for index in np.array_split(robot.cache.frames, -(-len(robot.cache.frames) // ROWS)):
         batch = robot.batch(index, Keys.seeded(len(index)), grid=token_grid(vla.backbone)).to(vla.device)
         target, told = batch.targets[DEPTH], own.told(vla.context(batch)).float().exp()
         blind = torch.from_numpy(usual).to(told).expand_as(told)
-        things = (target.value - blind).abs() > 0.01
-        off = [(x / target.value - 1).abs() for x in (told, blind)]
-        found.append(torch.stack([*off, things])[:, target.valid])
-    mine, other, things = torch.cat(found, 1)
-    numbers = {"depth_error": mine, "depth_error_blind": other}
-    numbers |= {"depth_error_things": mine[things > 0], "depth_error_things_blind": other[things > 0]}
-    return {name: float(x.mean()) for name, x in numbers.items()}
+        things = ((target.value - blind).abs() > 0.01) & target.valid
+        for i, frame in enumerate(index.tolist()):
+            if bool(things[i].any()):
+                off = {n: (x[i] / target.value[i] - 1).abs() for n, x in (("", told), ("_blind", blind))}
+                row = {f"depth_error{n}": float(x[target.valid[i]].mean()) for n, x in off.items()}
+                row |= {f"depth_error_things{n}": float(x[things[i]].mean()) for n, x in off.items()}
+                found.append({"key": f"frame/{frame}", **row})
+    return found
 
 
+NAMES = ("depth_error", "depth_error_blind", "depth_error_things", "depth_error_things_blind")
+ERRORS = Measured(depth_error, {name: ("mean", name, "1") for name in NAMES})
 ARMS = (
-    Arm("depthvla", plug, LOSS, before=TOWER, measure=depth_error),
+    Arm("depthvla", plug, LOSS, before=TOWER, measure=ERRORS),
     Arm("no-depth-loss", plug),
-    Arm("no-pretraining", plug, LOSS, measure=depth_error),
+    Arm("no-pretraining", plug, LOSS, measure=ERRORS),
 )
 PROOF = Proof("depthvla", BENCH, ARMS, apart={"": (VARIED,), "flat": (FLAT,)})
