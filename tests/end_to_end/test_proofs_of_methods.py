@@ -26,7 +26,7 @@ from mindhand.recipes.proofs import flashvla as of_flash
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
 from mindhand.worlds.cued import CUE, REVERSED
 
-from .tiny_bench import QUIET, SHORT, TOKENS, make_home, one_row
+from .tiny_bench import PROTOCOL, QUIET, SHORT, TOKENS, make_home, one_row
 
 
 @pytest.fixture(scope="module")
