@@ -157,14 +157,19 @@ class TokenExpert(nn.Module):
             alive = alive & (token != self.config.end) if self.config.end is not None else alive
             if not bool(alive.any()):
                 break
-        return Draw(torch.cat(out, -1), valid=torch.cat(counts, -1))
+        flat = torch.full((rows, samples), temperature, device=token.device)
+        flat[:, 0] = 1.0
+        return Draw(torch.cat(out, -1), logged={"temperature": flat}, valid=torch.cat(counts, -1))
 
     def log_prob(self, ctx: Context, draw: Draw) -> LogProb:
-        """Of every token under temperature 1, with its entropy: (B,S,n) each."""
+        """Of every token at the temperature that it was drawn at (1 unless logged), with its entropy: (B,S,n) each."""
         ids = draw.value
         rows, samples, count = ids.shape
         flat = ids.flatten(0, 1)
-        said = self.scores(ctx.fork(samples), flat).float().log_softmax(-1)
+        said = self.scores(ctx.fork(samples), flat).float()
+        if "temperature" in draw.logged:
+            said = said / draw.logged["temperature"].reshape(-1, 1, 1)
+        said = said.log_softmax(-1)
         mask = torch.ones_like(ids, dtype=torch.bool) if draw.valid is None else draw.valid
         value = said.gather(-1, flat.unsqueeze(-1)).view(rows, samples, count)
         entropy = -(said.exp() * said).sum(-1).view(rows, samples, count)
