@@ -4,13 +4,15 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
-from mindhand.core.checkpoint import load_state
+from mindhand.core.checkpoint import load_checkpoint, load_state
 from mindhand.core.errors import BadData
+from mindhand.core.keys import Key
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.robot import RobotFrames
 from mindhand.evaluate.protocol import HEIGHTS, HIDDEN
@@ -23,6 +25,7 @@ from mindhand.recipes.chatvla2 import blank
 from mindhand.recipes.proofs import bench
 from mindhand.recipes.proofs import depthvla as of_depth
 from mindhand.recipes.proofs import flashvla as of_flash
+from mindhand.recipes.proofs import ript_vla as of_ript
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
 from mindhand.worlds.cued import CUE, REVERSED
 
@@ -57,7 +60,7 @@ def test_what_flashvla_saves_is_measured_beside_the_policy_as_it_is(home, tmp_pa
     at = bench.Stand(brief, home / "nano", tmp_path)
     less, same = Config(kept=4), Config(kept=of_flash.ALL, reuse=False)
     vla = bench.learn(at, Arm("baseline"), 0, QUIET)
-    (some,), (none,) = (of_flash.saved(vla, at, partial(with_flash, config=c)) for c in (less, same))
+    (some,), (none,) = (of_flash.saved(vla, at, tmp_path, partial(with_flash, config=c)) for c in (less, same))
     assert set(some) == {"key", "flash_ms", "bare_ms", "flash_flops", "bare_flops", "reused"}
     assert none["flash_flops"] == none["bare_flops"] == some["bare_flops"] and none["reused"] == 0
     assert some["flash_flops"] < some["bare_flops"] and 0 <= some["reused"] <= 0.5
@@ -100,6 +103,33 @@ def test_inspire_is_taught_its_answers_where_the_cue_holds(home, tmp_path, monke
     assert asked == [re.sub("<say>[a-z]*", "<say>", text) for text in said["random"]]
     assert said["random"] != said["inspire"]
     assert not any("<ask>" in text for text in said["baseline"])
+
+
+@pytest.mark.skipif(find_spec("metaworld") is None, reason="an extra")
+def test_arms_that_act_go_on_from_the_baseline(home, tmp_path, monkeypatch):
+    """Each for as many updates, in rollouts of a few steps; what was practised is measured."""
+    proof = all_proofs.proofs()["ript_vla"]
+    small = replace(proof.bench, protocol=proof.bench.protocol.only("metaworld/reach"), **SHORT)
+    at = bench.Stand(small, home / "nano", tmp_path)
+    monkeypatch.setattr(bench, "rows_of", lambda checkpoint, protocol, folder, **how: folder.mkdir(parents=True))
+    monkeypatch.setattr(of_ript, "STEPS", 2)
+    starts = (Key("demonstrations", "metaworld/reach", 0),)
+    brief = replace(of_ript.PLAN, starts=starts, groups=1, many=2, tries=1, steps=8, rows=2, updates=1, queries=4)
+    names = []
+    for arm in proof.arms:
+        if arm.name != "shown-again":
+            loss = arm.after.keywords["loss"]
+            plan = replace(brief, dynamic=False)
+            arm = replace(arm, after=partial(of_ript.acting, loss=loss, plan=plan))
+        run_cell(at, arm, 0, QUIET)
+        (done,) = learned(at.folder(arm.name, 0) / "after")
+        assert done["step"] == 2 and not (at.folder(arm.name, 0) / "robot").exists()
+        names.append(load_checkpoint(at.folder(arm.name, 0) / "checkpoint", None).fingerprint)
+        told = at.measured(arm.name, 0)
+        assert [r["rollouts"] for r in told] == ([2, 2] if arm.measure else [])
+    names.append(load_checkpoint(at.folder("baseline", 0) / "checkpoint", None).fingerprint)
+    ript, shown, cloning, every, base = names
+    assert ript == cloning == every == base != shown, "what never succeeds teaches nothing"
 
 
 # ---- DepthVLA --------------------------------------------------------------------------------------------
@@ -187,7 +217,7 @@ def test_the_measure_knows_right_from_wrong(deep, monkeypatch):
         monkeypatch.setattr(
             of_depth.DepthLoss, "told", lambda own, ctx, f=factor: (f * seen[-1].targets["depth"].value).log()
         )
-        told = of_depth.depth_error(vla, deep)
+        told = of_depth.depth_error(vla, deep, deep.root)
         assert all(r["depth_error"] == pytest.approx(error, abs=1e-5) == r["depth_error_things"] for r in told)
         assert all(np.isfinite([r[n] for n in of_depth.NAMES]).all() and r["depth_error_blind"] > 0.001 for r in told)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,7 @@ from ..rollouts import Wrap, rows_of
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
 Turns = Callable[[np.ndarray, list[str], Keys], list[Turn]]  # of `RobotFrames`
+After = Callable[["Stand", int, VLA, RobotFrames, Path], AbstractContextManager[Stage]]  # given a cell's number, folder
 BASELINE = "baseline"
 MEASURED = "measured.jsonl"
 
@@ -135,10 +137,11 @@ class Before:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured of a trained arm beside its success. rows: of the policy as it was trained, a key each, the same
-    of every training; metrics: name -> (kind, field, unit), as `core.record.write_record` takes them."""
+    """What is measured of a trained arm beside its success. rows: of the policy as it was trained and its cell's
+    folder, a key each, the same of every training; metrics: name -> (kind, field, unit), as `write_record` takes
+    them."""
 
-    rows: Callable[[VLA, Stand], list[dict[str, Any]]]
+    rows: Callable[[VLA, Stand, Path], list[dict[str, Any]]]
     metrics: Mapping[str, tuple[Kind, str, str]]
 
 
@@ -148,7 +151,8 @@ class Arm:
     the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
     say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
     alike in every training; measure: what else is told of it. wrap: what goes round the base as it was trained, of
-    which such an arm changes nothing: its checkpoint is the baseline's."""
+    which such an arm changes nothing: its checkpoint is the baseline's. after: a stage that goes on from the baseline's
+    weights instead of the bench's own training."""
 
     name: str
     change: Change | None = None
@@ -157,9 +161,10 @@ class Arm:
     before: Before | None = None
     measure: Measured | None = None
     wrap: Wrap | None = None
+    after: After | None = None
 
     def __post_init__(self) -> None:
-        if self.wrap and (self.change or self.turns or self.before or self.weights):
+        if self.wrap and (self.change or self.turns or self.before or self.weights or self.after):
             raise BadData(f"arm '{self.name}' wraps and changes", "one of both", "wrap the base as it is")
 
     @property
@@ -273,13 +278,19 @@ def learn(stand: Stand, arm: Arm, training: int, console: Console | None = None)
     """Train what an arm acts from, going on from wherever it was stopped, and save it as its checkpoint."""
     b, (reader, pictures), folder = stand.bench, prepare(stand, console), stand.folder(arm.trained, training)
     folder.mkdir(parents=True, exist_ok=True)
+    base = learn(stand, Arm(BASELINE), training, console).state_dict() if arm.after else {}
     with locked(folder):  # two arms may act from one
         vla = build(stand, arm, training)
         how = {"words_of": blank, "turns": arm.turns(reader) if arm.turns else None, "transforms": vla.transforms}
         robot = RobotFrames(reader, pictures, vla.backbone.words, b.horizon, b.camera, **how)
         fit(vla, robot)
-        pretrain(stand, arm, training, vla, robot, console)
-        train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
+        if arm.after:
+            vla.load_state_dict(base, strict=False)
+            with arm.after(stand, training, vla, robot, folder) as what:
+                train_stage(vla, what, folder / "after", console=console)
+        else:
+            pretrain(stand, arm, training, vla, robot, console)
+            train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
         if not (folder / "checkpoint" / "manifest.json").exists():
             save_vla(vla.eval(), folder / "checkpoint", smoke=smoke_observation(stand.spec))
     return vla.eval()
@@ -292,6 +303,6 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     checkpoint = stand.folder(arm.trained, training) / "checkpoint"
     rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=0, console=console, wraps=wraps)
     if arm.measure:
-        write_rows(folder / MEASURED, arm.measure.rows(vla, stand))
+        write_rows(folder / MEASURED, arm.measure.rows(vla, stand, folder))
     name = load_checkpoint(checkpoint, stand.spec).fingerprint
     write_json(folder / "done.json", {"arm": arm.name, "training": training, "checkpoint": name, "code": code()})

@@ -38,7 +38,7 @@ TOWER = Before(("streams.*", f"backbone.towers.{DEPTH}.*", "objectives.*"), LOSS
 HELD, EVERY, ROWS = 8, 6, 32  # episodes of each task that nobody learned from, every so-many-th frame, rows a batch
 
 
-def depth_error(vla: VLA, stand: Stand) -> list[dict[str, Any]]:
+def depth_error(vla: VLA, stand: Stand, folder: Path) -> list[dict[str, Any]]:
     """Of frames held out, a row each, the mean of |d_hat - d| / d over cells ("depth_error"; to be below 0.15, which a
     still camera over a table makes easy), and that of who sees nothing and tells each cell's mean over the
     demonstrations ("depth_error_blind"). The same of cells that are at least 1 cm off that mean, with a block or an arm

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def _operations(policy: Policy, obs: Observation) -> int:
     return counter.get_total_flops()
 
 
-def saved(vla: VLA, stand: Stand, around: Wrap = wrap) -> list[dict[str, Any]]:
+def saved(vla: VLA, stand: Stand, folder: Path, around: Wrap = wrap) -> list[dict[str, Any]]:
     """Episodes, a row each: means over queries of the time with it and without ("flash_ms", "bare_ms"), of operations
     likewise ("flash_flops", "bare_flops"), and the share of queries that were "reused"."""
     threads, p = torch.get_num_threads(), stand.bench.protocol
