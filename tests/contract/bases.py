@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from mindhand.core.batch import Batch
+from mindhand.core.keys import Key
+from mindhand.core.nouns import Filtered, Observation
 from mindhand.model.vla import VLA
 from mindhand.recipes.proofs import bench
+from mindhand.worlds.desk.spec import SPEC as DESK
 
 from ..model.tiny import vlm
 from ..seams.build import batch, spec
@@ -49,3 +53,27 @@ def policy(parts: dict[str, Any]) -> VLA:
         if p.ndim > 1:
             torch.nn.init.normal_(p, std=p.shape[-1] ** -0.5)
     return vla
+
+
+def leave(action: np.ndarray, now: Observation, state: dict[str, Any]) -> tuple[Filtered, dict[str, Any]]:
+    """A filter that lets every command pass."""
+    return Filtered(action, np.zeros(len(action), bool), ("",) * len(action)), state
+
+
+def commands(steps: int = 4) -> Iterator[tuple[np.ndarray, Observation]]:
+    """What filters of the desk meet, step by step: its hands point down, among what stands about; of the commands some
+    lead into it, some away, and the last row's nowhere."""
+    rng = np.random.default_rng(0)
+    places = rng.uniform((0.2, -0.2, 0.15), (0.4, 0.2, 0.3), (ROWS, 3))
+    told, there = np.zeros((ROWS, 8, 3, 4)), np.zeros((ROWS, 8), bool)
+    there[:, :2] = True
+    told[:, :2, :, :3] = 0.03 * np.eye(3)
+    told[:, :2, :, 3] = places[:, None] + np.array([(0.0, 0.15, 0.0), (0.25, 0.0, 0.0)])
+    keys, down = tuple(Key("contract", "filters", r) for r in range(ROWS)), np.array([0, 0, -1, 0, 1, 0, 1])
+    ways = np.concatenate([rng.uniform(-0.05, 0.15, (ROWS - 1, 3)), np.zeros((1, 3))])
+    for step in range(steps):
+        now = np.concatenate([places + 0.002 * step, np.tile(down, (ROWS, 1))], 1).astype(np.float32)
+        action = now + np.pad(ways, ((0, 0), (0, 7))).astype(np.float32)
+        extras = {"obstacles": told, "obstacles/valid": there}
+        time = np.full((ROWS, 1), step / DESK.rate)
+        yield action, Observation({}, now[:, None], {"instruction": ("go",) * ROWS}, time, keys, extras=extras)

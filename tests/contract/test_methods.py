@@ -10,18 +10,22 @@ import torch
 
 from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
-from mindhand.core.seams import Policy
+from mindhand.core.nouns import Filtered
+from mindhand.core.seams import Filter, Policy
 from mindhand.methods import catalogue, method, of_way, wrapped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
 from ..seams.build import observation
-from .bases import BASES, ROWS, SPEC, examples, policy
+from .bases import BASES, DESK, ROWS, SPEC, commands, examples, leave, policy
 
 
 def both(name):
-    """The base with the method, and without; neither is learning."""
+    """The base with the method, and without; neither is learning. Of what corrects: the filter, and one that does
+    nothing."""
     found = method(name)
+    if found.way == "correct":
+        return found.correct(DESK), leave
     base = BASES[found.card.base]
     off = policy(base()).eval()
     if found.way == "wrap":
@@ -99,10 +103,64 @@ def test_what_goes_round_a_policy_is_told_what_is_inside():
         wrapped(base, ["fast"])
 
 
+def owes(filt):
+    """What a filter owes: whole commands, bit by bit as they were where it says so, for every row as for it alone, and
+    the same again from a state that was used."""
+    state, alone, done = {}, [{} for _ in range(ROWS)], set()
+    for action, now in commands():
+        given = action.copy()
+        out, after = filt(action, now, state)
+        again, _ = filt(action, now, state)
+        assert np.array_equal(action, given), "what it was given is another's"
+        assert out.action.shape == action.shape and out.action.dtype == np.float32 and np.isfinite(out.action).all()
+        assert out.action[~out.intervened].tobytes() == action[~out.intervened].tobytes()
+        assert [bool(why) for why in out.why] == out.intervened.tolist()
+        assert np.array_equal(again.action, out.action), "a state that was used gives another answer"
+        for r in range(ROWS):
+            one, alone[r] = filt(action[r : r + 1], now.rows([r]), alone[r])
+            assert np.array_equal(one.action[0], out.action[r]), "a row knows its neighbours"
+        done |= set(out.intervened.tolist())
+        state = after
+    assert done == {True, False}, "commands in which it has something to do, and some in which not"
+
+
+@pytest.mark.parametrize("name", of_way("correct"))
+def test_what_corrects_says_what_it_changed_for_every_row_as_for_itself(name):
+    assert isinstance(method(name).correct(DESK), Filter)
+    owes(method(name).correct(DESK))
+
+
+def test_a_filter_that_owes_something_is_seen():
+    def told(action, out, why="so"):
+        changed = (out != action).any(1)
+        return Filtered(out.astype(np.float32), changed, tuple(why * int(c) for c in changed))
+
+    most = np.array([0.3, *[2.0] * 9], np.float32)  # of x alone
+
+    def good(action, now, state):
+        return told(action, np.minimum(action, most)), state
+
+    def leaning(action, now, state):
+        return told(action, np.where(action > most, action.mean(0), action)), state
+
+    def silent(action, now, state):
+        return replace(good(action, now, state)[0], intervened=np.zeros(ROWS, bool)[: len(action)]), state
+
+    def writing(action, now, state):
+        state["count"] = state.get("count", 0) + 1
+        return told(action, np.minimum(action, most / state["count"])), state
+
+    owes(good)
+    for bad in (leave, leaning, silent, writing):
+        with pytest.raises(AssertionError):
+            owes(bad)
+
+
 def test_a_method_goes_its_own_way_only():
     for name, found in catalogue().items():
-        with pytest.raises(BuildError, match=name):
-            _ = found.plug if found.way == "wrap" else found.wrap
+        for way in {"plug", "wrap", "correct"} - {found.way}:
+            with pytest.raises(BuildError, match=name):
+                getattr(found, way)
 
 
 @pytest.mark.parametrize("name", catalogue())

@@ -4,8 +4,9 @@ A method's file has `Config`, `CARD` (core/card.py), `probe(on, off)`: the one o
 
     plug(parts, spec) -> parts     into the parts of a policy
     wrap(policy) -> policy         round a policy that is built, as it runs
+    correct(spec) -> filter        behind it, at every control step
 
-A part that a checkpoint names is its `PART`, offered as an entry point. What wraps is in no checkpoint.
+A part that a checkpoint names is its `PART`, offered as an entry point. What wraps or corrects is in no checkpoint.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any, Literal
 
 from mindhand.core.card import AREAS, MethodCard
 from mindhand.core.errors import BadData, BuildError
-from mindhand.core.seams import SLOTS, Policy
+from mindhand.core.seams import SLOTS, Filter, Policy
 from mindhand.core.spec import Spec
 
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
-Way = Literal["plug", "wrap"]  # how a method comes to act
+Way = Literal["plug", "wrap", "correct"]  # how a method comes to act
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,29 @@ class Method:
 
     @property
     def way(self) -> Way:
-        """Which of both its file has."""
-        return "plug" if hasattr(self.module, "plug") else "wrap"
+        """Which of them its file has."""
+        return next(way for way in Way.__args__ if hasattr(self.module, way))
 
     @property
     def plug(self) -> Callable[..., dict[str, Any]]:
-        """(parts, spec) -> the parts with it. BuildError for one that wraps."""
+        """(parts, spec) -> the parts with it. BuildError for one of another way."""
         if self.way != "plug":
-            raise BuildError(f"'{self.card.name}' among the parts of a policy", "one that plugs", "wrap the policy")
+            raise BuildError(f"'{self.card.name}' among the parts of a policy", "one that plugs", f"its `{self.way}`")
         return self.module.plug
 
     @property
     def wrap(self) -> Callable[..., Policy]:
-        """policy -> the policy with it. BuildError for one that plugs."""
+        """policy -> the policy with it. BuildError for one of another way."""
         if self.way != "wrap":
-            raise BuildError(f"'{self.card.name}' round a policy", "one that wraps", "plug it into its parts")
+            raise BuildError(f"'{self.card.name}' round a policy", "one that wraps", f"its `{self.way}`")
         return self.module.wrap
+
+    @property
+    def correct(self) -> Callable[..., Filter]:
+        """spec -> a filter of that spec's commands. BuildError for one of another way."""
+        if self.way != "correct":
+            raise BuildError(f"'{self.card.name}' as a filter", "one that corrects", f"its `{self.way}`")
+        return self.module.correct
 
     @property
     def probe(self) -> Callable[[Any, Any], bool]:

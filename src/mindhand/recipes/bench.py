@@ -12,7 +12,18 @@ from mindhand.core.errors import Refusal
 from mindhand.core.record import Record
 from mindhand.model.shipped import shipped
 
-from . import bench_catalogue, bench_desk, bench_evaluate, bench_nano, checks, grid_records, leaks, proofs, skeleton
+from . import (
+    bench_catalogue,
+    bench_desk,
+    bench_evaluate,
+    bench_nano,
+    checks,
+    grid_records,
+    leaks,
+    proofs,
+    shield,
+    skeleton,
+)
 from .grid import Grid, GridPlan
 
 
@@ -41,6 +52,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "course": ("the same where obstacles stand about (8 minutes)", bench_desk.obstacle_course),
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
+    "shield": ("whether AEGIS holds its constraint in 10,000 random states (3 minutes)", shield.publish),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }
 
