@@ -155,7 +155,10 @@ class Eval:
     language: Annotated[bool, arg(help="also with blank, swapped and paraphrased instructions")] = False
     blind: Annotated[bool, arg(help="also with black pictures")] = False
     thoughts: Annotated[bool, arg(help="also with thoughts given: right, misleading, empty, the last sentence")] = False
-    wrap: Annotated[tuple[str, ...], arg(help="methods that go round the policy, the first innermost")] = ()
+    wrap: Annotated[
+        tuple[str, ...],
+        arg(help="methods that go round the policy, the first innermost; of one that was fitted, NAME=DIR"),
+    ] = ()
     perturb: Annotated[
         tuple[str, ...], arg(help="also so: an axis (camera), at a level (camera3), several (camera3+light2), all")
     ] = ()

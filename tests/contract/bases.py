@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,16 @@ import torch
 from mindhand.core.batch import Batch
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Filtered, Observation
+from mindhand.data.cache import FrameCache
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.robot import RobotFrames
+from mindhand.methods import Method, method
 from mindhand.model.vla import VLA
 from mindhand.recipes.proofs import bench
 from mindhand.worlds.desk.spec import SPEC as DESK
 
-from ..model.tiny import vlm
+from ..data.make import make_episode, write
+from ..model.tiny import vlm, words
 from ..seams.build import batch, spec
 
 SPEC = spec()
@@ -77,3 +85,25 @@ def commands(steps: int = 4) -> Iterator[tuple[np.ndarray, Observation]]:
         extras = {"obstacles": told, "obstacles/valid": there}
         time = np.full((ROWS, 1), step / DESK.rate)
         yield action, Observation({}, now[:, None], {"instruction": ("go",) * ROWS}, time, keys, extras=extras)
+
+
+@cache
+def frames(horizon: int = HORIZON) -> RobotFrames:
+    """Frames of three short demonstrations of this robot, for a method that learns before it wraps."""
+    home = TemporaryDirectory()
+    atexit.register(home.cleanup)
+    demos = write(Path(home.name) / "demos", [make_episode(i, spec=SPEC) for i in range(3)], SPEC)
+    reader = LeRobotReader(demos)
+    return RobotFrames(reader, FrameCache.build(Path(home.name) / "frames", reader), words(), horizon)
+
+
+@cache
+def fitted(name: str) -> Any:
+    """What a method learns of its base and the frames above, once: every base of that name has the same weights."""
+    found = method(name)
+    return found.fit(policy(BASES[found.card.base]()).eval(), frames())
+
+
+def around(found: Method, base: VLA) -> Any:
+    """A method that wraps, round its base; with what it learned where it must learn first."""
+    return found.wrap(base, fitted=fitted(found.card.name)) if found.learns else found.wrap(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +13,12 @@ from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import Filtered
 from mindhand.core.seams import Filter, Policy
-from mindhand.methods import catalogue, method, of_way, wrapped
+from mindhand.methods import catalogue, label, method, of_way, wrapped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
 from ..seams.build import observation
-from .bases import BASES, DESK, ROWS, SPEC, commands, examples, leave, policy
+from .bases import BASES, DESK, ROWS, SPEC, around, commands, examples, fitted, leave, policy
 
 
 def both(name):
@@ -29,7 +30,7 @@ def both(name):
     base = BASES[found.card.base]
     off = policy(base()).eval()
     if found.way == "wrap":
-        return found.wrap(policy(base()).eval()), off
+        return around(found, policy(base()).eval()), off
     return policy(found.plug(base(), SPEC)).eval(), off
 
 
@@ -101,6 +102,23 @@ def test_what_goes_round_a_policy_is_told_what_is_inside():
         wrapped(base, ["flashvla", "flashvla"])
     with pytest.raises(BuildError, match="'fast' round a policy"):
         wrapped(base, ["fast"])
+    with pytest.raises(BuildError, match="'flashvla' fitted"):
+        wrapped(base, ["flashvla=folder"])
+
+
+@pytest.mark.parametrize("name", [n for n, m in of_way("wrap").items() if m.learns])
+def test_what_learns_before_it_wraps_is_kept_and_found(name, tmp_path):
+    """Without what it learned it is refused; with it, saved and named, it acts the same."""
+    found = method(name)
+    base = policy(BASES[found.card.base]()).eval()
+    with pytest.raises(BuildError, match="fit"):
+        wrapped(base, [name])
+    fitted(name).save(tmp_path / "it")
+    obs = observation(("pick",) * ROWS)
+    made = (around(found, base), wrapped(base, [f"{name}={tmp_path / 'it'}"]))
+    a, b = (p.act(obs, p.start(obs.keys))[0].actions for p in made)
+    assert np.array_equal(a, b)
+    assert re.fullmatch(rf"flashvla\+{name}=[0-9a-f]{{12}}", label(["flashvla", f"{name}={tmp_path / 'it'}"]))
 
 
 def owes(filt):

@@ -21,7 +21,7 @@ from mindhand.recipes import proofs as all_proofs
 from mindhand.recipes.chatvla2 import address
 from mindhand.recipes.proofs import Proof, bench
 from mindhand.recipes.proofs.bench import Arm, Bench, build, run_cell
-from mindhand.recipes.rollouts import rows_of
+from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.worlds.cued import CUE, REVERSED
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
@@ -92,9 +92,20 @@ def test_an_arm_that_wraps_acts_from_the_baselines_checkpoint(home, tmp_path, mo
         trained.append((at.folder("baseline", 0) / "robot" / "metrics.jsonl").read_text())
     base = at.folder("baseline", 0) / "checkpoint"
     assert asked == [(base, ("flashvla",)), (base, ())] and trained[0] == trained[1]
+    given = []
+    made = Arm("made", prepare=lambda *what: given.append(what) or with_flash)
+    run_cell(at, made, 0, QUIET)  # of the trained policy
+    ((vla, where, training),) = given
+    assert asked[2] == (base, ("made",)) and (where, training) == (at, 0) and not vla.training
+    saved = load_policy(base).state_dict()
+    assert all(torch.equal(x, saved[n]) for n, x in vla.state_dict().items() if n in saved)
     assert not (at.folder("flashvla", 0) / "checkpoint").exists()
     with pytest.raises(BadData, match="wraps and changes"):
         Arm("both", with_fast, wrap=with_flash)
+    with pytest.raises(BadData, match="wraps and changes"):
+        Arm("both", with_fast, prepare=made.prepare)
+    with pytest.raises(BadData, match="what makes one"):
+        Arm("both", wrap=with_flash, prepare=made.prepare)
 
 
 def test_rows_of_what_is_wrapped_are_another_policys(tmp_path):

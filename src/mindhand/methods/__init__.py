@@ -7,6 +7,10 @@ A method's file has `Config`, `CARD` (core/card.py), `probe(on, off)`: the one o
     correct(spec) -> filter        behind it, at every control step
 
 A part that a checkpoint names is its `PART`, offered as an entry point. What wraps or corrects is in no checkpoint.
+One that must learn before it wraps has, besides,
+
+    fit(policy, frames) -> fitted     from the frames (data/robot.py) that the policy learned from; fitted.save(folder)
+    load(folder) -> fitted            and takes it: wrap(policy, fitted=fitted)
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from mindhand.core.card import AREAS, MethodCard
 from mindhand.core.errors import BadData, BuildError
 from mindhand.core.seams import SLOTS, Filter, Policy
 from mindhand.core.spec import Spec
+from mindhand.kit.probe import digest
 
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
 Way = Literal["plug", "wrap", "correct"]  # how a method comes to act
@@ -61,6 +66,26 @@ class Method:
         if self.way != "correct":
             raise BuildError(f"'{self.card.name}' as a filter", "one that corrects", f"its `{self.way}`")
         return self.module.correct
+
+    @property
+    def fit(self) -> Callable[..., Any]:
+        """(policy, frames) -> what it must learn before it wraps. BuildError for one that learns nothing so."""
+        return self._learned("fit")
+
+    @property
+    def load(self) -> Callable[..., Any]:
+        """folder -> what it learned. BuildError as of `fit`."""
+        return self._learned("load")
+
+    @property
+    def learns(self) -> bool:
+        """Whether it must learn something before it wraps."""
+        return hasattr(self.module, "fit")
+
+    def _learned(self, what: str) -> Callable[..., Any]:
+        if not self.learns:
+            raise BuildError(f"'{self.card.name}' fitted", "one that learns from frames", f"--wrap {self.card.name}")
+        return getattr(self.module, what)
 
     @property
     def probe(self) -> Callable[[Any, Any], bool]:
@@ -119,17 +144,25 @@ def compose(parts: Parts, spec: Spec, names: Sequence[str]) -> dict[str, Any]:
 
 
 def wrapped(policy: Policy, names: Sequence[str]) -> Policy:
-    """The policy with several methods round it, the first innermost. BuildError for a need of one's card that what it
-    is put round does not provide (`Policy.provides`), naming both."""
+    """The policy with several methods round it, the first innermost; "name=FOLDER" is one with what it learned, as it
+    was saved there. BuildError for a need of one's card that what it is put round does not provide
+    (`Policy.provides`), naming both."""
     inside = type(policy).__name__
-    for name in names:
+    for name, _, folder in (said.partition("=") for said in names):
         found = method(name)
         if lacking := found.card.needs - policy.provides:
             what = f"'{name}' round {inside}, which does not provide {sorted(lacking)}"
             has = ", ".join(f"'{n}'" for n in sorted(policy.provides)) or "nothing"
             raise BuildError(what, f"what it needs; there is {has}", "take one of them out, or change their order")
-        policy, inside = found.wrap(policy), f"'{name}'"
+        how = {"fitted": found.load(folder)} if folder else {}
+        policy, inside = found.wrap(policy, **how), f"'{name}'"
     return policy
+
+
+def label(names: Sequence[str]) -> str:
+    """What such a policy's rows are told by: of what a method learned, not where it lies but what it is."""
+    told = ((name, folder) for name, _, folder in (said.partition("=") for said in names))
+    return "+".join(f"{name}={digest(folder)}" if folder else name for name, folder in told)
 
 
 def method(name: str) -> Method:

@@ -112,6 +112,11 @@ class Diffusion:
         target = noise if self.predicts == "noise" else x0
         return Noised(self.at(x0, noise, t), t.to(exact(x0.dtype)), target, valid)
 
+    def clean(self, said: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """x0 as the network's answer at x_t (N,...) has it, for integer t (N,)."""
+        a = self.kept(x)[t.long()].reshape(-1, *[1] * (x.ndim - 1))
+        return (x - (1 - a).sqrt() * said) / a.sqrt() if self.predicts == "noise" else said
+
     def sampler(self) -> DDIM:
         """The default: 10 DDIM steps."""
         return DDIM(self)
@@ -181,6 +186,10 @@ class Flow:
         t = 1 - torch.from_numpy(keys.fold("t").uniform()).to(x0.device, exact(x0.dtype))
         noise = keyed_normal(keys.fold("noise"), *x0.shape[1:], like=x0)
         return Noised(self.at(x0, noise, t), t, noise - x0, valid)
+
+    def clean(self, said: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """x0 as the network's answer at x_t (N,...) has it, for t (N,) in [0, 1]."""
+        return x - t.reshape(-1, *[1] * (x.ndim - 1)) * said
 
     def sampler(self) -> ODE:
         """The default: 10 Euler steps."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,11 @@ PROCESSES: dict[Process, Diffusion | Flow] = {
     "diffusion-action": Diffusion(predicts="action"),
     "flow": Flow(),
 }
+
+
+def process_of(hand: Any) -> Diffusion | Flow | None:
+    """What a hand walks back from noise, as it says itself; None where it does something else."""
+    return next((p for p in PROCESSES.values() if fits.process(p) in hand.provides), None)
 
 
 FAR = 1.5  # root mean square of a fitted mean, beyond which it is drawn back; about that of one with doubt

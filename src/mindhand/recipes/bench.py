@@ -17,6 +17,7 @@ from . import (
     bench_desk,
     bench_evaluate,
     bench_nano,
+    bench_sampling,
     checks,
     grid_records,
     leaks,
@@ -53,6 +54,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
     "shield": ("whether AEGIS holds its constraint in 10,000 random states (3 minutes)", shield.publish),
+    "sampling": ("what the best of several chunks costs against one (a minute)", bench_sampling.publish),
     "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
 }
 

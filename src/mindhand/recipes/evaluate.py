@@ -22,7 +22,7 @@ from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, named
 from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
-from mindhand.methods import wrapped
+from mindhand.methods import label, wrapped
 
 from .places import place_of
 from .race import race, race_table
@@ -139,7 +139,7 @@ def evaluate(
     last = checkpoint if is_control(checkpoint) else stages_of(checkpoint)[ALL]
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
-    wraps = {"+".join(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
+    wraps = {label(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
     run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps)
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))

@@ -151,8 +151,9 @@ class Arm:
     the losses that it adds; one that is not named here is computed and not learned from. turns: what it is taught to
     say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
     alike in every training; measure: what else is told of it. wrap: what goes round the base as it was trained, of
-    which such an arm changes nothing: its checkpoint is the baseline's. after: a stage that goes on from the baseline's
-    weights instead of the bench's own training."""
+    which such an arm changes nothing: its checkpoint is the baseline's. prepare: instead, what makes it of the trained
+    base and its training's number, for one that learns first. after: a stage that goes on from the baseline's weights
+    instead of the bench's own training."""
 
     name: str
     change: Change | None = None
@@ -161,16 +162,29 @@ class Arm:
     before: Before | None = None
     measure: Measured | None = None
     wrap: Wrap | None = None
+    prepare: Callable[[VLA, Stand, int], Wrap] | None = None
     after: After | None = None
 
     def __post_init__(self) -> None:
-        if self.wrap and (self.change or self.turns or self.before or self.weights or self.after):
+        if self.wraps and (self.change or self.turns or self.before or self.weights or self.after):
             raise BadData(f"arm '{self.name}' wraps and changes", "one of both", "wrap the base as it is")
+        if self.wrap and self.prepare:
+            raise BadData(f"arm '{self.name}' with a wrap and what makes one", "one of both", "leave one out")
+
+    @property
+    def wraps(self) -> bool:
+        """Whether it goes round the baseline."""
+        return bool(self.wrap or self.prepare)
+
+    def around(self, vla: VLA, stand: Stand, training: int) -> Mapping[str, Wrap]:
+        """What goes round what was trained, by name."""
+        wrap = self.prepare(vla, stand, training) if self.prepare else self.wrap
+        return {self.name: wrap} if wrap else {}
 
     @property
     def trained(self) -> str:
         """The arm whose checkpoint it acts from: its own, or the baseline's."""
-        return BASELINE if self.wrap else self.name
+        return BASELINE if self.wraps else self.name
 
 
 @dataclass(frozen=True)
@@ -299,7 +313,8 @@ def learn(stand: Stand, arm: Arm, training: int, console: Console | None = None)
 def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> None:
     """Train an arm and evaluate it, going on from wherever it was stopped."""
     protocol, folder = stand.bench.protocol, stand.folder(arm.name, training)
-    vla, wraps = learn(stand, arm, training, console), {arm.name: arm.wrap} if arm.wrap else {}
+    vla = learn(stand, arm, training, console)
+    wraps = arm.around(vla, stand, training)
     checkpoint = stand.folder(arm.trained, training) / "checkpoint"
     rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=0, console=console, wraps=wraps)
     if arm.measure:
