@@ -104,7 +104,7 @@ def test_a_proposal_is_picked_row_by_row():
     actions = np.arange(2 * 3 * 2 * 1, dtype=np.float32).reshape(2, 3, 2, 1)
     valid = np.ones((2, 3, 2), bool)
     valid[1, 2, 1] = False
-    extra = {"errors": np.arange(6).reshape(2, 3), "context": object(), "gaze": np.zeros((2, 2))}
+    extra = {"errors": np.arange(6).reshape(2, 3), "context": object(), "gaze": np.zeros((2, 3))}
     thought = Reasoning(("one", "two"))
     chunk = Proposals(actions, valid, extra=extra, reasoning=thought).pick(np.array([0, 2]))
     np.testing.assert_array_equal(chunk.actions, actions[[0, 1], [0, 2]])

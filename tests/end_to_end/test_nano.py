@@ -60,8 +60,10 @@ def test_a_step_is_of_one_table_and_both_come_up():
     toys = ["point" in k or "amount" in k or "name" in k or "there" in k for k in kinds]
     assert 4 < sum(toys) < 22
     for step in (toys.index(True), toys.index(False)):
-        pictures, facts = source.batch(vla, step)
-        assert len(pictures) == len(facts) == 4 and facts.questions == corpus.mix.facts
+        pictures, *packs = source.batch(vla, step)
+        assert len(packs) == corpus.mix.packs > 1
+        assert all(len(pictures) == len(f) == 4 and f.questions == corpus.mix.facts for f in packs)
+        assert len({tuple(ids) for f in packs for ids in f.text["text"].ids.tolist()}) > 4 * corpus.mix.facts
         assert pictures.questions == len(corpus.sample(step, 0).questions)
         assert int(pictures.targets["glyph"].value.max()) < ALL
         losses = vla.losses(pictures, Keys.seeded(len(pictures), "t"))
@@ -78,7 +80,7 @@ def test_questions_stand_by_length_so_that_little_is_padded():
     words, corpus = train_words(True), corpus_of(replace(PLAN, rows=8))
     source = CorpusSource(corpus, words, (8, 16), 0)
     step = next(k for k in range(20) if corpus.sample(k, 0).questions[0].kind not in ("next", "think"))
-    pictures, _ = source.batch(None, step)
+    pictures, *_ = source.batch(None, step)
     ask, say = (pictures.text[n].valid.sum(1).view(8, -1) for n in ("text", "reasoning"))
     assert ((ask + say).diff(dim=1) >= 0).all()
     asked = [s.questions for s in corpus.batch(step)]

@@ -157,7 +157,7 @@ class ActionChunk:
 @dataclass(frozen=True)
 class Proposals:
     """S chunks for each row: actions float32 (B,S,H,A), valid bool (B,S,H), score float32 (B,S) if any, and the thought
-    that they all came from. extra: what is known of each, (B,S,...), and what `want` asked for besides."""
+    that they all came from. extra: "errors" (B,S), as of a chunk, and what `want` asked for."""
 
     actions: np.ndarray
     valid: np.ndarray
@@ -171,10 +171,9 @@ class Proposals:
         _finite("actions", self.actions, self.valid)
 
     def pick(self, which: np.ndarray) -> ActionChunk:
-        """The `which[b]`-th proposal of each row, with its thought and what is known of that proposal."""
-        b, each = np.arange(len(self.actions)), self.actions.shape[:2]
-        known = {n: x for n, x in self.extra.items() if isinstance(x, np.ndarray) and x.shape[:2] == each}
-        extra = {n: x[b, which] for n, x in known.items()}
+        """The `which[b]`-th proposal of each row, with its thought and its decodings that had to be replaced."""
+        b = np.arange(len(self.actions))
+        extra = {n: self.extra[n][b, which] for n in ("errors",) if n in self.extra}
         return ActionChunk(self.actions[b, which], self.valid[b, which], self.reasoning, extra)
 
 

@@ -16,6 +16,7 @@ from .toy_corpus import ToyCorpus
 
 TOYS = 0.6  # share of the steps
 FACTS = 6  # sums in words beside every picture: a quarter of a step
+PACKS = 3  # of them a step: with one, harder questions about pictures undid sums
 QUESTIONS = {"desk": 8, "toys": 12}  # a picture
 WIDE = 0.4  # of the desk's boards that no thought is about
 
@@ -61,7 +62,7 @@ class Blend:
 
 def whole(desk: DeskCorpus, toys: ToyCorpus) -> Blend:
     """nano's corpus, made of these two: as many questions a picture, sums to 99 and facts as it has."""
-    desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS))
+    desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS, packs=PACKS))
     return Blend(desk, replace(toys, questions=QUESTIONS["toys"]))
 
 
