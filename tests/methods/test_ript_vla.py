@@ -110,3 +110,5 @@ def test_demonstrations_are_cloned_as_ever():
     batch = demonstrated(PLAN.starts, plain.backbone.words)
     a, b = (vla.losses(batch, KEYS) for vla in (plain, with_it))
     assert a.keys() == b.keys() and torch.equal(a["action"], b["action"])
+    said = replace(batch, actions=None, action_valid=None)
+    assert with_it.losses(said, KEYS).keys() == plain.losses(said, KEYS).keys()

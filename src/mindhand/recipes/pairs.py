@@ -20,7 +20,7 @@ import torch
 from mindhand.core.errors import BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.parts import resolve
-from mindhand.core.seams import SLOTS, STACKS
+from mindhand.core.seams import SLOTS, STACKS, Draw
 from mindhand.methods import compose, method, of_way
 from mindhand.model import fits
 from mindhand.model.bins import BinCodec
@@ -293,12 +293,21 @@ def learned(vla: VLA) -> set[tuple[str, str]]:
     return reached
 
 
+def _told(vla: VLA, extra: Mapping[str, Any], draw: Draw) -> torch.Tensor:
+    """What a hand drew; of one that draws words, how likely `draw` is to it: the likeliest words may stay the same."""
+    if draw.value.is_floating_point():
+        return extra["draw"].value
+    with torch.no_grad():
+        return vla.expert.log_prob(extra["context"], draw).value
+
+
 def acted(vla: VLA) -> None:
     """Two queries of two rows. BuildError for chunks that are not what was asked for, and for a stream whose weights
     are nothing to the hand. What a hand draws that is told words alone need not change with what the mind sees."""
     vla.eval()
     obs = observation()
-    first, state = vla.act(obs, vla.start(obs.keys), want=("draw",))
+    want = ("draw", "context")
+    first, state = vla.act(obs, vla.start(obs.keys), want=want)
     second, _ = vla.act(observation(1), state)
     shape = (len(obs), HORIZON, SPEC.action_size)
     for chunk in (first, second):
@@ -313,9 +322,10 @@ def acted(vla: VLA) -> None:
         with torch.no_grad():
             for p in stream.parameters():
                 p.normal_()
-        other, _ = vla.act(obs, vla.start(obs.keys), want=("draw",))
+        other, _ = vla.act(obs, vla.start(obs.keys), want=want)
+        before, now = (_told(vla, chunk.extra, first.extra["draw"]) for chunk in (first, other))
         stream.load_state_dict(own)
-        if torch.equal(other.extra["draw"].value, first.extra["draw"].value):
+        if torch.equal(before, now):
             raise BuildError(
                 f"{type(stream).__name__} (streams[{i}]) is nothing to {vla.plan.provided['expert']}",
                 "a stream that the hand hears",

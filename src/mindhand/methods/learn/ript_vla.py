@@ -51,7 +51,9 @@ class RIPT(nn.Module):
         self.config = config
 
     def loss(self, vla: Any, batch: Batch, ctx: Context, keys: Keys) -> dict[str, Tensor]:
-        """The clipped surrogate, negated; a batch is of rollouts or of demonstrations."""
+        """The clipped surrogate, negated; a batch is of rollouts or demonstrations, or of neither: then nothing."""
+        if batch.actions is None:
+            return {}
         if "advantage" not in batch.logged:
             code = vla.codec.encode(batch.actions, batch.action_valid, batch.state)
             robot = batch.action_valid.any(1)
