@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.errors import BadData, BuildError, Refusal
 from mindhand.core.keys import Keys
 from mindhand.data.synthetic.corpus import pretraining
 from mindhand.data.synthetic.vocabulary import train_words
@@ -144,6 +144,7 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
             "language": False,
             "blind": False,
             "thoughts": False,
+            "wrap": (),
             "perturb": (),
             "base": None,
             "compare": (),
@@ -171,6 +172,8 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
 
     assert run("both", compare=(tmp_path / "a", tmp_path / "b")) == 0
     assert "points" in (tmp_path / "both" / "comparison.html").read_text()
+    with pytest.raises(BuildError, match="prune no picture"):  # a hand that looks at every cell of it
+        run("wrapped", home / "ours", wrap=("flashvla",))
     assert run("raced", home / "ours", against=tmp_path / "a") == 0
     assert len((tmp_path / "raced" / "rows.jsonl").read_text().splitlines()) == 2
     with pytest.raises(BadData, match="of another protocol"):
