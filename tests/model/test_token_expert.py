@@ -104,9 +104,11 @@ def test_samples_are_named_by_their_number_and_have_a_density():
         assert len({tuple(x) for x in five.value[0].tolist()}) == 5
         found = vla.expert.log_prob(ctx, five)
     assert found.value.shape == found.entropy.shape == five.value.shape
-    scores = vla.expert.scores(ctx, five.value[:, 3]).log_softmax(-1)
-    want = scores.gather(-1, five.value[:, 3].unsqueeze(-1))[..., 0]
-    assert torch.allclose(found.value[:, 3], want, atol=1e-4)
+    scores, said = vla.expert.scores(ctx, five.value[:, 3]), five.value[:, 3].unsqueeze(-1)
+    unlogged = vla.expert.log_prob(ctx, replace(five, logged={}))
+    for density, temperature in ((found, 3.0), (unlogged, 1.0)):  # that of the draw, where it is known
+        want = (scores / temperature).log_softmax(-1).gather(-1, said)[..., 0]
+        assert torch.allclose(density.value[:, 3], want, atol=1e-4)
     with pytest.raises(BuildError, match="frozen"):
         vla.expert.draw(ctx, 1, keys=keys, frozen=torch.zeros(1))
 
