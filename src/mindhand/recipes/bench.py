@@ -13,6 +13,7 @@ from mindhand.core.record import Record
 from mindhand.model.shipped import shipped
 
 from . import (
+    bench_avoid,
     bench_catalogue,
     bench_desk,
     bench_evaluate,
@@ -42,6 +43,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
     "chatvla2": ("records of the grid's cells that are done, and verdicts on claims", bench_grid),
     "checks": ("the unit checks of the methods' specifications: mechanism (a minute)", checks.publish),
+    "avoid": ("a hand that knows of no obstacle, with AEGIS and without (20 minutes)", bench_avoid.publish),
     "catalogue": ("methods and pairs of parts: whether they build, learn and act (1 minute)", bench_catalogue.publish),
     "desk": ("the desk: expert, negative controls, steps a second (5 minutes)", bench_desk.maths_matching),
     "evaluate": (
