@@ -138,6 +138,8 @@ class Eval:
 
     With a method round it: mindhand eval runs/policy/checkpoint --wrap flashvla
 
+    Behind a shield: mindhand eval runs/policy/checkpoint --protocol obstacle-course --shield aegis
+
     Without a policy: mindhand eval expert --protocol metaworld-mt10
     """
 
@@ -159,6 +161,7 @@ class Eval:
         tuple[str, ...],
         arg(help="methods that go round the policy, the first innermost; of one that was fitted, NAME=DIR"),
     ] = ()
+    shield: Annotated[tuple[str, ...], arg(help="methods that correct every command, in this order: aegis")] = ()
     perturb: Annotated[
         tuple[str, ...], arg(help="also so: an axis (camera), at a level (camera3), several (camera3+light2), all")
     ] = ()

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from mindhand.core.errors import BuildError
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Observation
 from mindhand.core.record import read_rows
+from mindhand.data.files import read_json
+from mindhand.evaluate.protocol import COURSE
 from mindhand.methods.guard.aegis import OBSTACLES, VALID, correct
 from mindhand.recipes import bench_avoid as bench
+from mindhand.recipes.places import DESK, METAWORLD
+from mindhand.recipes.proofs.aegis import ARMS
+from mindhand.recipes.rollouts import rows_of, shield_of
 from mindhand.worlds.desk.spec import SPEC
 
 
@@ -44,3 +54,27 @@ def test_pushed_away_from_what_is_near_and_from_nothing_else():
     assert moved[1] < -0.001 and np.abs(moved[[0, 2]]).max() < 1e-6
     told[0, 0, 1, 3] += 0.1
     assert not push(True).any()
+
+
+SHORT = replace(COURSE.only(COURSE.tasks[-1], episodes=1), steps=60)
+
+
+def test_what_stands_behind_a_policy_is_told_by_its_rows(tmp_path):
+    """Of AEGIS by name, and of every arm of its proof: corrections are in the rows, which are another policy's."""
+    how = {"workers": 1, "films": 0}
+    (bare,) = rows_of(Path("expert"), SHORT, tmp_path / "bare", **how)
+    assert not bare["interventions"]
+    shields = {"aegis-by-name": shield_of(("aegis",), DESK), **{a.name: a.shield for a in ARMS}}
+    for name, shield in shields.items():
+        (row,) = rows_of(Path("random"), SHORT, tmp_path / name, **how, shield=shield)
+        assert row["interventions"], name
+        said = read_json(tmp_path / name / "run.json", "a run")["policy"]
+        assert said == f"random behind {'aegis' if name == 'aegis-by-name' else name}"
+        assert row["interventions"][0][1].startswith("Repulsion" if name == "repulsion" else "aegis")
+
+
+def test_what_corrects_nothing_here_is_refused_before_an_episode(tmp_path):
+    with pytest.raises(BuildError, match="'flashvla' as a filter"):
+        shield_of(("flashvla",), DESK)
+    with pytest.raises(BuildError, match="a shield for the action of"):
+        shield_of(("aegis",), METAWORLD)

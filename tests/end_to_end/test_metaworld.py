@@ -60,8 +60,8 @@ def test_the_verb_evaluates_the_expert_and_chance_is_not_it(tmp_path, monkeypatc
     monkeypatch.setattr(verb, "Console", lambda: QUIET)
     code = verb.evaluate(
         checkpoint=verb.Path("expert"), protocol="metaworld-mt10", split=("reach", "drawer-close"), episodes=1,
-        language=True, blind=False, thoughts=False, wrap=(), perturb=(), base=None, compare=(), against=None, workers=1,
-        run=tmp_path / "a",
+        language=True, blind=False, thoughts=False, wrap=(), shield=(), perturb=(), base=None, compare=(), against=None,
+        workers=1, run=tmp_path / "a",
     )  # fmt: skip
     assert code == 0 and "swapped" in (tmp_path / "a" / "report.html").read_text()
     about = json.loads((tmp_path / "a" / "run.json").read_text())

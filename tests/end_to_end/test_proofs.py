@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mindhand.core.card import Claim
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, BuildError
-from mindhand.data.files import read_json, write_rows
+from mindhand.data.files import read_json, read_rows, write_rows
 from mindhand.evaluate.protocol import PLACING_CUE
 from mindhand.methods import wrapped
 from mindhand.methods.act.fast import plug as with_fast
@@ -153,6 +154,24 @@ def test_what_is_measured_besides_has_records_too(home, tmp_path, monkeypatch):
         assert found[f"proofs/fast/{name}"].value == pytest.approx(0.5) and found[f"proofs/fast/{name}"].n == 9
     assert found["proofs/fast/error"].value == pytest.approx(0.1) and found["proofs/fast/error"].unit == "m"
     assert "proofs/fast/control_baseline_cost" not in found
+
+
+def test_other_scores_than_success_are_compared_too(home, tmp_path, monkeypatch):
+    """Each with its own difference; where fewer are better the difference is below nothing."""
+    proof = replace(FAST, scores=("hit",))
+    monkeypatch.setattr(all_proofs, "proofs", lambda: {"fast": proof})
+    monkeypatch.setattr(all_proofs, "_module", lambda name: bench)
+    at = all_proofs.stand(proof, home / "nano", tmp_path / "run")
+    for n, arm in product(range(3), proof.all):
+        fake(at, arm.name, n, 2)
+        file = at.folder(arm.name, n) / "evaluation" / "rows.jsonl"
+        rows = [{**r, "hit": arm.name == "baseline" or i < 5} for i, r in enumerate(read_rows(file))]
+        write_rows(file, rows)
+    found = {r.name: r for r in all_proofs.publish(home / "nano", tmp_path / "run", tmp_path / "drafts")}
+    assert found["proofs/fast/hit"].value == pytest.approx(-0.5) and found["proofs/fast/hit"].kind == "difference"
+    assert found["proofs/fast/hit_baseline"].value == 1 and found["proofs/fast/hit_method"].value == 0.5
+    assert found["proofs/fast/effect"].value == 0
+    assert Claim("fewer hits", "hit", "lower").holds(found["proofs/fast/hit"])
 
 
 def test_tasks_told_apart_have_records_of_their_own(home, tmp_path, monkeypatch):

@@ -11,6 +11,10 @@ One that must learn before it wraps has, besides,
 
     fit(policy, frames) -> fitted     from the frames (data/robot.py) that the policy learned from; fitted.save(folder)
     load(folder) -> fitted            and takes it: wrap(policy, fitted=fitted)
+
+One that corrects by what no picture says has
+
+    tell(world) -> world    whose observations, those of filters, say it
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Any, Literal
 
 from mindhand.core.card import AREAS, MethodCard
 from mindhand.core.errors import BadData, BuildError
-from mindhand.core.seams import SLOTS, Filter, Policy
+from mindhand.core.seams import SLOTS, Filter, Policy, World
 from mindhand.core.spec import Spec
 from mindhand.kit.probe import digest
 
@@ -66,6 +70,10 @@ class Method:
         if self.way != "correct":
             raise BuildError(f"'{self.card.name}' as a filter", "one that corrects", f"its `{self.way}`")
         return self.module.correct
+
+    def tell(self, world: World) -> World:
+        """The world, telling filters what this one must know."""
+        return self.module.tell(world) if hasattr(self.module, "tell") else world
 
     @property
     def fit(self) -> Callable[..., Any]:
@@ -157,6 +165,18 @@ def wrapped(policy: Policy, names: Sequence[str]) -> Policy:
         how = {"fitted": found.load(folder)} if folder else {}
         policy, inside = found.wrap(policy, **how), f"'{name}'"
     return policy
+
+
+def shielded(spec: Spec, names: Sequence[str]) -> list[Filter]:
+    """Filters of several methods for a robot, in the order that its commands pass them."""
+    return [method(name).correct(spec) for name in names]
+
+
+def told(world: World, names: Sequence[str]) -> World:
+    """A world that tells several methods' filters what they must know."""
+    for name in names:
+        world = method(name).tell(world)
+    return world
 
 
 def label(names: Sequence[str]) -> str:

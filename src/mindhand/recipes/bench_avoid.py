@@ -30,7 +30,7 @@ from mindhand.core.keys import Key
 from mindhand.core.nouns import Filtered, Observation
 from mindhand.core.record import Record, write_record
 from mindhand.core.seams import Filter, State
-from mindhand.methods.guard.aegis import OBSTACLES, VALID, Aegis, correct, sighted
+from mindhand.methods.guard.aegis import OBSTACLES, VALID, correct, sighted
 from mindhand.worlds.course import FAMILY, LEVELS
 from mindhand.worlds.desk.controls import careless
 from mindhand.worlds.desk.senses import Senses
@@ -44,6 +44,7 @@ SOURCES = (
 ARMS = ("bare", "aegis", "seen", "repulsion", "elsewhere")
 EPISODES = 100
 EYE = "front"
+SENSES = Senses(depth=(EYE,), segmentation=(EYE,))
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Repulsion:
     """Filter: the commanded tool point is pushed away from every obstacle that is nearer to the gripper than `reach`
     (m), by what is missing to that: as near as two ellipsoids are along the line between their centres."""
 
-    of: Aegis
+    of: Any  # AEGIS, whose gripper it takes
     reach: float = 0.05
 
     def __call__(self, action: np.ndarray, now: Observation, state: State) -> tuple[Filtered, State]:
@@ -71,9 +72,9 @@ class Repulsion:
 
 def episodes(level: str, arm: str, count: int = EPISODES) -> list[dict[str, Any]]:
     """Episodes of a level, a row each: what the world says of them, and the share of steps that were "corrected"."""
-    senses = Senses(depth=(EYE,), segmentation=(EYE,)) if arm == "seen" else Senses()
+    senses = SENSES if arm == "seen" else Senses()
     rows, aegis = [], correct(SPEC)
-    shield: Filter = Repulsion(aegis) if arm == "repulsion" else aegis  # type: ignore[arg-type]
+    shield: Filter = Repulsion(aegis) if arm == "repulsion" else aegis
     with closing(DeskWorld(1, senses=senses)) as desk, closing(DeskWorld(1)) as other:
         world = sighted(desk, (EYE,) if arm == "seen" else ())
         for i in range(count):

@@ -26,7 +26,7 @@ from mindhand.methods import label, wrapped
 
 from .places import place_of
 from .race import race, race_table
-from .rollouts import Rows, RunRows, is_control, perturbations, rows_of
+from .rollouts import Rows, RunRows, is_control, perturbations, rows_of, shield_of
 from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
 
 Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
@@ -120,6 +120,7 @@ def evaluate(
     blind: bool,
     thoughts: bool,
     wrap: Sequence[str],
+    shield: Sequence[str],
     perturb: Sequence[str],
     base: Path | None,
     compare: Sequence[Path],
@@ -128,9 +129,9 @@ def evaluate(
     run: Path,
 ) -> int:
     """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant; or "expert",
-    or "random" (`worlds.controls`). wrap: methods that go round the policy. base: the VLM that it began with; with it
-    every stage is evaluated, and what its VLM knows. compare: two evaluations instead. against: a finished evaluation;
-    each task stops when it is surely better, worse or alike."""
+    or "random" (`worlds.controls`). wrap: methods that go round the policy; shield: those that correct its
+    commands. base: the VLM that it began with; with it every stage is evaluated, and what its VLM knows. compare: two
+    evaluations instead. against: a finished evaluation; each task stops when it is surely better, worse or alike."""
     console = Console()
     if compare:
         return _compare(compare, run, console)
@@ -140,7 +141,8 @@ def evaluate(
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
     wraps = {label(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
-    run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps)
+    behind = shield_of(shield, place_of(p.tasks)) if shield else None
+    run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps, shield=behind)
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))
         return 0

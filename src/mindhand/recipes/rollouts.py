@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.keys import Key
-from mindhand.core.seams import Policy
+from mindhand.core.seams import Filter, Policy, World
 from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.protocol import Protocol
 from mindhand.evaluate.run import evaluate as run_protocol
 from mindhand.evaluate.run import film_of
 from mindhand.evaluate.scores import scored
+from mindhand.methods import label, shielded, told
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
 from mindhand.worlds.controls import Chance, Rehearsed
@@ -26,8 +28,33 @@ from .places import DESK, Place, place_of, worlds
 
 Rows = list[dict[str, Any]]
 Wrap = Callable[[Policy], Policy]
+Worlds = Callable[[int], World]  # a maker, given how many rows
 RunRows = Callable[..., Rows]  # `rows_of`, with whatever is the same in all of an evaluation
 CONTROLS = (Rehearsed.name, Chance.name)  # what can be evaluated without a checkpoint
+
+
+@dataclass(frozen=True)
+class Shield:
+    """What corrects every command of a policy, in order. name: what its rows are told by; worlds: the protocol's, made
+    to tell the filters what they must know."""
+
+    name: str
+    filters: Callable[[], Sequence[Filter]]
+    worlds: Callable[[Worlds], Worlds]
+
+
+def shield_of(names: Sequence[str], place: Place) -> Shield:
+    """Of methods of the catalogue. BuildError for one that cannot correct this robot's commands."""
+    shielded(place.spec, names)
+    return Shield(label(names), partial(shielded, place.spec, tuple(names)), partial(_telling, tuple(names)))
+
+
+def _telling(names: Sequence[str], made: Worlds) -> Worlds:
+    return partial(_told, names, made)
+
+
+def _told(names: Sequence[str], made: Worlds, rows: int) -> World:
+    return told(made(rows), names)
 
 
 def load_policy(checkpoint: Path, place: Place = DESK) -> VLA:
@@ -65,10 +92,11 @@ def rows_of(
     console: Console | None = None,
     some: Sequence[Key] | None = None,
     wraps: Mapping[str, Wrap] = {},
+    shield: Shield | None = None,
 ) -> Rows:
     """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
     look at K-test is entered in the ledger first. checkpoint: a folder, or one of `CONTROLS`. wraps: what goes round
-    the policy, by name, the first innermost; its rows are another policy's."""
+    the policy, by name, the first innermost; shield: what stands behind it; its rows are another policy's."""
     place = place_of(protocol.tasks)
     policy: Callable[[], Policy] = partial(load_policy, checkpoint, place)
     if is_control(checkpoint):
@@ -77,16 +105,20 @@ def rows_of(
         name = load_checkpoint(checkpoint, place.spec).fingerprint
     if wraps:
         name, policy = " in ".join([name, *wraps]), partial(_within, policy, wraps)
+    made, filters = worlds(protocol), None
+    if shield is not None:
+        name, made, filters = f"{name} behind {shield.name}", shield.worlds(made), shield.filters
     look = open_ktest(protocol, name, folder)
     if look is not None and console is not None:
         console.print(f"{look.text} (entered in the ledger)")
     rows = run_protocol(
         protocol,
         policy,
-        worlds(protocol),
+        made,
         folder,
         name=name,
         workers=workers,
+        filters=filters,
         film=film_of(protocol, "front", films) if films else None,
         console=console,
         some=some,

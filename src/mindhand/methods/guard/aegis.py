@@ -257,6 +257,11 @@ def sighted(world: World, roles: Sequence[str] = (), kinds: Sequence[str] = ("ob
     return cast(World, Sighted(world, roles, kinds))
 
 
+def tell(world: World) -> World:
+    """The world, telling of obstacles as its geometry has them."""
+    return sighted(world)
+
+
 CARD = MethodCard(
     name="aegis",
     title="AEGIS",

@@ -33,14 +33,15 @@ from .bench import BASELINE, Arm, Bench, Stand, prepare, run_cell
 class Proof:
     """What shows a method's claim. method: of the catalogue; bench: whose base it is put into; arms: the method's own,
     which has its name, then the controls that its specification names. chance: of a guesser's success where the claim
-    is decided. apart: tasks of the protocol that are told apart, by a word; those of "", or all where it is not there,
-    decide the claim."""
+    is decided. scores: what else of an episode is compared than its success. apart: tasks of the protocol that are told
+    apart, by a word; those of "", or all where it is not there, decide the claim."""
 
     method: str
     bench: Bench
     arms: tuple[Arm, ...]
     trainings: int = TRAININGS
     chance: float | None = None
+    scores: tuple[str, ...] = ()
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,12 +130,13 @@ def run_proofs(names: tuple[str, ...], nano: Path, run: Path, minutes: float, wo
 
 
 def rows_of(proof: Proof, at: Stand, arm: str, part: str = "") -> list[dict[str, Any]]:
-    """Episodes of an arm's trainings that are done, of the tasks told apart so, as records take them: key, success,
-    training."""
+    """Episodes of an arm's trainings that are done, of the tasks told apart so, as records take them: key, success and
+    the proof's other scores, training."""
     done = [n for n in range(proof.trainings) if at.done(arm, n)]
     tasks = proof.parts[part]
     every = ((n, r) for n in done for r in at.rows(arm, n) if r["task"] in tasks)
-    return [{"key": r["key"], "success": r["success"], "training": str(n)} for n, r in every]
+    names = ("key", "success", *proof.scores)
+    return [{**{name: r[name] for name in names}, "training": str(n)} for n, r in every]
 
 
 def effect(proof: Proof, at: Stand, over: str = BASELINE, part: str = "") -> list[dict[str, Any]]:
@@ -165,7 +167,8 @@ def table(names: tuple[str, ...], nano: Path, run: Path) -> Table:
 def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Record]:
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
     proofs/<method>/control_<its name> and /over_<its name>; the same of tasks that are told apart by a word, as
-    /<word>_baseline and so on; what is measured besides as proofs/<method>/<metric>, /control_<its name>_<metric>;
+    /<word>_baseline and so on; of other scores than success, of all tasks, /<score> the difference and
+    /<score>_baseline and so on; what is measured besides as proofs/<method>/<metric>, /control_<its name>_<metric>;
     folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
@@ -180,6 +183,14 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
                 rows = [{**r, "training": str(n)} for n in range(proof.trainings) for r in at.measured(arm.name, n)]
                 to = f"proofs/{name}/{of}{metric}"
                 yield write_record(to, rows=rows, kind=kind, field=field_, unit=unit, chance=None, **where)
+        for score, arm in product(proof.scores, proof.all):
+            rows, to = rows_of(proof, at, arm.name), f"proofs/{name}/{score}"
+            more = {"field": score, "unit": "1", "chance": None, **where}
+            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
+            yield write_record(f"{to}_{label}", rows=rows, kind="rate", **more)
+            if arm.name != name:
+                pairs, over = effect(proof, at, arm.name), "" if arm.name == BASELINE else f"_over_{arm.name}"
+                yield write_record(f"{to}{over}", rows=pairs, kind="difference", **more)
         how = {"field": "success", "unit": "1", **where}
         for part, arm in product(proof.parts, proof.all):
             rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}/{part}{'_' * bool(part)}"

@@ -53,7 +53,7 @@ from mindhand.train.stage import Optimiser, Stage
 from ..chatvla2 import address, blank, fit
 from ..nano import token_grid
 from ..places import demonstrate, place_of
-from ..rollouts import Wrap, rows_of
+from ..rollouts import Shield, Wrap, rows_of
 
 Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
@@ -152,8 +152,8 @@ class Arm:
     say (`RobotFrames.turns`), made of what was demonstrated; None: the base's, nothing. before: what is pretrained,
     alike in every training; measure: what else is told of it. wrap: what goes round the base as it was trained, of
     which such an arm changes nothing: its checkpoint is the baseline's. prepare: instead, what makes it of the trained
-    base and its training's number, for one that learns first. after: a stage that goes on from the baseline's weights
-    instead of the bench's own training."""
+    base and its training's number, for one that learns first. shield: what stands behind the base as it was trained.
+    after: a stage that goes on from the baseline's weights instead of the bench's own training."""
 
     name: str
     change: Change | None = None
@@ -163,6 +163,7 @@ class Arm:
     measure: Measured | None = None
     wrap: Wrap | None = None
     prepare: Callable[[VLA, Stand, int], Wrap] | None = None
+    shield: Shield | None = None
     after: After | None = None
 
     def __post_init__(self) -> None:
@@ -173,8 +174,8 @@ class Arm:
 
     @property
     def wraps(self) -> bool:
-        """Whether it goes round the baseline."""
-        return bool(self.wrap or self.prepare)
+        """Whether it goes round the baseline, or behind it."""
+        return bool(self.wrap or self.prepare or self.shield)
 
     def around(self, vla: VLA, stand: Stand, training: int) -> Mapping[str, Wrap]:
         """What goes round what was trained, by name."""
@@ -316,7 +317,8 @@ def run_cell(stand: Stand, arm: Arm, training: int, console: Console | None = No
     vla = learn(stand, arm, training, console)
     wraps = arm.around(vla, stand, training)
     checkpoint = stand.folder(arm.trained, training) / "checkpoint"
-    rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=0, console=console, wraps=wraps)
+    how = {"workers": 1, "films": 0, "console": console, "wraps": wraps, "shield": arm.shield}
+    rows_of(checkpoint, protocol, folder / "evaluation", **how)
     if arm.measure:
         write_rows(folder / MEASURED, arm.measure.rows(vla, stand, folder))
     name = load_checkpoint(checkpoint, stand.spec).fingerprint
