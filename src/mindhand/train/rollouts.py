@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from mindhand.kit.groups import Grouped, contrast, leave_one_out
 from mindhand.model.asking import taught
 from mindhand.model.vla import VLA
 from mindhand.model.words import SAY
-from mindhand.serve.execute import run_episodes
+from mindhand.serve.execute import EpisodeResult, run_episodes
 
 Columns = dict[str, Any]  # of queries
 SAID = ("instruction", "thought")  # of a query, texts
+Played = tuple[list[EpisodeResult], dict[tuple[Key, int], dict[str, Any]]]  # and `Seen.queries`
 KEPT = 3  # iterations whose queries stay on disk: a training goes on from a state of one of the last
 
 
@@ -69,6 +71,9 @@ class RolloutPlan:
             raise BadData(
                 f"{self.groups} groups of {self.many} in {self.tries} tries", "2 of each group", "see the plan"
             )
+
+
+Players = Callable[[VLA, Mapping[Key, Key], RolloutPlan], Played]
 
 
 @dataclass
@@ -116,13 +121,22 @@ class Seen:
         return chunk, after
 
 
+def play(vla: VLA, of: Mapping[Key, Key], plan: RolloutPlan, world: World) -> Played:
+    """Rollouts {its key: its start's}, `rows` of one world at once."""
+    policy = Seen(vla, plan.temperature)
+    how = {"replan": plan.replan, "horizon_steps": plan.steps, "rows": plan.rows}
+    return run_episodes(policy, Grouped(world, of), [*of], **how), policy.queries
+
+
 class Rollouts:
     """Source of batches that hold, beside what a hand is conditioned on, `logged`: "value" as it was drawn (`redrawn`),
     "log_prob" (B,M) then, and of the whole rollout "advantage" (B,) and "reward" (B,). Who acts computes in float32;
-    train so too (Stage.bf16 False), or the first ratios are not 1."""
+    train so too (Stage.bf16 False), or the first ratios are not 1. where: a world of `rows` rows, or whoever else
+    plays, such as `train.fleet.Fleet`."""
 
-    def __init__(self, plan: RolloutPlan, world: World, folder: Path, seed: int = 0, console: Any = None):
-        self.plan, self.world, self.folder, self.seed, self.console = plan, world, folder, seed, console
+    def __init__(self, plan: RolloutPlan, where: World | Players, folder: Path, seed: int = 0, console: Any = None):
+        self.plan, self.folder, self.seed, self.console = plan, folder, seed, console
+        self.players: Players = partial(play, world=where) if isinstance(where, World) else where
         self._at: tuple[int, dict[str, Any]] = (-1, {})
 
     def batch(self, vla: VLA, step: int) -> Batch:
@@ -172,7 +186,7 @@ class Rollouts:
         return out, cursor
 
     def _collect(self, vla: VLA, number: int, folder: Path) -> None:
-        p, begin, policy = self.plan, time.monotonic(), Seen(vla, self.plan.temperature)
+        p, begin = self.plan, time.monotonic()
         before: dict[str, Any] = {"cursor": 0, "easy": {}}
         if number:
             before = json.loads((self.folder / f"{number - 1:05d}" / "meta.json").read_text())
@@ -186,8 +200,7 @@ class Rollouts:
                 starts, cursor = self._starts(min(wave, p.tries - tried), cursor, easy)
                 named = [(tried + i) * p.many + k for i in range(len(starts)) for k in range(p.many)]
                 of = {Key(f"rollout-{self.seed}", (s := starts[n // p.many - tried]).task, n, number): s for n in named}
-                how = {"replan": p.replan, "horizon_steps": p.steps, "rows": p.rows}
-                found = run_episodes(policy, Grouped(self.world, of), [*of], **how)
+                found, queries = self.players(vla, of, p)
                 reward = np.array([r.success for r in found], np.float32).reshape(-1, p.many)
                 worth, differ = leave_one_out(reward), contrast(reward)
                 for i, start in enumerate(starts):
@@ -198,9 +211,8 @@ class Rollouts:
                         continue
                     for k, r in enumerate(found[i * p.many : (i + 1) * p.many]):
                         whole = {"advantage": worth[i, k], "reward": reward[i, k], "episode": groups * p.many + k}
-                        lines += [{**policy.queries[r.key, q], **whole, "step": q} for q in range(r.queries)]
+                        lines += [{**queries[r.key, q], **whole, "step": q} for q in range(r.queries)]
                     groups += 1
-                policy.queries.clear()
                 rewards += reward.tolist()
                 steps += sum(r.steps for r in found)
                 tell(groups, f"success {np.mean(rewards):.3f}")
