@@ -21,11 +21,13 @@ from mindhand.data.robot import RobotFrames
 from mindhand.methods import Method, method
 from mindhand.model.vla import VLA
 from mindhand.recipes.proofs import bench
+from mindhand.train.recorded import Recorded, record
 from mindhand.worlds.desk.spec import SPEC as DESK
 
 from ..data.make import make_episode, write
 from ..model.tiny import vlm, words
 from ..seams.build import batch, spec
+from .reaching import Reaching
 
 SPEC = spec()
 ROWS, HORIZON = 6, 16
@@ -98,10 +100,21 @@ def frames(horizon: int = HORIZON) -> RobotFrames:
 
 
 @cache
+def rollouts(base: str) -> Recorded:
+    """Of a base's own rollouts, half of which succeed, for a method that learns from such."""
+    home = TemporaryDirectory()
+    atexit.register(home.cleanup)
+    keys = [Key("contract", f"reach/{task}", i) for task in ("near", "far") for i in range(20)]
+    how = {"replan": HORIZON, "steps": Reaching.limit, "rows": 8}
+    return record(policy(BASES[base]()).eval(), Reaching(8), keys, Path(home.name), **how)
+
+
+@cache
 def fitted(name: str) -> Any:
     """What a method learns of its base and the frames above, once: every base of that name has the same weights."""
     found = method(name)
-    return found.fit(policy(BASES[found.card.base]()).eval(), frames())
+    one = policy(BASES[found.card.base]()).eval()
+    return found.fit(one, frames() if found.learns_from == "frames" else rollouts(found.card.base))
 
 
 def around(found: Method, base: VLA) -> Any:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from mindhand.core.errors import BadCheckpoint, BuildError
 from mindhand.core.folder import Tensors, read_manifest, settled, write_folder
-from mindhand.core.nouns import Observation, Proposals
+from mindhand.core.nouns import ActionChunk, Observation, Proposals
 from mindhand.core.seams import Draw, State
 
 KIND, ABOUT, LAST = "probe", "probe.json", "leave"
+POOLS = ("first", "last", "mean")  # of what is heard of a chunk's tokens
 
 
 def last_layer(hand: nn.Module) -> nn.Module:
@@ -48,21 +49,46 @@ def listening(hand: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def last_hidden(calls: Sequence[Tensor], draw: Draw) -> Tensor:
-    """float32 (B,S,W), one of each sample: at the first action token in the last call, the end of a walk from noise; of
-    a hand that says tokens, behind the last before the sample's own end."""
+def _said(calls: Sequence[Tensor], draw: Draw) -> tuple[Tensor, Tensor]:
+    """Hidden states of the action tokens (N,n,W) of N rows and samples, and how many of them count (N,): those of the
+    last call, the end of a walk from noise; of a hand that says tokens, one a call, up to the sample's own end."""
     rows, samples = draw.value.shape[:2]
     if not calls or len(calls[-1]) != rows * samples:
         have = len(calls[-1]) if calls else 0
         raise BuildError(f"{have} rows heard of {rows} x {samples} samples", "one a sample", "choose another hand")
-    if calls[-1].ndim == 3:
-        out = calls[-1][:, 0]
-    else:
-        every = torch.stack(list(calls), 1)  # (N,n,W)
-        count = torch.full((len(every),), len(calls), device=every.device)
-        count = count if draw.valid is None else draw.valid.flatten(0, 1).sum(1)
-        out = every[torch.arange(len(every), device=every.device), (count - 1).clamp_min(0)]
-    return out.float().unflatten(0, (rows, samples))
+    every = calls[-1] if calls[-1].ndim == 3 else torch.stack(list(calls), 1)
+    count = torch.full((len(every),), every.shape[1], device=every.device)
+    if draw.valid is not None and draw.valid.shape[-1] == every.shape[1]:
+        count = draw.valid.flatten(0, 1).sum(1).to(count)
+    return every.float(), count.clamp_min(1)
+
+
+def last_hidden(calls: Sequence[Tensor], draw: Draw) -> Tensor:
+    """float32 (B,S,W), one of each sample: at the first action token in the last call, the end of a walk from noise; of
+    a hand that says tokens, behind the last before the sample's own end."""
+    every, count = _said(calls, draw)
+    at = torch.zeros_like(count) if calls[-1].ndim == 3 else count - 1
+    return every[torch.arange(len(every), device=every.device), at].unflatten(0, draw.value.shape[:2])
+
+
+def pooled(calls: Sequence[Tensor], draw: Draw) -> Tensor:
+    """float32 (B,S,3,W) in the order of `POOLS`: the first and the last of a sample's action tokens that count, and
+    their mean."""
+    every, count = _said(calls, draw)
+    rows = torch.arange(len(every), device=every.device)
+    inside = torch.arange(every.shape[1], device=every.device) < count.unsqueeze(1)
+    mean = torch.where(inside.unsqueeze(2), every, 0).sum(1) / count.unsqueeze(1)
+    return torch.stack([every[:, 0], every[rows, count - 1], mean], 1).unflatten(0, draw.value.shape[:2])
+
+
+def acted(policy: Any, obs: Observation, state: State, want: Sequence[str] = ()) -> tuple[ActionChunk, Tensor, State]:
+    """What a VLA's `act` gives, bit for bit, and between chunk and state its features float16 (B,3,W) (`pooled`): in
+    the precision that they are recorded in, so that what learned from a recording is asked the same."""
+    with listening(policy.expert) as calls:
+        chunk, after = policy.act(obs, state, want=(*want, "draw"))
+    told = pooled(calls, chunk.extra["draw"])[:, 0].half()
+    kept = {n: x for n, x in chunk.extra.items() if n != "draw" or {"draw", "chain"} & {*want}}
+    return replace(chunk, extra=kept), told, after
 
 
 def heard(policy: Any, obs: Observation, state: State, samples: int, **how: Any) -> tuple[Proposals, Tensor, State]:

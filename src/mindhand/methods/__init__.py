@@ -12,6 +12,8 @@ One that must learn before it wraps has, besides,
     fit(policy, frames) -> fitted     from the frames (data/robot.py) that the policy learned from; fitted.save(folder)
     load(folder) -> fitted            and takes it: wrap(policy, fitted=fitted)
 
+whose file says LEARNS_FROM = "rollouts" where it is the policy's own episodes (train/recorded.py) instead of frames.
+
 One that corrects by what no picture says has
 
     tell(world) -> world    whose observations, those of filters, say it
@@ -36,6 +38,7 @@ from mindhand.kit.probe import digest
 
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
 Way = Literal["plug", "wrap", "correct"]  # how a method comes to act
+Food = Literal["frames", "rollouts"]  # what a fit takes
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Method:
 
     @property
     def fit(self) -> Callable[..., Any]:
-        """(policy, frames) -> what it must learn before it wraps. BuildError for one that learns nothing so."""
+        """(policy, what it `learns_from`) -> what it must learn before it wraps. BuildError for one that learns
+        nothing so."""
         return self._learned("fit")
 
     @property
@@ -90,9 +94,15 @@ class Method:
         """Whether it must learn something before it wraps."""
         return hasattr(self.module, "fit")
 
+    @property
+    def learns_from(self) -> Food:
+        """What its fit takes. BuildError as of `fit`."""
+        self._learned("fit")
+        return getattr(self.module, "LEARNS_FROM", "frames")
+
     def _learned(self, what: str) -> Callable[..., Any]:
         if not self.learns:
-            raise BuildError(f"'{self.card.name}' fitted", "one that learns from frames", f"--wrap {self.card.name}")
+            raise BuildError(f"'{self.card.name}' fitted", "one that learns first", f"--wrap {self.card.name}")
         return getattr(self.module, what)
 
     @property

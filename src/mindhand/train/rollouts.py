@@ -79,7 +79,7 @@ Players = Callable[[VLA, Mapping[Key, Key], RolloutPlan], Played]
 @dataclass
 class Seen:
     """Policy: a VLA that draws, and what it saw and drew at each query of each rollout, {(key, query): {...}}. A row
-    that only fills the batch repeats another's key and says the same again."""
+    that only fills the batch repeats the key of one before it, but not always what that one sees: the first counts."""
 
     vla: VLA
     temperature: float
@@ -117,7 +117,8 @@ class Seen:
         thoughts = [""] * len(obs) if chunk.reasoning is None else chunk.reasoning.texts
         for r, key in enumerate(obs.keys):
             said = {"instruction": obs.text["instruction"][r], "thought": thoughts[r]}
-            self.queries[key, int(state["query"][r])] = {**{n: x[r].copy() for n, x in kept.items()}, **said}
+            line = {**{n: x[r].copy() for n, x in kept.items()}, **said}
+            self.queries.setdefault((key, int(state["query"][r])), line)
         return chunk, after
 
 

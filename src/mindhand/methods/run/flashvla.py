@@ -26,6 +26,7 @@ from mindhand.core.keys import Key
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Policy, State
 from mindhand.core.spec import Spec
+from mindhand.kit.notes import noted
 from mindhand.model import fits
 from mindhand.serve.rows import put_rows
 
@@ -146,6 +147,8 @@ class Flash:
             after[name] = np.where(again.reshape(-1, *[1] * (x.ndim - 1)), state[name], x)
         after["base"] = joined
         actions = np.where(again[:, None, None], state["last"], chunk.actions)
+        inside = noted(chunk.extra, [""] * rows)  # of a row that rests, what was noted is of a chunk that nobody takes
+        told["note"] = [own or other for own, other in zip(told["note"], inside)]
         extra = {**{n: x for n, x in chunk.extra.items() if n != "context" or n in want}, **told}
         return ActionChunk(actions, chunk.valid | again[:, None], chunk.reasoning, extra), after
 

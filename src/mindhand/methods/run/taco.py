@@ -26,6 +26,7 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Noised, Policy, State
 from mindhand.data.robot import RobotFrames
+from mindhand.kit.notes import noted
 from mindhand.kit.probe import belongs, fingerprint, heard, last_layer, listening, load_probe, save_probe
 from mindhand.model import fits
 from mindhand.model.diffusion import Diffusion
@@ -256,7 +257,7 @@ class Taco:
         which = chosen(counts, self.config.temperature, Keys.of(obs.keys).fold(NAME).fold_each(state["asked"].tolist()))
         alarm, chunk = counts.max(1) < self.low, told.pick(which)
         note = [f"no chunk is familiar: {n:.2f} < {self.low:.2f}" if a else "" for a, n in zip(alarm, counts.max(1))]
-        own = {"counts": counts, "chosen": which, "alarm": alarm, "note": note}
+        own = {"counts": counts, "chosen": which, "alarm": alarm, "note": noted(told.extra, note)}
         extra = {**{n: x for n, x in told.extra.items() if n in want}, **chunk.extra, **own}
         return replace(chunk, extra=extra), {"base": base, "asked": state["asked"] + 1}
 
