@@ -17,12 +17,18 @@ from mindhand.core.keys import Key
 from mindhand.core.nouns import Filtered, Observation
 from mindhand.data.cache import FrameCache
 from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.lerobot_write import LeRobotWriter
+from mindhand.data.record import GAZE, gaze, record_demonstrations
+from mindhand.data.relabelled import Relabelled
 from mindhand.data.robot import RobotFrames
 from mindhand.methods import Method, method
 from mindhand.model.vla import VLA
 from mindhand.recipes.proofs import bench
 from mindhand.train.recorded import Recorded, record
+from mindhand.worlds.biased import BIASED
+from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import SPEC as DESK
+from mindhand.worlds.desk.world import DeskWorld
 
 from ..data.make import make_episode, write
 from ..model.tiny import vlm, words
@@ -120,3 +126,30 @@ def fitted(name: str) -> Any:
 def around(found: Method, base: VLA) -> Any:
     """A method that wraps, round its base; with what it learned where it must learn first."""
     return found.wrap(base, fitted=fitted(found.card.name)) if found.learns else found.wrap(base)
+
+
+@cache
+def desk() -> DeskWorld:
+    """A desk for what is recorded and relabelled."""
+    world = DeskWorld(1)
+    atexit.register(world.close)
+    return world
+
+
+@cache
+def recorded() -> LeRobotReader:
+    """A demonstration on the desk, whose scene tells by itself what is asked for."""
+    home = TemporaryDirectory()
+    atexit.register(home.cleanup)
+    how = {"pictures": "model", "labels": GAZE, "scene": scene_hash()}
+    with LeRobotWriter(Path(home.name) / "demos", DESK, **how) as writer:
+        record_demonstrations(desk(), [Key("demonstrations", BIASED, 0)], writer, labels=gaze)
+    return LeRobotReader(Path(home.name) / "demos")
+
+
+@cache
+def relabelled(name: str, again: int = 0) -> Relabelled:
+    """What a method makes of it, in the `again`-th folder."""
+    home = TemporaryDirectory()
+    atexit.register(home.cleanup)
+    return method(name).relabel(recorded(), Path(home.name) / f"{again}", desk())

@@ -13,20 +13,38 @@ from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import Filtered
 from mindhand.core.seams import Filter, Policy
+from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.lerobot_write import LeRobotWriter
+from mindhand.data.relabelled import ADDED, Relabelled
 from mindhand.methods import catalogue, label, method, of_way, wrapped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.serve.rows import put_rows
 
 from ..seams.build import observation
-from .bases import BASES, DESK, ROWS, SPEC, around, commands, examples, fitted, leave, policy
+from .bases import (
+    BASES,
+    DESK,
+    ROWS,
+    SPEC,
+    around,
+    commands,
+    examples,
+    fitted,
+    leave,
+    policy,
+    recorded,
+    relabelled,
+)
 
 
 def both(name):
     """The base with the method, and without; neither is learning. Of what corrects: the filter, and one that does
-    nothing."""
+    nothing. Of what relabels: a dataset with its samples, and as it was."""
     found = method(name)
     if found.way == "correct":
         return found.correct(DESK), leave
+    if found.way == "relabel":
+        return relabelled(name), Relabelled(recorded())
     base = BASES[found.card.base]
     off = policy(base()).eval()
     if found.way == "wrap":
@@ -174,9 +192,72 @@ def test_a_filter_that_owes_something_is_seen():
             owes(bad)
 
 
+def keeps(source, made):
+    """What a relabelled dataset owes: every episode that it did not add is one of the source's, as it was; every one
+    that it did begins in a frame of the source, to the bit, and says what that frame did not."""
+    r, roles, old = made.reader, source.spec.roles, {e.key: e for e in source.episodes}
+    pictures = {role: source.images(role, np.arange(len(source))) for role in roles}
+    added = 0
+    for e in r.episodes:
+        if e.key.protocol != ADDED:
+            mine, theirs = r.episode(e.number), source.episode(old[e.key].number)
+            assert mine.instruction == theirs.instruction and mine.reasoning == theirs.reasoning
+            assert np.array_equal(mine.action, theirs.action) and np.array_equal(mine.state, theirs.state)
+            assert all(np.array_equal(mine.images[role], theirs.images[role]) for role in roles)
+            continue
+        added += 1
+        seen = {role: r.images(role, [e.begin])[0] for role in roles}
+        same = [
+            i for i in np.flatnonzero((source.state == r.state[e.begin]).all(1))
+            if all(np.array_equal(pictures[role][i], seen[role]) for role in roles)
+        ]  # fmt: skip
+        assert same, f"{e.key} begins where no demonstration was"
+        assert r.instruction(e.begin) not in {source.instruction(i) for i in same}
+    assert added and sum(len(s.rows) for s in made.sets(np.arange(len(r))) if s.name == ADDED) == added
+
+
+@pytest.mark.parametrize("name", of_way("relabel"))
+def test_what_relabels_keeps_what_was_there_and_adds_to_it(name):
+    """And what is asked for again is the same, to the bit."""
+    before = recorded().fingerprint()
+    made = relabelled(name)
+    keeps(recorded(), made)
+    assert LeRobotReader(recorded().path).fingerprint() == before
+    again = relabelled(name, again=1)
+    assert again.reader.path != made.reader.path and again.reader.fingerprint() == made.reader.fingerprint()
+    assert again.rows == made.rows and again.report == made.report
+
+
+def test_a_relabelled_dataset_that_owes_something_is_seen(tmp_path):
+    """A pixel of a frame, what was said there, a command of a demonstration."""
+    made = relabelled(next(iter(of_way("relabel"))))
+    first = next(e.number for e in made.reader.episodes if e.key.protocol == ADDED)
+
+    def spoilt(name, number, **change):
+        about, path = made.reader.about, tmp_path / name
+        with LeRobotWriter(path, DESK, pictures="model", labels=about["labels"], scene=about["scene"]) as writer:
+            for k in dict.fromkeys((0, first)):
+                whole = made.reader.episode(k)
+                writer.append(replace(whole, **{n: f(whole) for n, f in change.items()}) if k == number else whole)
+        return Relabelled(LeRobotReader(path))
+
+    def dot(e):
+        return {role: np.where(np.arange(x.size).reshape(x.shape) == 0, 255 - x, x) for role, x in e.images.items()}
+
+    keeps(recorded(), spoilt("good", -1))
+    for name, number, change in (
+        ("seen", first, {"images": dot}),
+        ("said", first, {"instruction": lambda e: recorded().instruction(0)}),
+        ("done", 0, {"action": lambda e: e.action + np.float32(1e-3)}),
+        ("told", 0, {"instruction": lambda e: "wait"}),
+    ):
+        with pytest.raises(AssertionError):
+            keeps(recorded(), spoilt(name, number, **change))
+
+
 def test_a_method_goes_its_own_way_only():
     for name, found in catalogue().items():
-        for way in {"plug", "wrap", "correct"} - {found.way}:
+        for way in {"plug", "wrap", "correct", "relabel"} - {found.way}:
             with pytest.raises(BuildError, match=name):
                 getattr(found, way)
 

@@ -28,6 +28,7 @@ FROZEN = {
     "maths-matching-absent-1": "83f80d2b06d1",
     "spatial-placing-absent-1": "2996d22696da",
     "spatial-placing-cue-1": "28a61e02c050",
+    "spatial-placing-biased-1": "8db2d1a9ee0e",
     "obstacle-course-1": "be6fdd9aa4d3",
     "height-reaching-1": "2568c07196ce",
     "hidden-state-1": "d8649d51c69e",

@@ -1,4 +1,5 @@
-"""A page of pictures with what was asked and what a mind said, right and wrong: for looking at, beside the rates."""
+"""Pages for looking at, beside the rates: pictures with what was asked and what a mind said, right and wrong; and
+samples of a dataset, with what follows them."""
 
 from __future__ import annotations
 
@@ -31,6 +32,35 @@ class Shown:
 def _picture(image: np.ndarray, label: str) -> str:
     data = base64.b64encode(encode_png(image)).decode()
     return f'<img alt="{escape(label)}" src="data:image/png;base64,{data}">'
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """A sample that was made, or dropped, under a heading: pictures uint8 (h,w,3), such as where it begins and where it
+    ends; lines of what was said and done, the first in bold."""
+
+    heading: str
+    images: Sequence[np.ndarray]
+    lines: Sequence[str]
+
+
+def _sample(one: Before) -> str:
+    first, *rest = map(escape, one.lines)
+    pictures = "".join(_picture(image, one.lines[0]) for image in one.images)
+    return f"<figure>{pictures}<figcaption>{'<br>'.join([f'<b>{first}</b>', *rest])}</figcaption></figure>"
+
+
+def write_samples(
+    file: Path, title: str, lead: str, counts: Sequence[Sequence[Cell | Raw]], samples: Sequence[Before]
+) -> Path:
+    """One HTML file without a request to any network: a table of counts, what they count first, and figures by
+    heading."""
+    sections = [("Counts", table("", ["", "count"], counts))]
+    for heading in dict.fromkeys(s.heading for s in samples):
+        figures = "".join(_sample(s) for s in samples if s.heading == heading)
+        sections.append((heading, f'<div class="films">{figures}</div>'))
+    write_atomic(file, page(title, lead, sections))
+    return file
 
 
 def _figure(one: Shown) -> str:

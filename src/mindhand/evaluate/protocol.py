@@ -16,6 +16,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
 from mindhand.worlds import heights, hidden, metaworld_spec
+from mindhand.worlds.biased import BIASED, OTHER
 from mindhand.worlds.cued import CUE, REVERSED
 
 CLEAN = "clean"
@@ -158,6 +159,8 @@ PLACING_ABSENT = replace(
 )
 # A colour goes along with a side as it does in demonstrations of the first task, and against it: the same places.
 PLACING_CUE = replace(PLACING, name="spatial-placing-cue", tasks=(CUE, REVERSED), episodes=100)
+# A bowl tells which ball is meant as it does in demonstrations of the first task, or the other one is: the same scenes.
+PLACING_BIASED = replace(PLACING, name="spatial-placing-biased", tasks=(BIASED, OTHER), episodes=100)
 COURSE = replace(
     PLACING,
     name="obstacle-course",
@@ -208,7 +211,8 @@ METAWORLD_10 = Protocol(
 METAWORLD_50 = replace(
     METAWORLD_10, name="metaworld-mt50", tasks=tuple(map(metaworld_spec.task_of, metaworld_spec.TASKS)), episodes=20
 )
-_DESK = (MATHS, MATHS_SCANNED, PLACING, MATHS_ABSENT, PLACING_ABSENT, PLACING_CUE, COURSE, HEIGHTS, HIDDEN)
+_ABSENT = (MATHS_ABSENT, PLACING_ABSENT)
+_DESK = (MATHS, MATHS_SCANNED, PLACING, *_ABSENT, PLACING_CUE, PLACING_BIASED, COURSE, HEIGHTS, HIDDEN)
 PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in (*_DESK, METAWORLD_10, METAWORLD_50)}
 
 

@@ -5,8 +5,9 @@ A method's file has `Config`, `CARD` (core/card.py), `probe(on, off)`: the one o
     plug(parts, spec) -> parts     into the parts of a policy
     wrap(policy) -> policy         round a policy that is built, as it runs
     correct(spec) -> filter        behind it, at every control step
+    relabel(reader, folder, world) -> Relabelled     before it: a dataset in, a dataset out (data/relabelled.py)
 
-A part that a checkpoint names is its `PART`, offered as an entry point. What wraps or corrects is in no checkpoint.
+A part that a checkpoint names is its `PART`, offered as an entry point. Of the others none is in a checkpoint.
 One that must learn before it wraps has, besides,
 
     fit(policy, frames) -> fitted     from the frames (data/robot.py) that the policy learned from; fitted.save(folder)
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mindhand.core.card import AREAS, MethodCard
 from mindhand.core.errors import BadData, BuildError
@@ -36,8 +37,11 @@ from mindhand.core.seams import SLOTS, Filter, Policy, World
 from mindhand.core.spec import Spec
 from mindhand.kit.probe import digest
 
+if TYPE_CHECKING:
+    from mindhand.data.relabelled import Relabelled
+
 Parts = Mapping[str, Any]  # of a VLA: what its constructor takes, by name
-Way = Literal["plug", "wrap", "correct"]  # how a method comes to act
+Way = Literal["plug", "wrap", "correct", "relabel"]  # how a method comes to act
 Food = Literal["frames", "rollouts"]  # what a fit takes
 
 
@@ -77,6 +81,13 @@ class Method:
     def tell(self, world: World) -> World:
         """The world, telling filters what this one must know."""
         return self.module.tell(world) if hasattr(self.module, "tell") else world
+
+    @property
+    def relabel(self) -> Callable[..., Relabelled]:
+        """(dataset, folder, world) -> that dataset with more in it. BuildError for one of another way."""
+        if self.way != "relabel":
+            raise BuildError(f"'{self.card.name}' of a dataset", "one that relabels", f"its `{self.way}`")
+        return self.module.relabel
 
     @property
     def fit(self) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 
-from . import asked, cued, placing, scene
+from . import asked, biased, placing, scene
 from .draw import Draw
 from .placing import ROLES, Missing, PlacingScene, pools
 from .placing_layout import TURNS, Layout, lay
@@ -52,9 +52,9 @@ def sample_maths_task(key: Key) -> MathsScene:
 
 
 def sample_placing_task(key: Key) -> PlacingScene:
-    """The same of placing: as `cued.sample_task`, or with a toy `missing`."""
+    """The same of placing: as `biased.sample_task`, or with a toy `missing`."""
     task, word = possible(key.task)
-    made = cued.sample_task(replace(key, task=task))
+    made = biased.sample_task(replace(key, task=task))
     return without_toy(made, word.partition("-")[2], Draw(Keys.of([key]).fold(WORD))) if word else made
 
 

@@ -43,7 +43,7 @@ THINGS = tuple(BY_NAME[name] for name in ("ball", "ball", "bowl"))
 def sample_cued(keys: Keys) -> PlacingScene:
     """One scene with the cue; which ball is meant is even. keys: one row."""
     draw = Draw(keys.fold("cued"))
-    poses = _lay(draw).poses
+    poses = lay_balls(draw).poses
     balls = [draw.pick(WARM), draw.pick(COLD)]
     colours = [*(balls if draw.chance(AGREE) else reversed(balls)), draw.pick(NEITHER)]
     toys = [Toy(t.name, colour, MATERIALS[0], *pose) for t, colour, pose in zip(THINGS, colours, poses)]
@@ -55,7 +55,7 @@ def sample_cued(keys: Keys) -> PlacingScene:
     return replace(scene, instruction=scene.worded())
 
 
-def _lay(draw: Draw) -> Layout:
+def lay_balls(draw: Draw) -> Layout:
     """Two balls and the bowl, each with room for fingers, and either ball free to go into it."""
     while True:
         poses = [(draw.uniform(*x), draw.uniform(*y), draw.uniform(-math.pi, math.pi)) for x, y in SPOTS.values()]

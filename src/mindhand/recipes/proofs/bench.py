@@ -13,7 +13,7 @@ trained with the same number see the same frames in the same order and meet the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -59,6 +59,7 @@ Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
 Turns = Callable[[np.ndarray, list[str], Keys], list[Turn]]  # of `RobotFrames`
 After = Callable[["Stand", int, VLA, RobotFrames, Path], AbstractContextManager[Stage]]  # given a cell's number, folder
+Shown = tuple[LeRobotReader, FrameCache, Sequence[SampleSet]]  # frames, and of which of them batches are made
 BASELINE = "baseline"
 MEASURED = "measured.jsonl"
 
@@ -165,10 +166,13 @@ class Arm:
     prepare: Callable[[VLA, Stand, int], Wrap] | None = None
     shield: Shield | None = None
     after: After | None = None
+    data: Callable[[Stand, int], Shown] | None = None
 
     def __post_init__(self) -> None:
-        if self.wraps and (self.change or self.turns or self.before or self.weights or self.after):
+        if self.wraps and (self.change or self.turns or self.before or self.weights or self.after or self.data):
             raise BadData(f"arm '{self.name}' wraps and changes", "one of both", "wrap the base as it is")
+        if self.data and (self.before or self.after):  # both learn from the bench's frames
+            raise BadData(f"arm '{self.name}' with data of its own and another stage", "one of both", "leave one out")
         if self.wrap and self.prepare:
             raise BadData(f"arm '{self.name}' with a wrap and what makes one", "one of both", "leave one out")
 
@@ -259,19 +263,21 @@ def build(stand: Stand, arm: Arm, training: int) -> VLA:
     return vla
 
 
-def source(stand: Stand, training: int, vla: VLA, robot: RobotFrames) -> RobotSource:
-    """The batches of a training, the same for all arms."""
+def source(stand: Stand, training: int, vla: VLA, robot: RobotFrames, sets: Sequence[SampleSet] = ()) -> RobotSource:
+    """The batches of a training, the same for all arms that learn from the same."""
     b = stand.bench
-    mixture: Any = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], b.rows // b.run, training)
+    every = [*sets] or [SampleSet("demonstrations", "robot", robot.cache.frames)]
+    mixture: Any = Mixture(every, b.rows // b.run, training)
     if b.run > 1:
         mixture = Runs(mixture, robot.reader.episode_index, b.run)
     return RobotSource(robot, mixture, training, grid=token_grid(vla.backbone))
 
 
-def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames) -> Stage:
+def stage(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames, sets: Sequence[SampleSet] = ()) -> Stage:
     """All of an arm's training but what was before: robot data alone, every parameter learns."""
     b, weights = stand.bench, {"action": 1.0, **arm.weights}
-    return Stage("robot", source(stand, training, vla, robot), b.steps, ("*",), weights, b.optimiser, seed=training)
+    own = source(stand, training, vla, robot, sets)
+    return Stage("robot", own, b.steps, ("*",), weights, b.optimiser, seed=training)
 
 
 def pretrain(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames, console: Console | None) -> None:
@@ -292,6 +298,9 @@ def pretrain(stand: Stand, arm: Arm, training: int, vla: VLA, robot: RobotFrames
 def learn(stand: Stand, arm: Arm, training: int, console: Console | None = None) -> VLA:
     """Train what an arm acts from, going on from wherever it was stopped, and save it as its checkpoint."""
     b, (reader, pictures), folder = stand.bench, prepare(stand, console), stand.folder(arm.trained, training)
+    sets: Sequence[SampleSet] = ()
+    if arm.data:
+        reader, pictures, sets = arm.data(stand, training)
     folder.mkdir(parents=True, exist_ok=True)
     base = learn(stand, Arm(BASELINE), training, console).state_dict() if arm.after else {}
     with locked(folder):  # two arms may act from one
@@ -305,7 +314,7 @@ def learn(stand: Stand, arm: Arm, training: int, console: Console | None = None)
                 train_stage(vla, what, folder / "after", console=console)
         else:
             pretrain(stand, arm, training, vla, robot, console)
-            train_stage(vla, stage(stand, arm, training, vla, robot), folder / "robot", console=console)
+            train_stage(vla, stage(stand, arm, training, vla, robot, sets), folder / "robot", console=console)
         if not (folder / "checkpoint" / "manifest.json").exists():
             save_vla(vla.eval(), folder / "checkpoint", smoke=smoke_observation(stand.spec))
     return vla.eval()

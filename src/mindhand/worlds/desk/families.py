@@ -10,7 +10,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
-from mindhand.worlds import absent, asked, course, cued, heights, hidden, placing, scene
+from mindhand.worlds import absent, asked, biased, course, heights, hidden, placing, scene
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
@@ -102,7 +102,7 @@ _MATHS = Family(
 )
 _PLACING = Family(
     name=placing.FAMILY,
-    sample=cued.sample_task,
+    sample=biased.sample_task,
     read=placing.PlacingScene.from_json,
     stage=ToyStage,
     altered=AlteredToyStage,

@@ -54,17 +54,20 @@ def _beliefs(scene: PlacingScene, what: str) -> Sequence[PlacingScene]:
     return [replace(scene, relation=r) for r in RELATIONS if r != scene.relation]
 
 
-def mistaken(scene: PlacingScene, what: str, keys: Keys) -> PlacingScene | None:
-    """The same scene with one thing wrong, "target", "reference" or "relation", that can be done and does not make the
-    instruction true by the way; None where there is none."""
-    toys, layout = scene.toys.toys, scene.layout()
-    good = []
+def believable(scene: PlacingScene, what: str) -> list[PlacingScene]:
+    """The same scene with one thing wrong, "target", "reference" or "relation": all that can be done."""
+    layout, out = scene.layout(), []
     for belief in _beliefs(scene, what):
-        names = (toys[k].thing for k in (belief.target, belief.reference))
-        if not possible(*names, belief.relation):
-            continue
-        if not layout.free(belief.target, belief.reference, belief.relation):
-            continue
+        names = (scene.toys.toys[k].thing for k in (belief.target, belief.reference))
+        if possible(*names, belief.relation) and layout.free(belief.target, belief.reference, belief.relation):
+            out.append(belief)
+    return out
+
+
+def mistaken(scene: PlacingScene, what: str, keys: Keys) -> PlacingScene | None:
+    """One of these that does not make the instruction true by the way; None where there is none."""
+    toys, good = scene.toys.toys, []
+    for belief in believable(scene, what):
         x, y, _ = belief.goal()
         within = belief.reference if belief.relation == toys[belief.reference].kind.way else None
         after = [replace(t, x=x, y=y, held_by=within) if k == belief.target else t for k, t in enumerate(toys)]

@@ -77,7 +77,7 @@ class DeskWorld:
     """`rows` episodes side by side, each with its own model and data; pictures are drawn in one context.
 
     Tasks are those of `asked.sample_task` ("maths_matching/R", "maths_matching/K-dev/2", ...), of
-    `cued.sample_task` ("spatial_placing/R", ...), of `course.sample_course_task` ("obstacle_course/near", ...), of
+    `biased.sample_task` ("spatial_placing/R", ...), of `course.sample_course_task` ("obstacle_course/near", ...), of
     `heights.sample_heights_task` ("height_reaching/varied", ...), of `hidden.sample_hidden_task` ("hidden_state/count",
     ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
