@@ -364,7 +364,7 @@ def test_words_that_name_another_motion_are_found(tmp_path):
 # ---- on disk -----------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
+def test_the_folder_is_whole_or_not_there(tmp_path):
     """What was stopped half-way begins again; what is finished is read; what is of something else is refused."""
     made = []
 

@@ -18,7 +18,8 @@ from mindhand.evaluate.alarms import Scored, auc, judged
 from mindhand.kit import conformal
 from mindhand.kit.probe import fingerprint, last_layer, pooled, save_probe
 from mindhand.kit.running import SCORES
-from mindhand.methods.guard.safe import Config, Fitted, Still, fit, learn, limit_of, load, parted, scores, weights, wrap
+from mindhand.kit.still import stay, unknown
+from mindhand.methods.guard.safe import Config, Fitted, fit, learn, limit_of, load, parted, scores, weights, wrap
 from mindhand.methods.run.flashvla import wrap as with_flash
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
@@ -282,11 +283,8 @@ def test_an_arm_is_held_where_it_was():
     turn = Part("turn", "rotation", tuple("abcdef"), "1", mode="delta", frame="base", rotation="rot6d")
     moves = replace(DESK, action=(replace(DESK.action[0], mode="delta"), turn))
     now = smoke_observation(moves)
-    assert Still(moves)(
-        replace(chunk, actions=np.ones((1, 2, 9), np.float32), valid=np.ones((1, 2), bool)), now
-    ).tolist() == [[0, 0, 0, 1, 0, 0, 0, 1, 0]]
-    with pytest.raises(BuildError, match=r"'tcp'.*not measured"):
-        Still(replace(DESK, state=DESK.state[1:]))
+    assert stay(moves, np.ones((1, 1, 9), np.float32), now.state[:, -1])[:, 0].tolist() == [[0, 0, 0, 1, 0, 0, 0, 1, 0]]
+    assert [p.name for p in unknown(replace(DESK, state=DESK.state[1:]))] == ["tcp"]
 
 
 class Saying:
@@ -341,7 +339,7 @@ def test_what_it_cannot_go_round_is_refused():
         wrap(base())
     with pytest.raises(BuildError, match="the same but for `alarm`"):
         wrap(base(), replace(C, alpha=0.1), fitted())
-    assert wrap(base(), replace(C, alarm="hold"), fitted()).still is not None
+    assert wrap(base(), replace(C, alarm="hold"), fitted()).config.alarm == "hold"
     with pytest.raises(BuildError, match="Flash"):
         wrap(with_flash(base("tokens")), fitted=fitted())
     with pytest.raises(BuildError, match="OFT with 0 layers"):

@@ -23,6 +23,7 @@ import numpy as np
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.progress import progress
+from mindhand.core.red_team import refuse_attacked
 
 from .episodes import Episode
 from .lerobot_format import Layout
@@ -203,6 +204,7 @@ def demonstrate(
                 running[row] = _Row(number, key, noise.steps(key), instruction)
         at = sorted(running)
         seen = world.observe(at)
+        refuse_attacked(seen, "demonstrations")
         thoughts = [thought(world, row) for row in at]
         marks = [labels(world, row) for row in at]
         command = np.asarray(world.expert(at), np.float32)

@@ -15,6 +15,7 @@ from mindhand.core.checkpoint import load_checkpoint, load_into, save_checkpoint
 from mindhand.core.errors import BadCheckpoint
 from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry, Registry
+from mindhand.core.red_team import refuse_attack
 from mindhand.core.spec import Spec
 
 from .bins import BinCodec, BinConfig
@@ -82,6 +83,7 @@ def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None) -> 
 
     smoke: an observation whose prediction is stored, so that whoever loads it can tell that it still acts the same.
     """
+    refuse_attack(vla, "a checkpoint")
     slots = {
         "backbone": vla.backbone, "expert": vla.expert, "codec": vla.codec,
         "sampler": vla.sampler, "reasoner": vla.reasoner,

@@ -8,7 +8,8 @@ but action words can be said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -174,3 +175,23 @@ class TokenExpert(nn.Module):
         value = said.gather(-1, flat.unsqueeze(-1)).view(rows, samples, count)
         entropy = -(said.exp() * said).sum(-1).view(rows, samples, count)
         return LogProb(value, mask, entropy)
+
+
+@contextmanager
+def unended(hand: TokenExpert) -> Iterator[list[Tensor]]:
+    """While it is open, the first token of the next draw cannot be the end; the list then holds where it would have
+    been the likeliest, bool (B*S,). Nothing else changes."""
+    first: list[Tensor] = []
+
+    def hook(module: nn.Module, given: tuple[Tensor, ...], scores: Tensor) -> Tensor | None:
+        if first:
+            return None
+        end = torch.tensor([hand.config.end], device=scores.device)
+        first.append((scores.argmax(-1) == end).flatten())
+        return scores.index_fill(-1, end, float("-inf"))
+
+    handle = hand.leave.register_forward_hook(hook)
+    try:
+        yield first
+    finally:
+        handle.remove()

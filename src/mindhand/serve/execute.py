@@ -20,6 +20,7 @@ import numpy as np
 from mindhand.core.errors import BadData, BuildError, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.nouns import ActionChunk, Observation
+from mindhand.core.red_team import refuse_attack
 
 from .filters import limits_of
 from .rows import put_rows, take_rows
@@ -286,7 +287,9 @@ def run_episodes(
     if len(set(keys)) != len(keys):
         raise BadData("a key twice among the episodes", "each episode once", "give distinct keys")
     policy.spec.require(world.spec, f"policy '{name_of(policy)}'", f"world '{name_of(world)}'")
-    stack = [*filters, *limits_of(world)]
+    if held := limits_of(world):
+        refuse_attack(policy, f"robot '{name_of(world)}'")
+    stack = [*filters, *held]
     batch, queue = _Batch(policy, rows), list(keys)
     results: dict[Key, EpisodeResult] = {}
     while batch.active or queue:

@@ -30,6 +30,7 @@ from mindhand.core.files import write_atomic
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation
 from mindhand.core.progress import progress
+from mindhand.core.red_team import refuse_attacked
 from mindhand.core.seams import Draw, State, Turn, World
 from mindhand.kit.groups import Grouped, contrast, leave_one_out
 from mindhand.model.asking import taught
@@ -95,6 +96,7 @@ class Seen:
     @torch.no_grad()
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """The second proposal: of tokens, the first is the likeliest and is not drawn."""
+        refuse_attacked(obs, "rollouts to learn from")
         how = {"temperature": self.temperature, "want": ("draw", "chain", "context")}
         found, after = self.vla.propose(obs, state, 2, **how)
         draw: Draw = found.extra["draw"]

@@ -25,13 +25,12 @@ from mindhand.core.checkpoint import load_into
 from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
-from mindhand.core.rotation import from_matrix
 from mindhand.core.seams import Policy, State
-from mindhand.core.spec import Spec
 from mindhand.kit.conformal import enough, held, upper
 from mindhand.kit.notes import noted
 from mindhand.kit.probe import POOLS, acted, belongs, fingerprint, last_layer, load_probe, save_probe
 from mindhand.kit.running import SCORES
+from mindhand.kit.still import stay, unknown
 from mindhand.model import fits
 from mindhand.train.recorded import Episode, Recorded
 
@@ -189,32 +188,6 @@ def _listened(policy: Any) -> None:
 # ---- while it acts -----------------------------------------------------------------------------------------
 
 
-class Still:
-    """What keeps a robot of a spec where it is. BuildError for an absolute part that is not measured."""
-
-    def __init__(self, spec: Spec):
-        self.rest = np.zeros(spec.action_size, np.float32)  # of parts told as changes: none
-        self.grip = np.zeros(spec.action_size, bool)  # as it was commanded last: measured, it would let go
-        self.here: list[tuple[slice, slice]] = []
-        for p in spec.action:
-            at = spec.part(p.name)
-            self.grip[at] = p.mode == "absolute" and p.kind == "gripper"
-            if p.mode != "absolute" and p.kind == "rotation":
-                self.rest[at] = from_matrix(np.eye(3), p.rotation, p.unit)
-            if p.mode == "absolute" and p.kind != "gripper":
-                if p not in spec.state:
-                    what = f"to hold a robot whose '{p.name}' ({p.kind} in {p.unit}) is commanded and not measured"
-                    raise BuildError(what, "the same part in its state", "Config(alarm='note')")
-                self.here.append((at, spec.part(p.name, "state")))
-
-    def __call__(self, chunk: ActionChunk, obs: Observation) -> np.ndarray:
-        """float32 (B,A): where it is measured to be, or no change; a gripper as the chunk's first action has it."""
-        out = np.where(self.grip, chunk.actions[:, 0], self.rest).astype(np.float32)
-        for at, there in self.here:
-            out[:, at] = obs.state[:, -1, there]
-        return out
-
-
 class Safe:
     """Policy round a VLA. Rows first in all that it remembers; what is raised in an episode stays so till its end."""
 
@@ -224,7 +197,9 @@ class Safe:
         self.base, self.config, self.spec = base, config, base.spec
         self.net, self.limit = fitted.net.to(base.device).eval(), fitted.limit
         self.pool = POOLS.index(fitted.config.pool)
-        self.still = Still(base.spec) if config.alarm == "hold" else None
+        if config.alarm == "hold" and (lost := unknown(base.spec)):
+            what = f"to hold a robot whose '{lost[0].name}' ({lost[0].kind}) is commanded and not measured"
+            raise BuildError(what, "the same part in its state", "Config(alarm='note')")
 
     def start(self, keys: Sequence[Key]) -> State:
         """Nothing was asked, nothing raised."""
@@ -243,8 +218,9 @@ class Safe:
         before, held = state["alarm"], state["held"]
         alarm = before | ~(now <= limit)
         note = [f"it will fail: {x:.2f} > {y:.2f}" if a else "" for x, y, a in zip(now, limit, alarm & ~before)]
-        if self.still is not None:
-            held = np.where((alarm & ~before)[:, None], self.still(chunk, obs), held)
+        if self.config.alarm == "hold":
+            here = stay(self.spec, chunk.actions[:, :1], obs.state[:, -1])[:, 0]
+            held = np.where((alarm & ~before)[:, None], here, held)
             actions = np.where(alarm[:, None, None], held[:, None], chunk.actions)
             chunk = replace(chunk, actions=actions, valid=chunk.valid | alarm[:, None])
             note = [f"{n}; held" if n else "held" * bool(a) for n, a in zip(note, alarm)]
