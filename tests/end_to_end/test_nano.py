@@ -10,6 +10,7 @@ import torch
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_rows
+from mindhand.data.synthetic.blend import BESIDE
 from mindhand.data.synthetic.collate import collate_text
 from mindhand.data.synthetic.gates import BARS, take_gate
 from mindhand.data.synthetic.samples import ALL, TRAITS
@@ -60,10 +61,12 @@ def test_a_step_is_of_one_table_and_both_come_up():
     toys = ["point" in k or "amount" in k or "name" in k or "there" in k for k in kinds]
     assert 4 < sum(toys) < 22
     for step in (toys.index(True), toys.index(False)):
-        pictures, *packs = source.batch(vla, step)
-        assert len(packs) == corpus.mix.packs > 1
-        assert all(len(pictures) == len(f) == 4 and f.questions == corpus.mix.facts for f in packs)
-        assert len({tuple(ids) for f in packs for ids in f.text["text"].ids.tolist()}) > 4 * corpus.mix.facts
+        pictures, alone = source.batch(vla, step)
+        assert len(pictures) == len(alone) == 4 and alone.questions == corpus.mix.facts
+        beside = [corpus.sample(step, row).questions[-BESIDE:] for row in range(4)]
+        assert all(qa.kind == "calc" for some in beside for qa in some), "no sum is asked where a picture is shown"
+        asked = {qa.question for some in beside for qa in some}
+        assert len(asked) > 4 and not asked <= {qa.question for qa in corpus.facts(step, range(4 * corpus.mix.facts))}
         assert pictures.questions == len(corpus.sample(step, 0).questions)
         assert int(pictures.targets["glyph"].value.max()) < ALL
         losses = vla.losses(pictures, Keys.seeded(len(pictures), "t"))

@@ -129,8 +129,8 @@ class NanoPlan:
 
 
 class CorpusSource:
-    """Source: image-text batches of a corpus in the corpus' own order, each with one or several of facts in words
-    alone (`Mix.facts` a row, `Mix.packs`); a rank takes its share of the rows.
+    """Source: image-text batches of a corpus in the corpus' own order, each with one of facts in words alone
+    (`Mix.facts`); a rank takes its share of the rows.
 
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
@@ -149,10 +149,9 @@ class CorpusSource:
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
         look = look_target(pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid)
         out = [replace(pictures, targets={**pictures.targets, "look": look})]
-        count, rows = self.facts, self.facts * self.corpus.rows
-        for part in range(self.corpus.mix.packs if count else 0):
-            facts = self.corpus.facts(step, range(part * rows + rank(), (part + 1) * rows, ranks()))
-            facts, many = self._by_length(facts), len(facts) // count
+        if count := self.facts:
+            facts = self._by_length(self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks())))
+            many = len(facts) // count
             dealt = [facts[place * many + row] for row in range(many) for place in range(count)]
             out.append(collate_text(dealt, self.words, count))
         return out

@@ -16,7 +16,7 @@ from .toy_corpus import ToyCorpus
 
 TOYS = 0.6  # share of the steps
 FACTS = 6  # sums in words beside every picture: a quarter of a step
-PACKS = 3  # of them a step: with one, harder questions about pictures undid sums
+BESIDE = 2  # sums asked of every picture: known by heart in words alone, they were wrong where a picture was shown
 QUESTIONS = {"desk": 8, "toys": 12}  # a picture
 WIDE = 0.4  # of the desk's boards that no thought is about
 
@@ -49,7 +49,9 @@ class Blend:
 
     def sample(self, step: int, row: int) -> ImageText:
         """One sample."""
-        return (self.toys if self._toys(step) else self.desk).sample(step, row)
+        made = (self.toys if self._toys(step) else self.desk).sample(step, row)
+        first = FACTS * self.rows + BESIDE * row  # behind those in words alone
+        return replace(made, questions=(*made.questions, *self.facts(step, range(first, first + BESIDE))))
 
     def batch(self, step: int) -> list[ImageText]:
         """All rows of a step."""
@@ -62,7 +64,7 @@ class Blend:
 
 def whole(desk: DeskCorpus, toys: ToyCorpus) -> Blend:
     """nano's corpus, made of these two: as many questions a picture, sums to 99 and facts as it has."""
-    desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS, packs=PACKS))
+    desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS))
     return Blend(desk, replace(toys, questions=QUESTIONS["toys"]))
 
 

@@ -23,7 +23,6 @@ class Mix:
     joined: float = 0.25  # share of the steps whose questions are two in one
     thoughts: float = 0.5  # share of the steps that ask for thoughts, once they are asked for
     facts: int = 0  # asked in words alone beside every picture, at a fraction of its cost
-    packs: int = 1  # so many batches of these a step, whose losses are added
     bare: float = 0.5  # share of the scenes without the answer's tiles: there the board cannot be answered by them
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ HOLDERS = 2  # of them containers: six kinds among 32, of which a scene to be as
 WRITTEN = 6  # one question of so many is about what is written
 FORMS = (("calc", 0.75), ("calc in full", 0.15), ("calc in steps", 0.10))  # of sums in words alone
 WIDE = 0.7  # share of the others that are beyond the robot's
-UNEQUAL = 0.8  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
+UNEQUAL = 0.5  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
 SHARES = (  # of the questions about toys
     ("name", 0.20), ("hue", 0.04), ("pattern", 0.02), ("amount", 0.38), ("there", 0.09), ("relation", 0.04),
     ("beside", 0.02), ("lies", 0.02), ("point", 0.03), ("box", 0.03), ("choice", 0.02), ("caption", 0.03),
