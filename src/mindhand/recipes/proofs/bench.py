@@ -154,7 +154,8 @@ class Arm:
     alike in every training; measure: what else is told of it. wrap: what goes round the base as it was trained, of
     which such an arm changes nothing: its checkpoint is the baseline's. prepare: instead, what makes it of the trained
     base and its training's number, for one that learns first. shield: what stands behind the base as it was trained.
-    after: a stage that goes on from the baseline's weights instead of the bench's own training."""
+    after: a stage that goes on from the baseline's weights instead of the bench's own training. data: what a training
+    learns from instead of the bench's demonstrations."""
 
     name: str
     change: Change | None = None
