@@ -23,11 +23,13 @@ WIDE = 0.4  # of the desk's boards that no thought is about
 
 @dataclass(frozen=True)
 class Blend:
-    """Steps of `desk` and of `toys`, pure functions of (seed, step); rows are the same in both."""
+    """Steps of `desk` and of `toys`, pure functions of (seed, step); rows are the same in both. beside: sums asked of
+    every picture besides its own questions."""
 
     desk: DeskCorpus
     toys: ToyCorpus
     share: float = TOYS
+    beside: int = 0
 
     def __post_init__(self) -> None:
         ours, theirs = ((c.rows, c.seed) for c in (self.desk, self.toys))
@@ -50,8 +52,8 @@ class Blend:
     def sample(self, step: int, row: int) -> ImageText:
         """One sample."""
         made = (self.toys if self._toys(step) else self.desk).sample(step, row)
-        first = FACTS * self.rows + BESIDE * row  # behind those in words alone
-        return replace(made, questions=(*made.questions, *self.facts(step, range(first, first + BESIDE))))
+        first = self.mix.facts * self.rows + self.beside * row  # behind those in words alone
+        return replace(made, questions=(*made.questions, *self.facts(step, range(first, first + self.beside))))
 
     def batch(self, step: int) -> list[ImageText]:
         """All rows of a step."""
@@ -65,7 +67,7 @@ class Blend:
 def whole(desk: DeskCorpus, toys: ToyCorpus) -> Blend:
     """nano's corpus, made of these two: as many questions a picture, sums to 99 and facts as it has."""
     desk = replace(desk, questions=QUESTIONS["desk"], wide=WIDE, mix=replace(desk.mix, facts=FACTS))
-    return Blend(desk, replace(toys, questions=QUESTIONS["toys"]))
+    return Blend(desk, replace(toys, questions=QUESTIONS["toys"]), beside=BESIDE)
 
 
 Corpus = DeskCorpus | Blend
