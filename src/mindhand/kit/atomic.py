@@ -17,11 +17,12 @@ from mindhand.core.errors import BuildError
 from mindhand.core.rotation import to_matrix
 from mindhand.core.spec import Part, Spec
 
+from .still import UNITS
+
 MOVES = ("move forward", "move back", "move left", "move right", "move up", "move down")  # +x -x +y -y +z -z
 COMMANDS = (*MOVES, "rotate", "open", "close", "stop")
 ROTATE, OPEN, CLOSE, STOP = range(len(MOVES), len(COMMANDS))
 NONE = -1  # of a chunk without a valid step
-METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _NAMED = re.compile(rf"\b(?:{'|'.join(MOVES)})\b")
 
 
@@ -86,11 +87,11 @@ class Labeller:
         known = self._measured(self.point, state)
         if known is None:
             raise BuildError(f"no place of '{self.point.name}' in the state of {self.spec.robot}", "one", "measure it")
-        return known[1].astype(np.float64) * METRES[known[0].unit]
+        return known[1].astype(np.float64) * UNITS[known[0].unit]
 
     def way(self, actions: np.ndarray, valid: np.ndarray, state: np.ndarray) -> np.ndarray:
         """How far the tool point is commanded forward, left and up: (n,3) m."""
-        x = actions[..., self.spec.part(self.point.name)].astype(np.float64) * METRES[self.point.unit]
+        x = actions[..., self.spec.part(self.point.name)].astype(np.float64) * UNITS[self.point.unit]
         if self.point.mode == "delta":
             out = (x * valid[..., None]).sum(1)
         else:

@@ -17,11 +17,8 @@ import torch
 from torch import Tensor
 
 from mindhand.core.errors import BuildError
-from mindhand.core.keys import Keys
 from mindhand.core.nouns import Observation
 from mindhand.core.seams import Context, State
-from mindhand.model.streams import joined, run_streams
-from mindhand.model.thinking import reason
 
 Synonyms = Callable[[str], Sequence[str]]  # of a word in lower case; none where it has none
 
@@ -46,17 +43,7 @@ def conditions(vla: Any, obs: Observation, state: State, pictures: Mapping[str, 
         raise BuildError(what, "pictures that the policy sees as they are", "leave the transform out")
     inputs = vla.prepare(told)
     inputs = replace(inputs, pixels={**inputs.pixels, **pictures})
-    ask = vla.backbone.words.questions(told.text["instruction"])
-    task = torch.ones(len(told), dtype=torch.int64, device=vla.device)
-    before = run_streams(vla.streams, inputs, None, state["streams"])
-    segments, _, end, rule = vla.prefix(inputs, before, task, ask=ask)
-    text = vla.backbone.text("text", ask.ids, ask.valid, end, task=task)
-    trunk, thought = vla.backbone([*segments, text], rule=rule, want=vla.wanted(vla.streams)), None
-    if vla.reasoner is not None:
-        keys = Keys.of(told.keys).fold_each(state["query"].tolist()).fold("reason")
-        trunk, thought, state = reason(vla.backbone, vla.reasoner, trunk, told, state, keys)
-    after = run_streams(vla.streams, inputs, trunk, state["streams"])
-    return Context(trunk, joined(before, after), inputs, thought)
+    return vla.condition(told, inputs, state)[0]
 
 
 @contextmanager

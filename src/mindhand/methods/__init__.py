@@ -60,23 +60,22 @@ class Method:
     @property
     def plug(self) -> Callable[..., dict[str, Any]]:
         """(parts, spec) -> the parts with it. BuildError for one of another way."""
-        if self.way != "plug":
-            raise BuildError(f"'{self.card.name}' among the parts of a policy", "one that plugs", f"its `{self.way}`")
-        return self.module.plug
+        return self._own("plug", "among the parts of a policy")
 
     @property
     def wrap(self) -> Callable[..., Policy]:
         """policy -> the policy with it. BuildError for one of another way."""
-        if self.way != "wrap":
-            raise BuildError(f"'{self.card.name}' round a policy", "one that wraps", f"its `{self.way}`")
-        return self.module.wrap
+        return self._own("wrap", "round a policy")
 
     @property
     def correct(self) -> Callable[..., Filter]:
         """spec -> a filter of that spec's commands. BuildError for one of another way."""
-        if self.way != "correct":
-            raise BuildError(f"'{self.card.name}' as a filter", "one that corrects", f"its `{self.way}`")
-        return self.module.correct
+        return self._own("correct", "as a filter")
+
+    def _own(self, way: Way, where: str) -> Any:
+        if self.way != way:
+            raise BuildError(f"'{self.card.name}' {where}", f"one that {way}s", f"its `{self.way}`")
+        return getattr(self.module, way)
 
     def tell(self, world: World) -> World:
         """The world, telling filters what this one must know."""
@@ -85,9 +84,7 @@ class Method:
     @property
     def relabel(self) -> Callable[..., Relabelled]:
         """(dataset, folder, world) -> that dataset with more in it. BuildError for one of another way."""
-        if self.way != "relabel":
-            raise BuildError(f"'{self.card.name}' of a dataset", "one that relabels", f"its `{self.way}`")
-        return self.module.relabel
+        return self._own("relabel", "of a dataset")
 
     @property
     def fit(self) -> Callable[..., Any]:

@@ -283,21 +283,21 @@ class VLA(nn.Module):
         """See, read the instruction, reason. "forced" in `state`, or an observed text "thought", is the thought."""
         for t in self.transforms:
             obs, state = t.act(obs, state)
-        inputs = self.prepare(obs)
-        words = self.backbone.words
-        ask = words.questions(obs.text["instruction"])
+        return self.condition(obs, self.prepare(obs), state)
+
+    def condition(self, obs: Observation, inputs: Inputs, state: State) -> tuple[Context, State]:
+        """The same of inputs that are prepared, with gradients to them where they are asked for."""
+        ask = self.backbone.words.questions(obs.text["instruction"])
         task = torch.ones(len(obs), dtype=torch.int64, device=self.device)
         before = run_streams(self.streams, inputs, None, state["streams"])
         segments, _, end, rule = self.prefix(inputs, before, task, ask=ask)
         text = self.backbone.text("text", ask.ids, ask.valid, end, task=task)
-        trunk = self.backbone([*segments, text], rule=rule, want=self.wanted(self.streams))
-        reasoning: Reasoning | None = None
-        if self.reasoner is not None:
-            keys = self._keys(obs, state).fold("reason")
-            trunk, reasoning, state = reason(self.backbone, self.reasoner, trunk, obs, state, keys)
+        trunk, said = self.backbone([*segments, text], rule=rule, want=self.wanted(self.streams)), None
+        if (how := self.reasoner) is not None:
+            trunk, said, state = reason(self.backbone, how, trunk, obs, state, self._keys(obs, state).fold("reason"))
         streams = joined(before, run_streams(self.streams, inputs, trunk, state["streams"]))
-        state = {**state, "streams": {name: streams[name].state for name in state["streams"]}}
-        return Context(trunk, streams, inputs, reasoning), state
+        after = {name: streams[name].state for name in state["streams"]}
+        return Context(trunk, streams, inputs, said), {**state, "streams": after}
 
     @torch.no_grad()
     def look(self, images: np.ndarray) -> Trunk:

@@ -151,8 +151,9 @@ def report(
     if "results" in folder.resolve().parts:
         raise BadData(f"a red-team report in {folder}", "a folder for drafts", "runs/red-team")
     vla, arms = make(), (CLEAN, *plan.arms)
-    some = [keys(protocol)[i % len(keys(protocol))] for i in range(plan.pictures)]
-    some = [replace(k, seed=k.seed + 1 + i // len(keys(protocol))) for i, k in enumerate(some)]  # no episode's scene
+    own = keys(protocol)
+    some = [own[i % len(own)] for i in range(plan.pictures)]
+    some = [replace(k, seed=k.seed + 1 + i // len(own)) for i, k in enumerate(some)]  # no episode's scene
     shown = world(1)
     lines: dict[str, Rows] = {arm: [] for arm in arms}
     budgets: dict[str, dict[str, Any]] = {}

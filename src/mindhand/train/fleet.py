@@ -19,15 +19,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from mindhand.core.errors import BuildError, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.seams import World
 from mindhand.model.vla import VLA
 
-if TYPE_CHECKING:
-    from .rollouts import Played, RolloutPlan
+from .rollouts import Played, RolloutPlan, play
 
 TRIES = 3  # actors that a share may cost before it is the share that is wrong
 
@@ -46,8 +47,6 @@ class Player:
     """What an actor is: a policy, its world, and which weights it has."""
 
     def __init__(self, policy: Callable[[], VLA], world: Callable[[], World]):
-        import torch
-
         torch.set_num_threads(1)
         self.vla, self.world, self.has = policy().eval(), world(), -1
 
@@ -57,8 +56,6 @@ class Player:
 
     def play(self, number: int, weights: Mapping[str, Any], of: Mapping[Key, Key], plan: RolloutPlan) -> Played:
         """Rollouts of a share. number: names the weights, which are taken over once."""
-        from .rollouts import play
-
         if self.has != number:
             self.vla.load_state_dict(weights)
             self.has = number

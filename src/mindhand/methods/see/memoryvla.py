@@ -112,7 +112,7 @@ class Bank(nn.Module):
         memory = F.pad(bank["memory"], (0, 0, 0, 0, 0, 1))
         time, count = (F.pad(bank[n], (0, 1)) for n in ("time", "count"))
         row, end = torch.arange(len(x), device=x.device), bank["length"]
-        memory[row, end], time[row, end], count[row, end] = x.detach(), now.to(time), 1
+        memory[row, end], time[row, end], count[row, end] = x.detach().to(memory), now.to(time), 1
         place = torch.arange(length, device=x.device).expand(len(x), -1)
         over = (end == length).unsqueeze(1)
         if self.full == "first":

@@ -183,21 +183,16 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
                 rows = [{**r, "training": str(n)} for n in range(proof.trainings) for r in at.measured(arm.name, n)]
                 to = f"proofs/{name}/{of}{metric}"
                 yield write_record(to, rows=rows, kind=kind, field=field_, unit=unit, chance=None, **where)
-        for score, arm in product(proof.scores, proof.all):
-            rows, to = rows_of(proof, at, arm.name), f"proofs/{name}/{score}"
-            more = {"field": score, "unit": "1", "chance": None, **where}
+        # A score, of which tasks, what stands before the names of its records, and the name of its difference.
+        compared = [(score, "", f"{score}_", score) for score in proof.scores]
+        compared += [("success", part, (of := f"{part}_" if part else ""), f"{of}effect") for part in proof.parts]
+        for (score, part, of, differs), arm in product(compared, proof.all):
+            how = {"field": score, "unit": "1", **where}
             label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
-            yield write_record(f"{to}_{label}", rows=rows, kind="rate", **more)
+            chance = proof.chance if score == "success" and not part else None
+            rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}"
+            yield write_record(f"{to}/{of}{label}", rows=rows, kind="rate", chance=chance, **how)
             if arm.name != name:
-                pairs, over = effect(proof, at, arm.name), "" if arm.name == BASELINE else f"_over_{arm.name}"
-                yield write_record(f"{to}{over}", rows=pairs, kind="difference", **more)
-        how = {"field": "success", "unit": "1", **where}
-        for part, arm in product(proof.parts, proof.all):
-            rows, to = rows_of(proof, at, arm.name, part), f"proofs/{name}/{part}{'_' * bool(part)}"
-            label = {BASELINE: BASELINE, name: "method"}.get(arm.name, f"control_{arm.name}")
-            chance = None if part else proof.chance
-            yield write_record(f"{to}{label}", rows=rows, kind="rate", chance=chance, **how)
-            if arm.name != name:
-                over = "effect" if arm.name == BASELINE else f"over_{arm.name}"
+                over = differs if arm.name == BASELINE else f"{of}over_{arm.name}"
                 pairs = effect(proof, at, arm.name, part)
-                yield write_record(f"{to}{over}", rows=pairs, kind="difference", chance=None, **how)
+                yield write_record(f"{to}/{over}", rows=pairs, kind="difference", chance=None, **how)

@@ -6,8 +6,7 @@ shield does for a hand that finds its way back is `mindhand bench avoid`; here t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 from mindhand.core.seams import Filter, World
 from mindhand.evaluate.protocol import COURSE
@@ -17,7 +16,7 @@ from mindhand.worlds.desk.world import DeskWorld
 
 from ..bench_avoid import EYE, SENSES, Repulsion
 from ..places import DESK
-from ..rollouts import Shield, Worlds, shield_of
+from ..rollouts import shield_of
 from . import Proof
 from .bench import Arm, Bench
 
@@ -25,25 +24,18 @@ CLEAR, *HARD = COURSE.tasks
 BENCH = Bench("flow", COURSE.only(*HARD, episodes=60), demonstrations=160, every=2, horizon=16, shown=(CLEAR,))
 
 
-def _filters(of: Callable[[], Filter]) -> list[Filter]:
-    return [of()]
-
-
-def _told(made: Worlds, rows: int) -> World:
-    return sighted(made(rows))
-
-
 def _seen(rows: int) -> World:
     return sighted(DeskWorld(rows, senses=SENSES), (EYE,))
 
 
-def _pushing() -> Filter:
-    return Repulsion(correct(SPEC))
+def _pushing() -> list[Filter]:
+    return [Repulsion(correct(SPEC))]
 
 
+TOLD = shield_of(("aegis",), DESK)
 ARMS = (
-    Arm("aegis", shield=shield_of(("aegis",), DESK)),
-    Arm("seen", shield=Shield("seen", partial(_filters, partial(correct, SPEC)), lambda made: _seen)),
-    Arm("repulsion", shield=Shield("repulsion", partial(_filters, _pushing), lambda made: partial(_told, made))),
+    Arm("aegis", shield=TOLD),
+    Arm("seen", shield=replace(TOLD, name="seen", worlds=lambda made: _seen)),
+    Arm("repulsion", shield=replace(TOLD, name="repulsion", filters=_pushing)),
 )
 PROOF = Proof("aegis", BENCH, ARMS, scores=("hit",))
