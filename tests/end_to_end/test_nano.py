@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.data.files import read_rows
+from mindhand.data.files import read_json, read_rows
 from mindhand.data.synthetic.blend import BESIDE
 from mindhand.data.synthetic.collate import collate_text
 from mindhand.data.synthetic.gates import BARS, take_gate
@@ -21,6 +23,7 @@ from mindhand.recipes import bench_nano, exams
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 from mindhand.train.glyph import GlyphLoss
+from mindhand.train.loop import Stopped
 
 PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, sheets=4, producers=0, ranks=1, brief=False)
 
@@ -35,6 +38,33 @@ def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
     assert page.count("<figure>") == 8 * len(BARS) and "http" not in page.replace("http-equiv", "")
     again = load_vla(tmp_path / "checkpoint")
     assert all(torch.equal(a, b) for a, b in zip(vla.state_dict().values(), again.state_dict().values()))
+
+
+def test_stopped_and_gone_on_with_it_is_the_same(tmp_path):
+    whole = pretrain_nano(tmp_path / "whole", PLAN)
+
+    def stop(step: int, vla: object) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="step 3 of 6"):
+        pretrain_nano(tmp_path / "parts", PLAN, watch=stop)
+    parts = pretrain_nano(tmp_path / "parts", PLAN)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
+    lines = read_rows(tmp_path / "parts" / "metrics.jsonl")
+    assert lines[-1]["step"] == 6 and lines[-1]["cpu"] > 0
+
+
+def test_a_folder_is_of_one_plan_and_may_grow(tmp_path):
+    plan = replace(PLAN, pictures=8, pages=0)
+    pretrain_nano(tmp_path, plan)
+    with pytest.raises(BadData, match=r"another plan.*rate"):
+        pretrain_nano(tmp_path, replace(plan, rate=0.02))
+    with pytest.raises(BadData, match=r"another plan.*seed"):
+        pretrain_nano(tmp_path, replace(plan, seed=1))
+    assert read_json(tmp_path / "plan.json", "plan")["rate"] == plan.rate
+    pretrain_nano(tmp_path, replace(plan, pictures=12))
+    assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [2, 3]
 
 
 def test_what_it_knows_becomes_records(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
     if vocabulary is None:
         raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
     if name == "nano":
-        tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=512, theta=1e4, sections=(4, 6, 6))
+        tower = TowerConfig(128, 5, heads=4, groups=4, head_size=32, ffn=384, theta=1e4, sections=(4, 6, 6))
         return VLMConfig(tower, vocabulary, StemConfig(blocks=(0, 0, 1, 0)), whole_pictures=True)
     if name == "small":
         tower = TowerConfig(256, 9, heads=8, groups=8, head_size=32, ffn=768, theta=1e4, sections=(4, 6, 6))

@@ -46,11 +46,12 @@ def rendered_toys(k: int) -> None:
 
 
 def core_seconds(run: Path) -> float:
-    """What the pretraining in `run` took: seconds of its stages, times the processes that trained."""
+    """What the pretraining in `run` took: processor seconds of the first of its ranks, whose shares are alike, times
+    the ranks."""
     plan, total = read_json(run / "plan.json", "plan"), 0.0
     for file in sorted(run.rglob("metrics.jsonl")):
         lines = read_rows(file)
-        total += lines[-1]["seconds"] if lines else 0.0
+        total += lines[-1]["cpu"] if lines else 0.0
     return total * plan["ranks"]
 
 

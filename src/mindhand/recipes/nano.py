@@ -8,6 +8,7 @@ supervised pointer, answers that read before they solve, several questions a pic
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from mindhand.core.batch import Batch
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
-from mindhand.data.files import write_json
+from mindhand.data.files import read_json, write_json
 from mindhand.data.synthetic.blend import Corpus, whole
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
 from mindhand.data.synthetic.compose import page
@@ -281,6 +282,16 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         save_vla(VLA(spec=SPEC, backbone=vla.backbone.bfloat16()), folder / "checkpoint")
 
 
+def _planned(file: Path, plan: dict[str, Any]) -> None:
+    """Write the plan of a folder. BadData where another one is there, and going on would make neither."""
+    if file.exists():
+        was, now = read_json(file, "plan"), json.loads(json.dumps(plan))
+        free = {"pictures", "ranks", "producers"}
+        if odd := {k: (was.get(k), now.get(k)) for k in (was.keys() | now.keys()) - free if was.get(k) != now.get(k)}:
+            raise BadData(f"{file.parent} has a training of another plan: {odd}", "the same", "take another folder")
+    write_json(file, plan)
+
+
 def pretrain_nano(
     folder: Path,
     plan: NanoPlan = NanoPlan(),
@@ -290,10 +301,11 @@ def pretrain_nano(
 ) -> VLA:
     """Pretrain (or resume, or find finished) in `folder`; the checkpoint is `folder`/checkpoint.
 
-    watch(step, vla) sees every step of a single rank's training; with several ranks it must be None.
+    watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. Refuses a folder
+    of another plan, unless only its length is another, or how many processes share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
+    _planned(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
     try:
         launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch)
     except (ProcessRaisedException, ProcessExitedException) as error:

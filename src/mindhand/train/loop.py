@@ -13,7 +13,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +91,11 @@ def train_stage(
     optimiser = stage.optimiser.build(vla, named)
     base = [g["lr"] for g in optimiser.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
-    step, spent = _resume(vla, optimiser, folder / "state", stage)
+    step, spent, used = _resume(vla, optimiser, folder / "state", stage)
     first = rank() == 0
     last: dict[str, float] = {}
     clock = saved = time.monotonic()
+    busy = time.process_time()
     vla.train()
     with (
         StopOnSignal() as signals,
@@ -132,15 +133,17 @@ def train_stage(
             if first and (step % 20 == 0 or step == stage.steps):
                 last = {n: round(float(torch.stack(m).mean()), 5) for n, m in means.items()}
                 seconds = round(spent + now - clock, 2)
+                cpu = round(used + time.process_time() - busy, 2)  # of this process: not of waiting, nor of a pause
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
-                log.write(json.dumps({**line, "seconds": seconds}) + "\n")
+                log.write(json.dumps({**line, "seconds": seconds, "cpu": cpu}) + "\n")
                 log.flush()
                 tell(step, " ".join(f"{n} {x:.3f}" for n, x in last.items()))
             if watch is not None:
                 watch(step, vla)
             stop = stop or (ranks() == 1 and signals.stop)
             if first and (stop or now - saved > every or step == stage.steps):
-                _save(vla, optimiser, folder / "state", stage, step, spent + now - clock)
+                took = {"seconds": spent + now - clock, "cpu": used + time.process_time() - busy}
+                _save(vla, optimiser, folder / "state", {"stage": stage.name, "step": step, **took})
                 saved = now
             if stop and step < stage.steps:
                 raise Stopped(
@@ -151,16 +154,17 @@ def train_stage(
     return last
 
 
-def _save(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage, step: int, seconds: float) -> None:
+def _save(vla: nn.Module, optimiser: Any, folder: Path, where: Mapping[str, Any]) -> None:
     names = {id(p): n for n, p in vla.named_parameters()}
     moments = {names[id(p)]: dict(s) for p, s in optimiser.state.items()}
     model = {n: t.detach() for n, t in vla.state_dict().items()}
-    save_state(folder, {"stage": stage.name, "step": step, "seconds": seconds, "model": model, "moments": moments})
+    save_state(folder, {**where, "model": model, "moments": moments})
 
 
-def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float]:
+def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float, float]:
+    """The step to go on from, and what came before it took: seconds on the clock and of this process."""
     if not exists(folder):
-        return 0, 0.0
+        return 0, 0.0, 0.0
     state = load_state(folder)
     if state["stage"] != stage.name:
         raise BuildError(f"{folder} is of stage '{state['stage']}'", f"'{stage.name}'", "use another folder")
@@ -168,4 +172,4 @@ def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple
     params = dict(vla.named_parameters())
     for name, moments in state["moments"].items():
         optimiser.state[params[name]] = {k: v.clone() for k, v in moments.items()}
-    return int(state["step"]), float(state["seconds"])
+    return int(state["step"]), float(state["seconds"]), float(state["cpu"])

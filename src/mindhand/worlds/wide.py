@@ -65,6 +65,19 @@ def written_three(a: int, b: int, c: int) -> str:
     return f"{a}+{b}+{c}: {a}+{b}={a + b}. {a + b}+{c}={a + b + c}. {a + b + c}"
 
 
+def parts(of: Equation | tuple[int, int, int]) -> tuple[Equation, ...]:
+    """What is worked out on the way by `written` and `written_three`, each a sum of two numbers that is then known; of
+    the tens what is carried is left out. Whoever holds a sum out must not let it be said as a part of another."""
+    if not isinstance(of, Equation):
+        a, b, c = of
+        return Equation(a, "+", b), Equation(a + b, "+", c)
+    (a1, a0), (b1, b0) = divmod(of.a, 10), divmod(of.b, 10)
+    if of.op == "x" or not (a1 or b1):
+        return ()
+    borrow = of.op == "-" and a0 < b0
+    return Equation(a0 + 10 * borrow, of.op, b0), Equation(a1, of.op, b1)
+
+
 def declared() -> dict[str, Any]:
     """What the hash of the declaration covers."""
     return {"equations": sorted((e.text, s) for e, s in _classes().items())}

@@ -15,7 +15,7 @@ from .samples import QA, ImageText
 from .toy_corpus import ToyCorpus
 
 TOYS = 0.6  # share of the steps
-FACTS = 6  # sums in words beside every picture: a quarter of a step
+FACTS = 4  # sums in words beside every picture: a seventh of a step
 BESIDE = 2  # sums asked of every picture: known by heart in words alone, they were wrong where a picture was shown
 QUESTIONS = {"desk": 8, "toys": 12}  # a picture
 WIDE = 0.4  # of the desk's boards that no thought is about

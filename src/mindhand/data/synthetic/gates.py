@@ -21,26 +21,27 @@ from mindhand.worlds.equations import Equation
 from mindhand.worlds.hands import SCAN_UNSEEN
 from mindhand.worlds.scene import TILE, MathsScene, equations, sample_maths, write_board
 from mindhand.worlds.things import GRID, RELATIONS, sample_toys
-from mindhand.worlds.wide import wide_equations
+from mindhand.worlds.wide import parts, wide_equations
 
 from .exam import AnswerFn, answered
 from .picture import front
 from .questions import PHRASES, ask, counted, word
-from .toy_corpus import FACTS, PENS, TabletopPicture, pens
+from .toy_corpus import FACTS, PENS, TabletopPicture, pens, sample_three
 from .toy_questions import PHRASES as TOY_PHRASES
-from .toy_questions import Asker, Tabletop
+from .toy_questions import Asker, Tabletop, expression, workable
 
 BARS: dict[str, float | None] = {  # the least share of right answers; None: reported beside the others
     "equation_reading": 0.98, "scanned_digits": 0.92, "arithmetic_seen": 0.97, "arithmetic_unseen": None,
     "tile_listing": 0.97, "naming": 0.97, "colour": 0.97, "count": 0.95, "exist_positive": 0.97,
     "exist_negative": 0.97, "relation": 0.95, "pointing": 0.97, "box": 0.90, "desk_reading": 0.95,
-    "planning": None,
+    "planning": None, "written_steps": None, "three_numbers": None,
 }  # fmt: skip
 TOYS = {
     "naming": "name", "colour": "hue", "count": "amount", "exist_positive": "there", "exist_negative": "there",
     "relation": "relation", "pointing": "point", "box": "box", "planning": "plan",
 }  # fmt: skip
 CHANCE = {  # of a guesser who knows what may be answered
+    "scanned_digits": 1 / 10,
     "naming": 1 / 20, "colour": 1 / 9, "count": 0.4, "exist_positive": 0.5, "exist_negative": 0.5,
     "relation": 1 / len(RELATIONS), "pointing": 9 / GRID**2,
 }  # fmt: skip
@@ -93,6 +94,16 @@ def _fact(gate: str, draw: Draw) -> tuple[str, str]:
     return draw.pick(FACTS["calc"]).format(e.text), str(e.answer)
 
 
+def _steps(gate: str, draw: Draw, keys: Keys, picture: TabletopPicture) -> Item:
+    pool = [e for e in wide_equations("K-dev") if parts(e) and workable(e)]
+    of = sample_three(draw) if gate == "three_numbers" else draw.pick(pool)
+    table = Tabletop(sample_toys(keys, ("K",)), write_board(draw, expression(of), pens("K")), of)
+    sight = picture(table, None)
+    qa = Asker(table, sight, draw).ask("steps")
+    assert qa is not None
+    return qa.question, qa.answer, sight.image
+
+
 def _ordered(scene: MathsScene) -> bool:
     """Whether no two tiles lie behind one another: seen from the front, perspective turns the order of those round."""
     xs = sorted(t.x for t in scene.tiles)
@@ -100,15 +111,15 @@ def _ordered(scene: MathsScene) -> bool:
 
 
 def _maths(gate: str, draw: Draw, keys: Keys) -> Item:
-    fonts, listed = draw.pick(("R", "K")), gate == "tile_listing"
-    scene: MathsScene = sample_maths(keys, "K-dev", answer_tiles=listed, fonts=fonts)
+    listed = gate == "tile_listing"
+    scene: MathsScene = sample_maths(keys, "K-dev", answer_tiles=listed, fonts="K")
     if listed:
-        many = (sample_maths(keys.fold(attempt), "K-dev", fonts=fonts) for attempt in range(10_000))
+        many = (sample_maths(keys.fold(attempt), "K-dev", fonts="K") for attempt in range(10_000))
         count = len(scene.tiles)
         scene = next(s for s in chain([scene], many) if len(s.tiles) == count and _ordered(s))
     if gate == "equation_reading":
         e = draw.pick(wide_equations("K-dev")) if draw.chance(0.5) else scene.equation
-        board = write_board(draw, e.text, pens(fonts))
+        board = write_board(draw, e.text, pens("K"))
         scene = MathsScene(e, "K-dev", scene.tiles, scene.tile_font, board)
     kind = "tiles" if listed else "read"
     asked = ask(kind, scene, draw, ())
@@ -118,9 +129,8 @@ def _maths(gate: str, draw: Draw, keys: Keys) -> Item:
 
 def _toys(gate: str, draw: Draw, keys: Keys, picture: TabletopPicture) -> Item:
     for attempt in range(1000):
-        known, fewest = ("K",) if gate == "naming" else ("R", "K"), 2 if gate == "relation" else 1
-        scene = sample_toys(keys.fold(attempt), known, (fewest, 6))
-        table = Tabletop(scene, write_board(draw, draw.pick(equations("K-dev")).text, pens("R")))
+        scene = sample_toys(keys.fold(attempt), ("K",), (2 if gate == "relation" else 1, 6))
+        table = Tabletop(scene, write_board(draw, draw.pick(equations("K-dev")).text, pens("K")))
         sight = picture(table, None)
         qa = Asker(table, sight, draw).ask(TOYS[gate])
         wanted = {"exist_positive": "yes", "exist_negative": "no"}.get(gate)
@@ -139,6 +149,8 @@ def gate_items(gate: str, count: int, picture: TabletopPicture, seed: int = 0) -
         draw = Draw(keys.fold("item"))
         if gate in TOYS:
             item = _toys(gate, draw, keys, picture)
+        elif gate in ("written_steps", "three_numbers"):
+            item = _steps(gate, draw, keys, picture)
         elif gate == "scanned_digits":
             item = _digit(draw, keys, picture)
         elif gate.startswith("arithmetic"):

@@ -27,7 +27,7 @@ from .picture import TOOL
 from .questions import PHRASES as DESK_PHRASES
 from .questions import addressed, pool
 from .samples import HUES, QA, ImageText, Pixel, Trait, board_class, toy_class
-from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, ToyHand, expression
+from .toy_questions import CHART, SUM, Asker, Sight, Sum, Tabletop, ToyHand, expression, workable
 
 WRITINGS = (("sum", 0.50), ("number", 0.28), ("notice", 0.11), ("chart", 0.11))
 SCANNED = 0.45  # share of the sums and numbers in scanned digits: as one hand among 74 they are never learned
@@ -76,12 +76,19 @@ def _unequal() -> tuple[Equation, ...]:
 
 
 def sample_sum(draw: Draw) -> Sum:
-    """A sum for the board: one of the known ones, or of three numbers up to 99."""
+    """A sum for the board: one of the known ones, or of three numbers up to 99, whose steps are known ones."""
     if draw.chance(THREE):
-        a, b = draw.index(40), draw.index(30)
-        return a, b, draw.index(100 - a - b)
+        return sample_three(draw)
     near, far = known_sums()
     return draw.pick(far if draw.chance(WIDE) else near)
+
+
+def sample_three(draw: Draw) -> tuple[int, int, int]:
+    """Three numbers up to 99 together, none of whose sums on the way is of class X."""
+    while True:
+        a, b = draw.index(40), draw.index(30)
+        if workable(of := (a, b, draw.index(100 - a - b))):
+            return of
 
 
 def sample_writing(draw: Draw, kind: str, fonts: tuple[str, ...]) -> tuple[Board | Notice | Chart, Sum | None]:
@@ -206,6 +213,7 @@ class ToyCorpus:
             near, far = known_sums()
             far = _unequal() if draw.chance(UNEQUAL) else far
             e, kind = draw.pick(far if draw.chance(WIDE) else near), draw.among(FORMS)
+            kind = kind if workable(e) else "calc"
             answer = {"calc": str(e.answer), "calc in full": f"{e.text}={e.answer}", "calc in steps": written(e)}[kind]
             question = draw.pick(FACTS[kind]).format(e.text)
             out.append(_addressed(QA("calc", question, answer), draw))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from mindhand.core.errors import BadData
 from mindhand.worlds.boards import Chart, Notice
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.equations import Equation
-from mindhand.worlds.scene import Board
+from mindhand.worlds.scene import Board, equations
 from mindhand.worlds.things import COLOURS, GRID, MATERIALS, OPPOSITE, RELATIONS, Toy, ToyScene, things
-from mindhand.worlds.wide import written, written_three
+from mindhand.worlds.wide import parts, wide_equations, written, written_three
 
 from .questions import PHRASES as DESK_PHRASES
 from .questions import counted
@@ -104,6 +105,16 @@ def pointed(scene: ToyScene, middles: Sequence[Pixel], boxes: Sequence[Sequence[
 def expression(of: Sum) -> str:
     """What the board says of a sum."""
     return of.text if isinstance(of, Equation) else "+".join(map(str, of))
+
+
+@cache
+def _held_out() -> frozenset[Equation]:
+    return frozenset((*equations("X"), *wide_equations("X")))
+
+
+def workable(of: Sum) -> bool:
+    """Whether it can be worked out in steps without a word of a sum of class X."""
+    return _held_out().isdisjoint(parts(of))
 
 
 def _lone(scene: ToyScene, what: str) -> list[int]:
@@ -310,7 +321,7 @@ class Asker:
     def steps(self) -> QA | None:
         """The sum worked out in steps; their reading comes first."""
         of = self.table.sum
-        if of is None:
+        if of is None or not workable(of):
             return None
         answer = written(of) if isinstance(of, Equation) else written_three(*of)
         return self._qa("steps", [], answer, None, self.look.written)
