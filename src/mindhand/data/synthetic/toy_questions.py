@@ -184,8 +184,9 @@ class Asker:
         return self._qa("amount", [said], counted(len(row)), None, row)
 
     def _from_left(self, some: Sequence[int]) -> list[int]:
-        """Toys from left to right, what lies in another behind it."""
-        return sorted(some, key=lambda k: (self.scene.toys[k].x, self.scene.toys[k].held_by is not None))
+        """Toys from left to right in the picture (on the table perspective turns some pairs round, and who follows
+        with the eyes misses one of them), what lies in another behind it."""
+        return sorted(some, key=lambda k: (self.look.toys[k][0], self.scene.toys[k].held_by is not None))
 
     def there(self) -> QA | None:
         """ "is there a ball on the table?", "... a red ball ...": as often yes as no."""
