@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from mindhand.core.errors import BadData
+from mindhand.core.keys import Key
 from mindhand.evaluate.arms import ARMS, LANGUAGE, THOUGHTS, Changed, ChangedWorlds, sensitivity
+from mindhand.evaluate.protocol import HEIGHTS
 from mindhand.evaluate.run import evaluate, film_of
+from mindhand.worlds.desk.world import DeskWorld
 from tests.tiny_world import TinyWorld, Walker, keys
 
 from .tiny import PROTOCOL
@@ -69,6 +72,17 @@ def test_an_arm_that_changes_no_word_is_refused():
             Changed(world, arm).observe([0])
     with pytest.raises(BadData, match="arm 'loud'"):
         Changed(world, "loud")
+
+
+def test_a_world_without_other_words_is_told_so():
+    """Of height reaching there is one task and one way to say it: blank says less, the others have no words."""
+    task, *_ = HEIGHTS.tasks
+    for arm in ("swapped", "paraphrased"):
+        with DeskWorld(1) as desk:
+            desk.reset([Key(HEIGHTS.id, task, 0)], [0])
+            with pytest.raises(BadData, match=f"arm '{arm}': there is nothing else to say"):
+                Changed(desk, arm).observe([0])
+            assert Changed(desk, "blank").observe([0]).text["instruction"] == ("",)
 
 
 def test_who_listens_fails_without_words_and_who_is_deaf_does_not_notice(tmp_path):

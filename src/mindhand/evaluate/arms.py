@@ -40,7 +40,8 @@ class Worded(World, Protocol):
     """A World that knows other words."""
 
     def wordings(self, row: int) -> Mapping[str, str]:
-        """{"swapped": the instruction of something else, "paraphrased": the same in other words}, by the row's key."""
+        """{"swapped": the instruction of something else, "paraphrased": the same in other words}, by the row's key;
+        without what there is not."""
         ...
 
     def thoughts(self, row: int) -> Mapping[str, str]:
@@ -80,7 +81,10 @@ class Changed:
         return "" if self._arm == "emptied" else thoughts["told"].rstrip(".").rpartition(". ")[2] + "."
 
     def _told(self, row: int, said: str) -> str:
-        told = "" if self._arm == "blank" else cast(Worded, self._world).wordings(row)[self._arm]
+        told = "" if self._arm == "blank" else cast(Worded, self._world).wordings(row).get(self._arm)
+        if told is None:
+            raise BadData(f"arm '{self._arm}': there is nothing else to say here for '{said}'", "other words",
+                          "leave this arm out")  # fmt: skip
         if told == said:
             raise BadData(f"the arm '{self._arm}' says '{said}', as without it", "other words", "mend the wordings")
         return told
