@@ -4,6 +4,7 @@ evaluations."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,11 @@ from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
-from mindhand.evaluate.protocol import Protocol, named
+from mindhand.evaluate.protocol import Protocol, keys, named
 from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
 from mindhand.methods import label, wrapped
 
-from .places import place_of
+from .places import axes_of, place_of, worlds
 from .race import race, race_table
 from .rollouts import Rows, RunRows, is_control, perturbations, rows_of, shield_of
 from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
@@ -146,6 +147,10 @@ def evaluate(
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))
         return 0
+    told = [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]
+    altered = perturbations(perturb, axes_of(p.tasks))
+    for arm in (*told, *altered):
+        require(replace(p, arm=arm))  # before the first episode, not behind the last clean one
     rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 
@@ -157,16 +162,28 @@ def evaluate(
         return out
 
     beside: list[Beside] = []
-    if told := [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]:
+    if told:
         beside.append(arms_table(rows, arms(told)))
-    if perturb:
-        beside.append(perturbed_table(rows, arms(perturbations(perturb))))
+    if altered:
+        beside.append(perturbed_table(rows, arms(altered)))
     if base is not None:
         beside.append(by_stage(checkpoint, base, p, run, rows, run_rows, console))
     report = write_report(run, rows, rate_hz=place_of(p.tasks).spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
     write_exports(run, rows)
     console.print(f"report: {report}")
     return 0
+
+
+def require(protocol: Protocol) -> None:
+    """Refuse an arm of it that its world does not know, or in which some task has no other words: whether a task has
+    is seen in its first episode."""
+    made = worlds(protocol)
+    if set(protocol.arm.split("+")) & set(LANGUAGE):
+        first = {k.task: k for k in reversed(keys(protocol))}
+        with closing(made(1)) as world:
+            for key in first.values():
+                world.reset([key], [0])
+                world.observe([0])
 
 
 def tasks_of(protocol: Protocol, splits: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from mindhand.worlds.desk import spec as desk
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.metaworld import MetaWorld, release
+from mindhand.worlds.perturb import AXES
 from mindhand.worlds.placing import read_placing
 from mindhand.worlds.scene import read_reasoning
 
@@ -87,16 +88,27 @@ def place_of(tasks: Sequence[str]) -> Place:
     return found[0]
 
 
+def axes_of(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The perturbations that all families of these tasks know; none where their world knows none."""
+    known = [FAMILIES[f].axes for f in {t.partition("/")[0] for t in tasks}] if place_of(tasks).perturbs else [()]
+    return tuple(axis for axis in AXES if all(axis in some for some in known))
+
+
 def worlds(protocol: Protocol) -> Callable[[int], Any]:
     """A maker of a protocol's worlds, for its arm: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both.
     Refuses an arm that the world does not know."""
-    place, perturb = place_of(protocol.tasks), perturbation_of(protocol.arm)
+    place, perturb, axes = place_of(protocol.tasks), perturbation_of(protocol.arm), axes_of(protocol.tasks)
     told = [w for w in protocol.arm.split("+") if w in ARMS]
     if len(told) > 1:
         raise BadData(f"arm '{protocol.arm}'", f"at most one of {ARMS}", "evaluate one after the other")
-    if (perturb and not place.perturbs) or (set(told) & set(THOUGHTS) and not place.thinks):
-        lacks = "knows no right thoughts" if told else "cannot be perturbed"
-        raise Refusal(f"arm '{protocol.arm}' of {protocol.id}: that world {lacks}", "another arm", "leave it out")
+    lacks = ""
+    if unknown := set(perturb.to_json()) - set(axes):
+        lacks = f"cannot be perturbed in {sorted(unknown)}" if axes else "cannot be perturbed"
+    elif set(told) & set(THOUGHTS) and not place.thinks:
+        lacks = "knows no right thoughts"
+    if lacks:
+        known = f"another arm; perturbations of {axes}" if axes else "another arm"
+        raise Refusal(f"arm '{protocol.arm}' of {protocol.id}: that world {lacks}", known, "leave it out")
     made = partial(place.world, perturb=perturb) if perturb else place.world
     return ChangedWorlds(made, told[0]) if told else made
 

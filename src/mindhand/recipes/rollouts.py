@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key
 from mindhand.core.seams import Filter, Policy, World
 from mindhand.evaluate.ledger import open_ktest
@@ -126,10 +127,13 @@ def rows_of(
     return scored(rows, protocol.arm)
 
 
-def perturbations(asked: Sequence[str]) -> list[str]:
-    """What is asked for, spelled out: "camera" is camera1 to camera5, "all" every axis at every level."""
+def perturbations(asked: Sequence[str], known: Sequence[str] = AXES) -> list[str]:
+    """What is asked for, spelled out: "camera" is camera1 to camera5, "all" each of the `known` axes at every level.
+    Refusal of "all" where there are none."""
+    if "all" in asked and not known:
+        raise Refusal("--perturb all, where nothing can be perturbed", "a world that can", "leave it out")
     out: list[str] = []
     for word in asked:
-        axes = AXES if word == "all" else (word,) if word in AXES else ()
+        axes = known if word == "all" else (word,) if word in AXES else ()
         out += [f"{axis}{level}" for axis in axes for level in LEVELS[1:]] or [str(Perturbation.parse(word))]
     return list(dict.fromkeys(out))

@@ -1,0 +1,64 @@
+"""What a world does not know is refused before the first episode, and "all" is what it knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mindhand.core.errors import BadData, Refusal
+from mindhand.evaluate.protocol import COURSE, HEIGHTS, HIDDEN, MATHS, METAWORLD_10
+from mindhand.recipes.evaluate import evaluate, require
+from mindhand.recipes.places import axes_of
+from mindhand.recipes.rollouts import perturbations
+from mindhand.worlds.perturb import AXES
+
+
+def asked(run: Path, protocol: str, **more) -> int:
+    """The verb, for the expert, on one episode a task."""
+    words = {"language": False, "blind": False, "thoughts": False, "wrap": (), "shield": (), "perturb": (),
+             "base": None, "compare": (), "against": None, **more}  # fmt: skip
+    return evaluate(Path("expert"), protocol, (), 1, **words, workers=1, run=run)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "more", "match"),
+    [
+        ("obstacle-course", {"perturb": ("camera",)}, r"cannot be perturbed in \['camera'\]"),
+        ("height-reaching", {"perturb": ("noise1+light2",)}, r"cannot be perturbed in \['light'\]"),
+        ("hidden-state", {"thoughts": True}, "no right thoughts"),
+        ("height-reaching", {"language": True}, "nothing else to say here for 'hold the hand"),
+        ("metaworld-mt10", {"perturb": ("all",)}, "nothing can be perturbed"),
+        ("metaworld-mt10", {"perturb": ("noise2",)}, "cannot be perturbed"),
+    ],
+)
+def test_nothing_is_run_before_an_arm_is_refused(protocol, more, match, tmp_path):
+    with pytest.raises((BadData, Refusal), match=match):
+        asked(tmp_path / "run", protocol, **more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_is_what_the_family_has():
+    assert axes_of(MATHS.tasks) == AXES
+    for protocol, axes in (
+        (COURSE, ("start", "language", "noise")),
+        (HEIGHTS, ("noise",)),
+        (HIDDEN, ("start", "noise")),
+    ):
+        assert axes_of(protocol.tasks) == axes
+        arms = perturbations(("all",), axes)
+        assert arms == [f"{axis}{level}" for axis in axes for level in range(1, 6)]
+    assert axes_of((*MATHS.tasks, *COURSE.tasks)) == axes_of(COURSE.tasks)
+    assert axes_of(METAWORLD_10.tasks) == ()
+    assert perturbations(("noise2", "noise", "light1+noise2"), axes) == [
+        "noise2", "noise1", "noise3", "noise4", "noise5", "light1+noise2"
+    ]  # fmt: skip
+
+
+def test_what_is_known_is_let_through():
+    require(MATHS.only("maths_matching/R"))
+    for arm in ("swapped", "paraphrased", "blank", "told", "camera1+light5"):
+        require(replace(MATHS.only("maths_matching/R", "maths_matching/X"), arm=arm))
+    for arm in ("swapped", "paraphrased", "start2"):
+        require(replace(HIDDEN, arm=arm))
