@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +16,15 @@ from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
 from mindhand.core.intervals import bootstrap, wilson
-from mindhand.evaluate.export import harness_result, lerobot_info, write_exports
+from mindhand.evaluate.arms import sensitivity
+from mindhand.evaluate.export import _metrics, harness_result, lerobot_info, write_exports
 from mindhand.evaluate.journal import line
 from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.protocol import Protocol, keys
+from mindhand.evaluate.report import summary
 from mindhand.evaluate.run import evaluate, film_of, latencies
+from mindhand.evaluate.scores import POINTS, RATES
+from tests.tiny_world import SPEC
 
 from . import tiny
 
@@ -169,6 +174,52 @@ def test_scores_come_along_and_what_was_not_measured_is_absent(run):
     assert {e["why"] for e in episodes} == {"", "w"}
 
 
+def test_scores_of_every_family_are_exported():
+    """What the report shows of a row, the harness' file has; nothing that is scored is left behind in silence."""
+    row = {"task": "t", **{name: True for name in RATES}, **{name: 1 for name in POINTS}}
+    line = summary([row | {"digits": 1}])[0]
+    assert set(_metrics(row)) == set(line.measures) == {*RATES, *POINTS}
+    assert {"recognition", "spatial", "hit", "displaced"} < set(RATES)
+
+
+def test_replaced_decodings_are_counted(run):
+    folder, rows = run
+    body = harness_result(folder, [{**r, "errors": i % 3} for i, r in enumerate(rows)])
+    episodes = [e for t in body["tasks"] for e in t["episodes"]]
+    assert [e["decode_errors"] for e in episodes] == [i % 3 for i in range(len(rows))]
+    assert body["decode_errors"] == sum(t["decode_errors"] for t in body["tasks"]) == sum(i % 3 for i in range(40))
+    assert harness_result(folder)["decode_errors"] == 0
+
+
+def test_protocol_and_robot_have_one_hash(run, tmp_path):
+    folder, _ = run
+    found = harness_result(folder, spec=SPEC)["contract_hash"]
+    assert re.fullmatch("[0-9a-f]{12}", found) and found == harness_result(folder, spec=SPEC)["contract_hash"]
+    other = made(tmp_path / "run", replace(tiny.PROTOCOL, replan=5), [True] * 40)
+    unlike = {harness_result(folder, spec=replace(SPEC, rate=20.0))["contract_hash"],
+              harness_result(other, spec=SPEC)["contract_hash"]}  # fmt: skip
+    assert len({found, *unlike}) == 3 and harness_result(folder)["contract_hash"] is None
+
+
+def test_sensitivity_to_language_is_a_number_of_its_own(run):
+    folder, rows = run
+    deaf = {"blank": rows, "swapped": rows, "paraphrased": rows}
+    lost = [{**r, "success": False} for r in rows]
+    body = harness_result(folder, arms={**deaf, "swapped": lost})
+    found = body["language_sensitivity"]["success"]
+    assert found["value"] == pytest.approx(share(rows) / 2)
+    assert found == asdict(sensitivity(rows, [rows, lost])) and list(body["language_sensitivity"]) == ["success"]
+    for task in body["tasks"]:
+        some = [r for r in rows if r["task"] == task["task"]]
+        assert task["language_sensitivity"]["success"]["value"] == pytest.approx(share(some) / 2)
+        assert task["language_sensitivity"]["success"]["n"] == len(some)
+    none = harness_result(folder, arms=deaf)["language_sensitivity"]["success"]
+    assert none["value"] == none["low"] == none["high"] == 0
+    assert "language_sensitivity" not in harness_result(folder, arms={"paraphrased": lost})
+    with pytest.raises(BadData, match="other episodes"):
+        harness_result(folder, arms={"blank": rows[1:]})
+
+
 def test_scores_of_another_run_are_refused(run):
     folder, rows = run
     for other in (rows[:-1], [{**r, "success": not r["success"]} for r in rows], [{**r, "steps": 1} for r in rows]):
@@ -229,7 +280,8 @@ def made(folder: Path, p: Protocol, successes: list[bool], steps: int = 7) -> Pa
              "hardware": {}, "seconds": 1.5}  # fmt: skip
     rows = [
         {"key": str(k), "task": k.task, "index": k.index, "success": s, "end": "success" if s else "time",
-         "steps": steps + i, "queries": 1, "instruction": "do", "thoughts": [], "interventions": [], "film": None}
+         "steps": steps + i, "queries": 1, "instruction": "do", "errors": 0, "thoughts": [], "interventions": [],
+         "film": None}
         for i, (k, s) in enumerate(zip(keys(p), successes, strict=True))
     ]  # fmt: skip
     folder.mkdir(parents=True)

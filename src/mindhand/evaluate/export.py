@@ -21,6 +21,7 @@ A run folder holds no rewards, no seconds of an episode and no crashed episode. 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -32,13 +33,15 @@ from typing import Any
 from mindhand.core.errors import BadData
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import bootstrap, wilson
+from mindhand.core.spec import Spec
 
+from .arms import sensitivity
 from .ledger import ktest_tasks, opening_of
 from .protocol import Protocol, keys
 from .run import latencies
+from .scores import POINTS, RATES
 
-RATES = ("success", "choice", "false_take", "refused", "rac", "parsed")
-POINTS = ("ocr", "maths")
+LANGUAGE = ("blank", "swapped")  # the arms that tell how much hangs on language
 FILLED = {
     "elapsed_sec": "seconds the policy took to answer; the world's are not in it",
     "failure_reason": "always null: an evaluation with a crashed episode is refused; see end and why",
@@ -160,7 +163,17 @@ def _means(rows: Sequence[Row]) -> dict[str, Any]:
             out[f"mean_{name}"] = round(sum(known) / len(known), 4)
             found = wilson(sum(known), len(known)) if name in RATES else bootstrap(known)
             intervals[f"mean_{name}"] = asdict(found)
-    return {**out, "interval": intervals}
+    return {**out, "decode_errors": sum(r["errors"] for r in rows), "interval": intervals}
+
+
+def _hangs(rows: Sequence[Row], told: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """How much less is done with blank or swapped instructions, of each measure that all have."""
+    if not told:
+        return {}
+    keys = {r["key"] for r in rows}
+    arms = [[r for r in arm if r["key"] in keys] for arm in told]
+    measured = [m for m in ("success", "choice") if all(m in r for some in (rows, *arms) for r in some)]
+    return {"language_sensitivity": {m: asdict(sensitivity(rows, arms, m)) for m in measured}}
 
 
 def _episode(row: Row, seconds: Sequence[float]) -> dict[str, Any]:
@@ -169,30 +182,44 @@ def _episode(row: Row, seconds: Sequence[float]) -> dict[str, Any]:
         "elapsed_sec": round(sum(seconds), 3), "failure_reason": None,
         # Ours from here on.
         "end": row["end"], "why": row.get("why"), "prompt": row["instruction"], "queries": row["queries"],
+        "decode_errors": row["errors"],
         "interventions": row["interventions"], "notes": row.get("notes", []), "film": row.get("film"),
     }  # fmt: skip
 
 
+def _contract(protocol: Protocol, spec: Spec) -> str:
+    return hashlib.sha256(f"{protocol.fingerprint()} {spec.fingerprint()}".encode()).hexdigest()[:12]
+
+
 def harness_result(
-    folder: Path | str, rows: Sequence[Row] | None = None, *, created: datetime | None = None
+    folder: Path | str,
+    rows: Sequence[Row] | None = None,
+    *,
+    spec: Spec | None = None,
+    arms: Mapping[str, Sequence[Row]] = {},
+    created: datetime | None = None,
 ) -> dict[str, Any]:
     """The content of the harness' aggregate file, with more keys than it has: per episode `prompt`, `interventions`,
-    `notes`, `end`, `why`, `queries`, `film`; per task and overall `interval` (95 %); overall `protocol` {name, version,
-    hash}, `policy`, `commit`, `versions`, `hardware`, `latency` (ms of a query of the whole batch), `filled` (which
-    numbers are not what the harness means by them) and, where K-test was looked at, `ktest` (None: not through the
-    ledger).
+    `notes`, `end`, `why`, `queries`, `decode_errors`, `film`; per task and overall `interval` (95 %), `decode_errors`
+    (decodings that had to be replaced) and, where these arms were run, `language_sensitivity` {success, choice}: the
+    points of a rate that are lost with blank or swapped instructions (`arms.sensitivity`); overall `protocol` {name,
+    version, hash}, `contract_hash` (of the protocol and of the robot's spec, None where no spec is given), `policy`,
+    `commit`, `versions`, `hardware`, `latency` (ms of a query of the whole batch), `filled` (which numbers are not what
+    the harness means by them) and, where K-test was looked at, `ktest` (None: not through the ledger).
 
-    rows: the folder's own, scored, for metrics beside success. created: when, with a time zone; now unless given.
+    rows: the folder's own, scored, for metrics beside success. spec: of the robot that acted. arms: rows of the same
+    episodes told something else, scored, by the arm. created: when, with a time zone; now unless given.
     mean_* are shares from 0 to 1, rounded to four digits as theirs. Refuses an unfinished evaluation.
     """
     run = _load(folder, rows)
     p, about = run.protocol, run.about
+    told = [arms[name] for name in LANGUAGE if name in arms]
     tasks = []
     for task, some in run.by_task().items():
         episodes = [_episode(r, run.seconds[r["key"]]) for r in some]
         steps = sum(r["steps"] for r in some) / len(some)
         tasks.append({"task": task, "episodes": episodes, "num_episodes": len(some), "avg_steps": steps,
-                      "num_errors": 0, **_means(some)})  # fmt: skip
+                      "num_errors": 0, **_means(some), **_hangs(some, told)})  # fmt: skip
     overall, version = _means(run.rows), about["versions"].get("mindhand", "unknown")
     keyed = {name: "mean" for name in (*RATES, *POINTS) if f"mean_{name}" in overall}
     # Theirs is how the run was asked for; the seed is read from its "params".
@@ -207,9 +234,11 @@ def harness_result(
         "created_at": (created or datetime.now(UTC)).isoformat(), "tasks": tasks, "config": config,
         "eval_id": f"{about['policy']}-{p.id}-{p.fingerprint()}", "seed": p.seed, "metric_keys": keyed, **overall,
         "num_episodes_total": len(run.rows),
-        "protocol": {"name": p.name, "version": p.version, "hash": p.fingerprint()}, "policy": about["policy"],
+        "protocol": {"name": p.name, "version": p.version, "hash": p.fingerprint()},
+        "contract_hash": None if spec is None else _contract(p, spec), "policy": about["policy"],
         "commit": about["commit"], "versions": about["versions"], "hardware": about["hardware"],
         "latency": {"unit": "ms", **latencies(run.folder)}, "filled": FILLED,
+        **_hangs(run.rows, told),
     }  # fmt: skip
     if ktest_tasks(p):
         look = opening_of(run.folder)
@@ -220,11 +249,17 @@ def harness_result(
     return body
 
 
-def write_exports(folder: Path | str, rows: Sequence[Row] | None = None) -> tuple[Path, Path]:
+def write_exports(
+    folder: Path | str,
+    rows: Sequence[Row] | None = None,
+    *,
+    spec: Spec | None = None,
+    arms: Mapping[str, Sequence[Row]] = {},
+) -> tuple[Path, Path]:
     """Write folder/eval_info.json and folder/<protocol>_aggregate.json, named as LeRobot and the harness name them;
-    returns both. rows: see `harness_result`."""
+    returns both. rows, spec, arms: see `harness_result`."""
     folder = Path(folder)
-    info, result = lerobot_info(folder), harness_result(folder, rows)
+    info, result = lerobot_info(folder), harness_result(folder, rows, spec=spec, arms=arms)
     safe = re.sub(r"[^\w.-]", "_", result["benchmark"])  # as the harness makes a file's name of it
     files = folder / "eval_info.json", folder / f"{safe}_aggregate.json"
     for file, content in zip(files, (info, result)):

@@ -20,7 +20,7 @@ from .ledger import opening_of
 from .page import Cell, Raw, mean, moving_picture, page, rate, table, thoughts
 from .protocol import Protocol
 from .run import latencies
-from .score import MATHS, OCR
+from .scores import POINTS, RATES
 
 SPLITS = {
     "R": "In-domain (R)",
@@ -29,7 +29,6 @@ SPLITS = {
     "K-test": "Open world (K-test)",
     "X": "True novelty (X)",
 }
-RATES = ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit", "displaced")
 NOTES = 3  # kinds of what a policy noted, under a film
 SHOWN = 12  # failures of a part that are listed one by one; all are counted
 
@@ -38,9 +37,7 @@ SHOWN = 12  # failures of a part that are listed one by one; all are counted
 class Line:
     """One line of the summary: what part of the rows, how many, and every measure they carry.
 
-    measures: {"success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit",
-    "displaced": rates; "ocr",
-    "maths": points}. chance: of success and choice.
+    measures: those of `scores.RATES`, and of `scores.POINTS`. chance: of success and choice.
     """
 
     label: str
@@ -63,7 +60,7 @@ def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> 
         known = [r[name] for r in rows if r.get(name) is not None]
         if known:
             measures[name] = wilson(sum(known), len(known))
-    for name in ("ocr", "maths"):
+    for name in POINTS:
         known = [r[name] for r in rows if name in r]
         if known:
             measures[name] = bootstrap(known)
@@ -96,11 +93,8 @@ def by_task(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
 def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
-    columns = ["", "success"]
-    shown = (
-        "choice", "false_take", "refused", "rac", "recognition", "spatial", "hit", "displaced", "ocr", "maths",
-    )  # fmt: skip
-    columns += [c for c in shown if c in has and (c != "refused" or "false_take" in has)]
+    hidden = {"parsed"} if "false_take" in has else {"parsed", "refused"}
+    columns = ["", *(c for c in (*RATES, *POINTS) if c in has - hidden)]
     heads = {
         "false_take": "takes all the same",
         "refused": "says none",
@@ -108,16 +102,16 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> str:
         "spatial": "says the relation",
         "hit": "hits an obstacle",
         "displaced": "moves an obstacle",
-        "ocr": f"reads, of {OCR}",
-        "maths": f"computes, of {MATHS}",
+        "ocr": f"reads, of {POINTS['ocr']}",
+        "maths": f"computes, of {POINTS['maths']}",
     }
     body: list[list[Cell]] = []
     for line in lines:
         cells: list[Cell] = [line.label]
         for name in columns[1:]:
             found = line.measures.get(name)
-            if name in ("ocr", "maths"):
-                cells.append(mean(found, OCR if name == "ocr" else MATHS))
+            if name in POINTS:
+                cells.append(mean(found, POINTS[name]))
             else:
                 cells.append(rate(found, line.chance.get(name)))
         body.append(cells)

@@ -10,10 +10,13 @@ from mindhand.worlds.perturb import Perturbation
 
 from .arms import perturbation_of
 from .protocol import CLEAN
-from .score import score
+from .score import MATHS, OCR, score
 from .score_course import score_course
 from .score_placing import score_placing
 
+# What reports and exports show of scored rows, where a family has it: shares, and points with how many there are.
+RATES = ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit", "displaced")
+POINTS = {"ocr": OCR, "maths": MATHS}
 SCORERS: Mapping[str, Callable[[Mapping[str, Any], Perturbation], dict[str, Any]]] = {
     scene.FAMILY: score,
     placing.FAMILY: score_placing,

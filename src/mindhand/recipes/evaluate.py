@@ -151,6 +151,7 @@ def evaluate(
     altered = perturbations(perturb, axes_of(p.tasks))
     for arm in (*told, *altered):
         require(replace(p, arm=arm))  # before the first episode, not behind the last clean one
+    spec = place_of(p.tasks).spec
     rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 
@@ -162,14 +163,15 @@ def evaluate(
         return out
 
     beside: list[Beside] = []
+    changed = arms(told)
     if told:
-        beside.append(arms_table(rows, arms(told)))
+        beside.append(arms_table(rows, changed))
     if altered:
         beside.append(perturbed_table(rows, arms(altered)))
     if base is not None:
         beside.append(by_stage(checkpoint, base, p, run, rows, run_rows, console))
-    report = write_report(run, rows, rate_hz=place_of(p.tasks).spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
-    write_exports(run, rows)
+    report = write_report(run, rows, rate_hz=spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
+    write_exports(run, rows, spec=spec, arms=changed)
     console.print(f"report: {report}")
     return 0
 
