@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from mindhand.core.intervals import wilson
 from mindhand.evaluate import video
 from mindhand.evaluate.report import label_of, summary, write_report
-from mindhand.evaluate.run import evaluate, film_of
+from mindhand.evaluate.run import evaluate, film_of, latencies
 
 from . import tiny
 
@@ -128,6 +129,26 @@ def test_numbers_carry_interval_and_chance(run, page):
     assert lines[0].chance["success"] == pytest.approx(1 / 3)
     assert lines[3].chance["success"] == pytest.approx(1 / 4)
     assert not {"ocr", "maths", "rac"} & set(lines[0].measures)
+
+
+def test_objects_and_relations_are_told_apart():
+    made = [
+        {"task": "spatial_placing/K-dev", "success": k < 3, "new": "object" if k % 2 else "relation"} for k in range(8)
+    ]
+    lines = summary([*made, *({**r, "task": "spatial_placing/X", "new": "object"} for r in made)])
+    assert [(line.label, line.n, line.part) for line in lines] == [
+        ("Open world (K-dev)", 8, False), ("new object", 4, True), ("new relation", 4, True),
+        ("True novelty (X)", 8, False),
+    ]  # fmt: skip
+    assert [line.measures["success"].value for line in lines[1:3]] == [1 / 4, 2 / 4]
+
+
+def test_a_query_s_percentiles_are_told(run, page):
+    ms = latencies(run[0])
+    seconds = [s for text in (run[0] / "timing.jsonl").read_text().splitlines() for s in json.loads(text)["seconds"]]
+    assert ms["p50"] == pytest.approx(1e3 * np.median(seconds)) and ms["max"] == pytest.approx(1e3 * max(seconds))
+    said = f"{ms['p50']:.1f} ms median, {ms['p90']:.1f} ms p90, {ms['p99']:.1f} ms p99, {ms['max']:.1f} ms longest"
+    assert any(said in words for words in page[1].words)
 
 
 def test_labels():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
-from mindhand.evaluate.score_placing import score_placing
+from mindhand.evaluate.score_placing import score_placing, success_chance
 from mindhand.evaluate.scores import scored
 from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_placing
-from mindhand.worlds.placing import SPLITS, placing_reasoning, sample_placing_task
+from mindhand.worlds.placing import ABOUT, SPLITS, Missing, placing_reasoning, possible, sample_placing_task
 from mindhand.worlds.things import COLOURS, RELATIONS
 
 keys = st.builds(
@@ -62,6 +63,38 @@ def test_another_toy_named_is_not_recognised_and_not_what_was_taken():
     wrong = next(k for k in scene.choices() if k != scene.target)
     found = score_placing(row(key, text, choice=wrong, success=False, why="took another toy"))
     assert not found["choice"] and found["rac"] is False and found["why"] == "took another toy"
+
+
+def test_chance_of_success_is_counted_and_simulated():
+    """Who does anything that can be done there is right as often as is said; what was asked for always counts."""
+    rng = np.random.default_rng(0)
+    shares, hits = [], []
+    for i in range(60):
+        scene = sample_placing_task(Key("test", f"spatial_placing/{SPLITS[i % 2]}", i))
+        shares.append(success_chance(scene))
+        layout, toys = scene.layout(), scene.toys.toys
+        while True:  # a guess that cannot be carried out is not one: it is drawn again
+            a, b, how = rng.choice(scene.choices()), rng.integers(len(toys)), rng.choice(sorted(RELATIONS))
+            if a != b and possible(toys[a].thing, toys[b].thing, how) and layout.free(a, b, how):
+                break
+        guess = replace(scene, target=int(a), reference=int(b), relation=str(how))
+        within = guess.reference if how == toys[b].kind.way else None
+        poses = [(*guess.goal()[:2], 0.0) if k == a else (t.x, t.y, t.yaw) for k, t in enumerate(toys)]
+        after = guess.moved(poses, within).toys
+        hits.append(a == scene.target and scene.relation in after.relation(scene.target, scene.reference))
+    assert min(shares) > 0 and 0.05 < np.mean(shares) < 0.2
+    assert abs(np.mean(hits) - np.mean(shares)) < 2.5 * np.std(hits) / len(hits) ** 0.5 + 1e-9
+    one = sample_placing_task(Key("test", "spatial_placing/R", 3))
+    assert success_chance(replace(one, missing=Missing("target", "ball"))) == 0.0
+
+
+def test_what_is_new_is_said():
+    for task, kind in (("K-dev/object", "object"), ("K-dev/relation", "relation"), ("X", "object"), ("R", None)):
+        for i in range(5):
+            found = score_placing(row(Key("test", f"spatial_placing/{task}", i)))
+            assert found.get("new") == kind and 0 < found["success_chance"] <= 1
+    both = {score_placing(row(Key("test", "spatial_placing/K-dev", i)))["new"] for i in range(12)}
+    assert both == set(ABOUT)
 
 
 def test_a_row_is_scored_by_the_scene_as_it_was_laid_out():

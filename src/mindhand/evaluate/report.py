@@ -73,8 +73,8 @@ def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> 
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """A line a task, in the order of the rows, and below it a line for each number of tiles to place, where the
-    rows say that and have both."""
+    """A line a task, in the order of the rows, and below it a line for each number of tiles to place, and for what is
+    new about an item, where the rows say that and have several."""
     out = []
     for task in dict.fromkeys(r["task"] for r in rows):
         some = [r for r in rows if r["task"] == task]
@@ -82,6 +82,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
         counts = sorted({r["digits"] for r in some if "digits" in r})
         if len(counts) > 1:
             out += [_line(f"{n} tile{'s' * (n > 1)}", [r for r in some if r["digits"] == n], part=True) for n in counts]
+        kinds = sorted({r["new"] for r in some if "new" in r})
+        if len(kinds) > 1:
+            out += [_line(f"new {kind}", [r for r in some if r.get("new") == kind], part=True) for kind in kinds]
     return out
 
 

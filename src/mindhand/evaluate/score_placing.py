@@ -9,21 +9,25 @@ arXiv 2505.21906, table 2: "recognition" and "spatial", a share each).
     refused       the first thought says "none" at its end
     false_take    a toy was taken or moved where one of both is missing (`worlds.absent`), and only scored there: it is
                   recognised by "none" instead of a place then, and no toy is the choice
+    new           of what is not of class R: "object", the target or the reference, or "relation"
 
-Texts are parsed exactly. Chance of a choice is one of the toys that can be lifted; chance of success is not known
-without acting, and not given.
+Texts are parsed exactly. Chance of a choice is one of the toys that can be lifted; chance of success is that of who
+sees the table and was told nothing: any toy put so to any other, whatever can be done there being equally likely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from mindhand.core.errors import BadData
 from mindhand.worlds.absent import sample_placing_task
 from mindhand.worlds.perturb import CLEAN, Perturbation, perturbed_placing
-from mindhand.worlds.placing import ROLES, PlacingScene, read_placing, whereabouts
+from mindhand.worlds.placing import ROLES, PlacingScene, possible, read_placing, whereabouts
 from mindhand.worlds.scene import REFUSAL
+from mindhand.worlds.things import BY_NAME, RELATIONS, ToyScene
 
 from .run import key_of
 from .score import refuses
@@ -51,11 +55,43 @@ def understood(said: Mapping[str, Any] | None, scene: PlacingScene) -> bool:
     return said is not None and said["step"] == "put" and (said["relation"], said["reference"]) == wanted
 
 
+def new(scene: PlacingScene) -> str:
+    """What of an item robot data do not show: "relation", "object" (target or reference), or "" where they show all."""
+    if RELATIONS[scene.relation] != "R":
+        return "relation"
+    return "object" if any(BY_NAME[scene.called(role).split()[-1]].known != "R" for role in ROLES) else ""
+
+
+def success_chance(scene: PlacingScene) -> float:
+    """Of all (target, reference, relation) that can be done on this table, the share that makes the instruction true:
+    what was asked for, and what amounts to the same; 0 where one of both is missing."""
+    if scene.missing is not None:
+        return 0.0
+    layout, toys = scene.layout(), scene.toys.toys
+    asked = scene.target, scene.reference, scene.relation
+
+    def right(a: int, b: int, relation: str) -> bool:
+        if a != scene.target:
+            return False
+        x, y, _ = replace(scene, reference=b, relation=relation).goal()
+        put = replace(toys[a], x=x, y=y, held_by=b if relation == toys[b].kind.way else None)
+        after = ToyScene(tuple(put if k == a else toy for k, toy in enumerate(toys)))
+        return scene.relation in after.relation(scene.target, scene.reference)
+
+    doable = [
+        item
+        for item in product(scene.choices(), range(len(toys)), RELATIONS)
+        if item[0] != item[1]
+        and (item == asked or (possible(toys[item[0]].thing, toys[item[1]].thing, item[2]) and layout.free(*item)))
+    ]
+    return sum(right(*item) for item in doable) / len(doable)
+
+
 def score_placing(row: Mapping[str, Any], perturb: Perturbation = CLEAN) -> dict[str, Any]:
     """A row with its scores: `recognition`, `parsed`, `refused` (of the first thought) and `spatial` (of the first that
     says "put", None where none does), all absent for a policy that does not think; `choice`, `choice_chance`, `rac`
-    (None where no toy was taken or the thought then in force does not say which), `why`, and `false_take` where one of
-    both is missing. perturb: of the row's arm."""
+    (None where no toy was taken or the thought then in force does not say which), `success_chance`, `why`, `new` where
+    something is, and `false_take` where one of both is missing. perturb: of the row's arm."""
     return scored_as(row, perturbed_placing(sample_placing_task(key_of(row)), key_of(row), perturb))
 
 
@@ -77,9 +113,12 @@ def scored_as(row: Mapping[str, Any], scene: PlacingScene) -> dict[str, Any]:
         out["spatial"] = understood(put[0], scene) if put else None
     if scene.missing is not None:
         out["false_take"] = facts["choice"] >= 0
+    if found := new(scene):
+        out["new"] = found
     return out | {
         "choice": bool(facts["choice_right"]),
         "choice_chance": 1 / len(scene.choices()) if scene.missing is None else 0.0,
+        "success_chance": success_chance(scene),
         "rac": _consistent(row, thoughts, scene),
         "why": "" if row["success"] else str(facts.get("why") or row["end"]),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mindhand.worlds import course, placing, scene
+from mindhand.worlds import course, heights, hidden, placing, scene
 from mindhand.worlds.perturb import Perturbation
 
 from .arms import perturbation_of
@@ -13,6 +13,7 @@ from .protocol import CLEAN
 from .score import MATHS, OCR, score
 from .score_course import score_course
 from .score_placing import score_placing
+from .score_unseen import score_unseen
 
 # What reports and exports show of scored rows, where a family has it: shares, and points with how many there are.
 RATES = ("success", "choice", "false_take", "refused", "rac", "parsed", "recognition", "spatial", "hit", "displaced")
@@ -21,6 +22,8 @@ SCORERS: Mapping[str, Callable[[Mapping[str, Any], Perturbation], dict[str, Any]
     scene.FAMILY: score,
     placing.FAMILY: score_placing,
     course.FAMILY: score_course,
+    heights.FAMILY: score_unseen,
+    hidden.FAMILY: score_unseen,
 }
 
 
