@@ -16,12 +16,14 @@ from typing import Any
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval, bootstrap, wilson
 
+from .failures import first_failures
 from .ledger import opening_of
 from .page import Cell, Raw, mean, moving_picture, page, rate, table, thoughts
 from .protocol import Protocol
 from .run import latencies
 from .scores import POINTS, RATES
 
+Row = Mapping[str, Any]
 SPLITS = {
     "R": "In-domain (R)",
     "C": "Co-training only (C)",
@@ -54,7 +56,7 @@ def label_of(task: str) -> str:
     return ", ".join([SPLITS.get(split, task), *more]) if split in SPLITS else task
 
 
-def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> Line:
+def _line(label: str, rows: Sequence[Row], part: bool = False) -> Line:
     measures: dict[str, Interval] = {}
     for name in RATES:
         known = [r[name] for r in rows if r.get(name) is not None]
@@ -72,7 +74,7 @@ def _line(label: str, rows: Sequence[Mapping[str, Any]], part: bool = False) -> 
     return Line(label, len(rows), measures, chance, part)
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+def summary(rows: Sequence[Row]) -> list[Line]:
     """A line a task, in the order of the rows, and below it a line for each number of tiles to place, and for what is
     new about an item, where the rows say that and have several."""
     out = []
@@ -88,12 +90,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     return out
 
 
-def by_task(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+def by_task(rows: Sequence[Row]) -> list[Line]:
     """The summary's lines of whole tasks."""
     return [line for line in summary(rows) if not line.part]
 
 
-def _results(rows: Sequence[Mapping[str, Any]]) -> str:
+def _results(rows: Sequence[Row]) -> str:
     lines = summary(rows)
     has = {name for line in lines for name in line.measures}
     hidden = {"parsed"} if "false_take" in has else {"parsed", "refused"}
@@ -123,12 +125,12 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(caption, [heads.get(c, c) for c in columns], body, parts)
 
 
-def _badge(row: Mapping[str, Any]) -> str:
+def _badge(row: Row) -> str:
     word = {"success": "success", "failure": "failure", "time": "time ran out"}[row["end"]]
     return f'<span class="tag {"yes" if row["success"] else "no"}">{word}</span>'
 
 
-def _figure(row: Mapping[str, Any], folder: Path, hz: float) -> str:
+def _figure(row: Row, folder: Path, hz: float) -> str:
     label = f"{label_of(row['task'])}, episode {row['index']}: {row['end']}"
     why = f' <span class="no">{escape(row["why"])}</span>' if row.get("why") else ""
     held = f"<br>{len(row['interventions'])} steps changed by a filter" if row["interventions"] else ""
@@ -142,14 +144,18 @@ def _figure(row: Mapping[str, Any], folder: Path, hz: float) -> str:
     )
 
 
-def _films(rows: Sequence[Mapping[str, Any]], folder: Path, hz: float) -> str:
+def _figures(rows: Sequence[Row], folder: Path, hz: float) -> str:
+    """The films of those that have one, "" where none has."""
     shot = [r for r in rows if r.get("film") and (folder / r["film"]).exists()]
-    if not shot:
-        return "<p>No episode was filmed.</p>"
-    return f'<div class="films">{"".join(_figure(r, folder, hz) for r in shot)}</div>'
+    return f'<div class="films">{"".join(_figure(r, folder, hz) for r in shot)}</div>' if shot else ""
 
 
-def _failures(rows: Sequence[Mapping[str, Any]], hz: float) -> str:
+def _films(rows: Sequence[Row], folder: Path, hz: float) -> str:
+    """Of successes: failures are shown by themselves."""
+    return _figures([r for r in rows if r["success"]], folder, hz) or "<p>No success was filmed.</p>"
+
+
+def _failures(rows: Sequence[Row], folder: Path, hz: float) -> str:
     lost = [r for r in rows if not r["success"]]
     if not lost:
         return f"<p>None in {len(rows)} episodes.</p>"
@@ -159,23 +165,20 @@ def _failures(rows: Sequence[Mapping[str, Any]], hz: float) -> str:
         ["part", "why", "episodes"],
         [[task, why, n] for (task, why), n in sorted(counts.items(), key=lambda c: (c[0][0], -c[1]))],
     )
-    first = [
-        r for task in dict.fromkeys(r["task"] for r in lost) for r in [x for x in lost if x["task"] == task][:SHOWN]
-    ]
     each = table(
         f"One by one: the first {SHOWN} of each part at most",
         ["episode", "why", "steps", "what it thought"],
         [
             [
                 Raw(f"<code>{escape(r['key'])}</code>"),
-                r.get("why") or r["end"],
+                "; ".join([r.get("why") or r["end"], *([r["replay"]] if "replay" in r else [])]),
                 r["steps"],
                 Raw(thoughts(r["thoughts"][:3], hz) or "–"),
             ]
-            for r in first
+            for r in first_failures(rows, SHOWN)
         ],
     )
-    return f"{kinds}<br>{each}"
+    return f"{_figures(lost, folder, hz)}<br>{kinds}<br>{each}"
 
 
 def _facts(about: Mapping[str, Any], folder: Path) -> str:
@@ -203,7 +206,7 @@ def _facts(about: Mapping[str, Any], folder: Path) -> str:
 
 def write_report(
     folder: Path | str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     *,
     rate_hz: float,
     title: str = "Evaluation",
@@ -222,8 +225,8 @@ def write_report(
     sections = [("Results", _results(rows))]
     sections += [(head, table("", columns, body)) for head, columns, body in beside]
     sections += [
+        ("Failures", _failures(rows, folder, rate_hz)),
         ("Films", _films(rows, folder, rate_hz)),
-        ("Failures", _failures(rows, rate_hz)),
         ("Run", _facts(about, folder)),
     ]
     file = folder / "report.html"

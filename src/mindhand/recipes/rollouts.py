@@ -14,10 +14,11 @@ from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key
 from mindhand.core.seams import Filter, Policy, World
+from mindhand.evaluate.failures import film_failures
 from mindhand.evaluate.ledger import open_ktest
 from mindhand.evaluate.protocol import Protocol
+from mindhand.evaluate.run import Job, film_of
 from mindhand.evaluate.run import evaluate as run_protocol
-from mindhand.evaluate.run import film_of
 from mindhand.evaluate.scores import scored
 from mindhand.methods import label, shielded, told
 from mindhand.model.store import load_vla
@@ -96,7 +97,8 @@ def rows_of(
     shield: Shield | None = None,
 ) -> Rows:
     """Scored rows of a checkpoint under a protocol, its arm included; what `folder` already holds is not run again. A
-    look at K-test is entered in the ledger first. checkpoint: a folder, or one of `CONTROLS`. wraps: what goes round
+    look at K-test is entered in the ledger first. films: of each task so many first episodes, and first failures, are
+    filmed. checkpoint: a folder, or one of `CONTROLS`. wraps: what goes round
     the policy, by name, the first innermost; shield: what stands behind it; its rows are another policy's."""
     place = place_of(protocol.tasks)
     policy: Callable[[], Policy] = partial(load_policy, checkpoint, place)
@@ -112,6 +114,7 @@ def rows_of(
     look = open_ktest(protocol, name, folder)
     if look is not None and console is not None:
         console.print(f"{look.text} (entered in the ledger)")
+    film = film_of(protocol, "front", films) if films else None
     rows = run_protocol(
         protocol,
         policy,
@@ -120,10 +123,12 @@ def rows_of(
         name=name,
         workers=workers,
         filters=filters,
-        film=film_of(protocol, "front", films) if films else None,
+        film=film,
         console=console,
         some=some,
     )
+    if film is not None:
+        rows = film_failures(Job(protocol, policy, made, filters, film, folder), rows, films)
     return scored(rows, protocol.arm)
 
 
