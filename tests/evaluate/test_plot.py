@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mindhand.core.errors import BadData
-from mindhand.evaluate.plot import Panel, Series, Span, draw_spans, write_plot
+from mindhand.evaluate.plot import Panel, Series, Span, draw_panels, draw_spans, write_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINE = Series("nano <1>", ((10.0, 0.2), (100.0, 0.6), (1000.0, 1.0)), ("a", "b", "c"))
@@ -24,6 +24,16 @@ def test_points_are_placed_by_their_logarithm_and_their_height(tmp_path):
     texts = [t.text for t in root.iter(f"{name}text")]
     assert {"gates & loss", "nano <1>", "a", "1k", "0.2"} <= set(texts)
     assert not re.search("script|http(?!://www.w3.org)", (tmp_path / "a" / "b.svg").read_text())
+
+
+def test_a_reach_is_drawn_evenly():
+    line = Series("task", ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)), ("a", "b", "c"))
+    root = ElementTree.fromstring(draw_panels([Panel("p", "kept", "done", (line,), 0.0, 1.0, (0.0, 1.0))], "said"))
+    circles = [(float(c.get("cx")), float(c.get("cy"))) for c in root.iter(f"{SVG}circle")]
+    texts = {t.text: float(t.get("x")) for t in root.iter(f"{SVG}text")}
+    assert circles[1] == pytest.approx([(a + b) / 2 for a, b in zip(circles[0], circles[2])], abs=0.1)
+    assert texts["a"] > circles[0][0] and texts["c"] < circles[2][0]  # a label stays in the picture
+    assert root.get("aria-label") == "said" and {"0.2", "0.8"} <= set(texts)
 
 
 @pytest.mark.parametrize("points", [(), ((0.0, 1.0),), ((1.0, float("nan")),)])

@@ -34,6 +34,7 @@ tr.part th { font-weight:400; padding-left:2rem } tr.part { color:var(--soft) }
 .num { white-space:nowrap } .num b { font-size:1.05rem }
 .num small { display:block; color:var(--soft); font-size:.8rem }
 svg.bar { display:block; width:8.5rem; height:14px; margin:.2rem 0 }
+.chart svg { display:block; width:100%; max-width:32rem; height:auto }
 .films { display:grid; grid-template-columns:repeat(auto-fill,minmax(17rem,1fr)); gap:1rem }
 figure { margin:0; background:var(--paper); border:1px solid var(--line); border-radius:8px; overflow:hidden }
 figure video,figure img { display:block; width:100%; background:#111; image-rendering:pixelated; aspect-ratio:1;
@@ -117,6 +118,12 @@ def mean(found: Interval | None, most: int) -> Raw | None:
     return Raw(
         f'<span class="num"><b>{found.value:.2f}</b> of {most}<small>{found.low:.2f} to {found.high:.2f}</small></span>'
     )
+
+
+def chart(svg: str) -> Raw:
+    """A drawing of `plot` inside the page, never wider than it."""
+    inside = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "")  # only a file needs it
+    return Raw(f'<div class="card chart">{inside}</div>')
 
 
 def moving_picture(file: Path, label: str) -> str:

@@ -26,7 +26,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart. x is drawn in decades, and so larger than 0."""
+    """One chart. x is drawn in decades, and so larger than 0; evenly where it has a reach."""
 
     title: str
     x: str
@@ -34,6 +34,7 @@ class Panel:
     series: tuple[Series, ...]
     low: float | None = None  # of y; the smallest value without
     high: float | None = None
+    reach: tuple[float, float] | None = None  # of x: from, to
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,18 @@ def _svg(width: float, height: float, body: str, title: str = "") -> str:
 
 def _panel(panel: Panel) -> str:
     points = [p for s in panel.series for p in s.points]
-    if not points or min(x for x, _ in points) <= 0 or not all(math.isfinite(c) for p in points for c in p):
+    even, xs = panel.reach is not None, [x for x, _ in points]
+    if not points or (not even and min(xs) <= 0) or not all(math.isfinite(c) for p in points for c in p):
         raise BadData(f"the panel '{panel.title}' with {len(points)} points", "finite ones, x above 0", "give such")
-    x0, x1 = min(x for x, _ in points) / 1.3, max(x for x, _ in points) * 1.6
+    x0, x1 = panel.reach or (min(xs) / 1.3, max(xs) * 1.6)
+    if even:
+        x0, x1 = min(x0, *xs), max(x1, *xs)
     low = min(y for _, y in points) if panel.low is None else panel.low
     high = max(y for _, y in points) if panel.high is None else panel.high
     high = max(high, low + 1e-6)
 
     def at(x: float, y: float) -> tuple[float, float]:
-        right = (math.log(x) - math.log(x0)) / (math.log(x1) - math.log(x0))
+        right = (x - x0) / (x1 - x0) if even else (math.log(x) - math.log(x0)) / (math.log(x1) - math.log(x0))
         up = (y - low) / (high - low)
         return LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
@@ -101,9 +105,9 @@ def _panel(panel: Panel) -> str:
         _, y = at(x0, tick)
         out.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#d9dee3"/>')
         out.append(_text(LEFT - 6, y + 4, f"{tick:.3g}", "end"))
-    for tick in _decades(x0, x1):
+    for tick in _ticks(x0, x1) if even else _decades(x0, x1):
         x, _ = at(tick, low)
-        out.append(_text(x, HEIGHT - BOTTOM + 16, _short(tick)))
+        out.append(_text(x, HEIGHT - BOTTOM + 16, f"{tick:.3g}" if even else _short(tick)))
     out.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, panel.x))
     out.append(_text(0, 0, panel.y, more=f' transform="translate(13 {HEIGHT / 2}) rotate(-90)"'))
     for k, series in enumerate(panel.series):
@@ -114,17 +118,23 @@ def _panel(panel: Panel) -> str:
         for (x, y), label in zip(drawn, (*series.labels, *[""] * len(drawn))):
             out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{ink}"/>')
             if label:
-                out.append(_text(x + 6, y + 12, label, "start", f' fill="{ink}"'))
+                beside, anchor = (x - 6, "end") if x > (LEFT + WIDTH) / 2 else (x + 6, "start")
+                out.append(_text(beside, y + 12, label, anchor, f' fill="{ink}"'))
         out.append(_text(LEFT + 8, TOP + 12 + 15 * k, series.name, "start", f' fill="{ink}"'))
     return "\n".join(out)
 
 
-def write_plot(file: Path, panels: Sequence[Panel]) -> Path:
-    """The panels side by side in one SVG. BadData for a panel without points, or with x at or below 0."""
+def draw_panels(panels: Sequence[Panel], title: str = "") -> str:
+    """The panels side by side in one SVG; a title is what is read aloud of it. BadData for a panel without points, or
+    with x at or below 0 where that is drawn in decades."""
     drawn = [f'<g transform="translate({k * WIDTH} 0)">\n{_panel(p)}\n</g>' for k, p in enumerate(panels)]
-    body = "\n".join(drawn)
+    return _svg(WIDTH * len(panels), HEIGHT, "\n".join(drawn), title)
+
+
+def write_plot(file: Path, panels: Sequence[Panel]) -> Path:
+    """`draw_panels` as a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(_svg(WIDTH * len(panels), HEIGHT, body))
+    file.write_text(draw_panels(panels))
     return file
 
 

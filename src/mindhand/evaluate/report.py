@@ -24,6 +24,7 @@ from .run import latencies
 from .scores import POINTS, RATES
 
 Row = Mapping[str, Any]
+Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]] | tuple[str, Raw]
 SPLITS = {
     "R": "In-domain (R)",
     "C": "Co-training only (C)",
@@ -210,12 +211,12 @@ def write_report(
     *,
     rate_hz: float,
     title: str = "Evaluation",
-    beside: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Cell]]]] = (),
+    beside: Sequence[Beside] = (),
 ) -> Path:
     """Write folder/report.html from a run folder and its rows (scored or plain); returns the file.
 
-    rate_hz: control steps a second of the world. beside: further tables (heading, columns, rows) that belong next
-    to success: the scorecard of what was forgotten, the language arm.
+    rate_hz: control steps a second of the world. beside: further tables (heading, columns, rows) and drawings
+    (heading, drawing) that belong next to success: the scorecard of what was forgotten, the language arm.
     """
     folder = Path(folder)
     about = json.loads((folder / "run.json").read_text())
@@ -223,7 +224,7 @@ def write_report(
     each = "; ".join(f"{line.label} {line.measures['success'].value:.1%}" for line in by_task(rows))
     lead = f"{about['policy']} on {Protocol.from_json(about['protocol']).id}. Success: {each}."
     sections = [("Results", _results(rows))]
-    sections += [(head, table("", columns, body)) for head, columns, body in beside]
+    sections += [(head, what[0].html if len(what) == 1 else table("", *what)) for head, *what in beside]
     sections += [
         ("Failures", _failures(rows, folder, rate_hz)),
         ("Films", _films(rows, folder, rate_hz)),

@@ -22,15 +22,14 @@ from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, keys, named
-from mindhand.evaluate.report import Line, by_task, label_of, summary, write_report
+from mindhand.evaluate.report import Beside, Line, by_task, label_of, summary, write_report
 from mindhand.methods import label, wrapped
 
 from .places import axes_of, place_of, worlds
 from .race import race, race_table
 from .rollouts import Rows, RunRows, is_control, perturbations, rows_of, shield_of
-from .stages import ALL, StageRows, kept_table, mind_rows, stages_of
+from .stages import ALL, StageRows, kept_tables, mind_rows, stages_of
 
-Beside = tuple[str, Sequence[str], Sequence[Sequence[Cell]]]  # a table of the report: heading, columns, rows
 MEASURES = ("success", "choice")  # that tables of arms show, where a world has them
 ITEMS = 200  # of every part of the scorecard
 USUAL = ("R", "K-dev", "X")  # of a protocol that parts what is known, unless others are asked for
@@ -98,7 +97,7 @@ def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
 
 def by_stage(
     run: Path, base: Path, protocol: Protocol, folder: Path, last: Rows, run_rows: RunRows, console: Console | None
-) -> Beside:
+) -> list[Beside]:
     """The scorecard of the VLM that a training began with, and of every stage's, beside what each stage does. last: the
     rows of its last stage."""
     out = [StageRows("the base", mind_rows(base, ITEMS, folder / "minds" / "base.jsonl", console), [])]
@@ -109,7 +108,7 @@ def by_stage(
             where = folder / "stages" / name
             rows = run_rows(checkpoint, protocol, where, films=0)
         out.append(StageRows(name, mind, rows))
-    return kept_table(out)
+    return kept_tables(out)
 
 
 def evaluate(
@@ -169,7 +168,7 @@ def evaluate(
     if altered:
         beside.append(perturbed_table(rows, arms(altered)))
     if base is not None:
-        beside.append(by_stage(checkpoint, base, p, run, rows, run_rows, console))
+        beside.extend(by_stage(checkpoint, base, p, run, rows, run_rows, console))
     report = write_report(run, rows, rate_hz=spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
     write_exports(run, rows, spec=spec, arms=changed)
     console.print(f"report: {report}")
