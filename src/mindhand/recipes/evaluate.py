@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,15 +21,15 @@ from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
 from mindhand.evaluate.page import Cell, page, points, rate, table
 from mindhand.evaluate.protocol import Protocol, keys, named
-from mindhand.evaluate.report import Beside, Line, by_task, label_of, summary, write_report
+from mindhand.evaluate.report import Beside, by_task, label_of, summary, write_report
 from mindhand.methods import label, wrapped
 
+from .perturbed import axes_table, levels_table, measures_of, of_task, rates
 from .places import axes_of, place_of, worlds
 from .race import race, race_table
 from .rollouts import Rows, RunRows, is_control, perturbations, rows_of, shield_of
 from .stages import ALL, StageRows, kept_tables, mind_rows, stages_of
 
-MEASURES = ("success", "choice")  # that tables of arms show, where a world has them
 ITEMS = 200  # of every part of the scorecard
 USUAL = ("R", "K-dev", "X")  # of a protocol that parts what is known, unless others are asked for
 
@@ -52,47 +51,20 @@ def summary_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     return out
 
 
-def _of(rows: Rows, task: str) -> Rows:
-    return [r for r in rows if r["task"] == task]
-
-
-def _measures(rows: Rows) -> list[str]:
-    return [m for m in MEASURES if all(m in r for r in rows)]
-
-
-def _rates(line: Line, measures: Sequence[str]) -> list[Cell]:
-    """Success and choice of a task."""
-    return [rate(line.measures[m], line.chance.get(m)) for m in measures]
-
-
 def arms_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
     """What is done when something else is told or shown, and how much of it hangs on language."""
     body: list[list[Cell]] = []
-    measures = _measures(clean)
+    measures = measures_of(clean)
     told = [changed[name] for name in ("blank", "swapped") if name in changed]
     for task in dict.fromkeys(r["task"] for r in clean):
         for name, rows in {"clean": clean, **changed}.items():
-            for line in by_task(_of(rows, task)):
-                body.append([f"{line.label}, {name}", *_rates(line, measures), rate(line.measures.get("rac"))])
+            for line in by_task(of_task(rows, task)):
+                body.append([f"{line.label}, {name}", *rates(line, measures), rate(line.measures.get("rac"))])
         if told:
-            some = [_of(rows, task) for rows in told]
-            found = [points(sensitivity(_of(clean, task), some, m), " points") for m in measures]
+            some = [of_task(rows, task) for rows in told]
+            found = [points(sensitivity(of_task(clean, task), some, m), " points") for m in measures]
             body.append([f"{label_of(task)}: hangs on language", *found, None])
     return "Told or shown something else, or given a thought", ["arm", *measures, "acts as it says"], body
-
-
-def perturbed_table(clean: Rows, changed: Mapping[str, Rows]) -> Beside:
-    """Success and choice of every task under every perturbation, and their means over all that were tried, each as
-    heavy."""
-    lines = {name: by_task(rows) for name, rows in {"clean": clean, **changed}.items()}
-    measures = _measures(clean)
-    body: list[list[Cell]] = [
-        [name, *(cell for line in some for cell in _rates(line, measures))] for name, some in lines.items()
-    ]
-    values = [[line.measures[m].value for line in lines[name] for m in measures] for name in changed]
-    body.append(["mean of the perturbed", *(f"{100 * x:.1f} %" for x in np.mean(values, 0))])
-    columns = ["", *(f"{line.label}: {m}" for line in lines["clean"] for m in measures)]
-    return "Perturbed (the same scenes; levels 1 to 5)", columns, body
 
 
 def by_stage(
@@ -166,7 +138,8 @@ def evaluate(
     if told:
         beside.append(arms_table(rows, changed))
     if altered:
-        beside.append(perturbed_table(rows, arms(altered)))
+        perturbed = arms(altered)
+        beside += [axes_table(rows, perturbed), levels_table(rows, perturbed)]
     if base is not None:
         beside.extend(by_stage(checkpoint, base, p, run, rows, run_rows, console))
     report = write_report(run, rows, rate_hz=spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
