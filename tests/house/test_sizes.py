@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
+
+from mindhand.model.shipped import MOST, WEIGHTS, shipped_bytes
 
 from .tree import ROOT, files, is_binary, python, read
 
@@ -65,6 +68,22 @@ def test_the_tree_stays_below_40_mib():
     sizes = {path: (ROOT / path).stat().st_size for path in files()}
     largest = sorted(sizes, key=lambda path: -sizes[path])[:5]
     assert sum(sizes.values()) <= TREE_MIB * 2**20, {path: sizes[path] for path in largest}
+
+
+def overweight(folder: Path) -> str | None:
+    """Why these weights may not be shipped together, or None."""
+    size = shipped_bytes(folder)
+    return f"{size:,} bytes of weights in {folder}, more than {MOST:,}" if size > MOST else None
+
+
+def test_all_weights_that_are_shipped_fit_into_16_mib(tmp_path):
+    assert MOST == 16 * 2**20 and overweight(WEIGHTS) is None
+    for name in ("nano", "another"):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+        (tmp_path / name / "checkpoint" / "weights-00001.safetensors").write_bytes(bytes(MOST // 2))
+    assert overweight(tmp_path) is None
+    (tmp_path / "another" / "README.md").write_text("a card")
+    assert "16,777,222 bytes" in str(overweight(tmp_path))
 
 
 def assets() -> list[str]:

@@ -16,6 +16,7 @@ import mindhand.data.synthetic
 import mindhand.model
 import mindhand.train
 import mindhand.worlds
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.core.record import Record, write_record
@@ -94,8 +95,9 @@ def publish(
         seconds = time.monotonic() - begin
     write("scorecard/seconds", [{"key": f"{SHORT} items a part", "seconds": seconds}], "seconds", "mean", "s")
     size = sum(p.numel() for p in vla.backbone.parameters())
-    write("model/parameters", [{"key": "nano", "parameters": size}], "parameters", "mean", "1")
-    write("pretrain/core_seconds", [{"key": "nano", "seconds": core_seconds(run)}], "seconds", "mean", "core-s")
+    of = {"key": "nano", "policy": load_checkpoint(run / "checkpoint", None).fingerprint}
+    write("model/parameters", [{**of, "parameters": size}], "parameters", "mean", "1")
+    write("pretrain/core_seconds", [{**of, "seconds": core_seconds(run)}], "seconds", "mean", "core-s")
     for name, draw in (("composed_desk", composed_desk), ("rendered_toys", rendered_toys)):
         write(
             f"images_per_core_second/{name}",
