@@ -77,11 +77,12 @@ def _stored(part: Any) -> dict[str, Any]:
     return PARTS.describe(name, part if is_dataclass(part) else part.config)
 
 
-def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None) -> None:
+def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None, files: Mapping[str, bytes] = {}) -> None:
     """Write a checkpoint of the model, atomically. Training-only parts (objectives) are left out. A part that no
     checkpoint can name, whichever slot or stack it is in, is refused: what loads would act otherwise.
 
     smoke: an observation whose prediction is stored, so that whoever loads it can tell that it still acts the same.
+    files: small files that go with it, by name.
     """
     refuse_attack(vla, "a checkpoint")
     slots = {
@@ -104,7 +105,7 @@ def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None) -> 
         config=config,
         spec=vla.spec,
         statistics=vla.statistics() or {"none": "no action head"},
-        files={"tokenizer.json": vla.backbone.words.to_bytes()},
+        files={"tokenizer.json": vla.backbone.words.to_bytes(), **files},
         smoke={} if smoke is None else smoke_arrays(vla, smoke),
     )
 

@@ -60,6 +60,7 @@ from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.spec import EMPTY, HAND, SHUT
 from mindhand.worlds.desk.world import SPEC
 
+from .bases import of_this_world
 from .cotraining import Asked, beside, warm_up
 from .nano import CorpusSource, looking, token_grid
 from .places import demonstrate, read_thought
@@ -131,8 +132,8 @@ def frames(
 
 
 def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
-    """A VLA around a pretrained VLM: upcycled, with an untrained hand."""
-    reader = load_vla(nano)
+    """A VLA around a pretrained VLM: upcycled, with an untrained hand. Refuses a VLM of other scenes."""
+    reader = load_vla(of_this_world(nano))
     backbone = reader.backbone
     grid = token_grid(backbone)
     camera, wrist = SPEC.camera("front"), SPEC.camera("wrist")

@@ -24,6 +24,7 @@ from mindhand.evaluate.protocol import Protocol, keys, named
 from mindhand.evaluate.report import Beside, by_task, label_of, summary, write_report
 from mindhand.methods import label, wrapped
 
+from .bases import of_this_world
 from .perturbed import axes_table, levels_table, measures_of, of_task, rates
 from .places import axes_of, place_of, worlds
 from .race import race, race_table
@@ -109,6 +110,8 @@ def evaluate(
         return _compare(compare, run, console)
     if checkpoint is None:
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
+    if base is not None:
+        of_this_world(base)
     last = checkpoint if is_control(checkpoint) else stages_of(checkpoint)[ALL]
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)

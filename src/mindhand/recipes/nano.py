@@ -55,6 +55,8 @@ from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import MathsScene
 
+from .bases import FILE, declared
+
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
     full=(("solve", 0.25), ("where", 0.40), ("tiles", 0.25), ("read", 0.10)),
@@ -279,7 +281,8 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         source.close()
     if rank() == 0:
         # Rounded here and not when it is shipped, so that what is examined is what is shipped.
-        save_vla(VLA(spec=SPEC, backbone=vla.backbone.bfloat16()), folder / "checkpoint")
+        kept = {FILE: json.dumps(declared()).encode()}
+        save_vla(VLA(spec=SPEC, backbone=vla.backbone.bfloat16()), folder / "checkpoint", files=kept)
 
 
 def _planned(file: Path, plan: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from mindhand.methods import catalogue
 from mindhand.methods import method as named
 from mindhand.model.shipped import shipped
 
+from .bases import of_this_world
 from .grid import Grid, GridPlan, due, finished, order, run_queue
 from .grid_report import said, write_grid_report
 from .grid_report import show as tables
@@ -98,7 +99,7 @@ def prove(
         for name in method:
             console.print(ASKS) if name == HEART else card(name, console)
         return 0
-    mind = base or shipped()
+    mind = of_this_world(base or shipped())
     if methods := tuple(name for name in method if name != HEART):
         code = of_methods(methods, mind, queue, minutes, workers, run / "bench", console)
         if HEART not in method:
