@@ -222,16 +222,19 @@ class Serve:
 
 @dataclass(frozen=True)
 class Chat:
-    """Ask the mind about a picture: it should still read, count and reason.
+    """Ask the mind about a picture: it should still read, count and reason. One picture at a time.
 
-    Example: mindhand chat runs/policy/checkpoint --image board.png --ask "what is written on the board?"
+    Example: mindhand chat board.png --ask "what is written on the board?"
+
+    Of your own: mindhand chat runs/policy/checkpoint --image board.png
     """
 
     engine: ClassVar[str] = "mindhand.recipes.chat:chat"
     checkpoint: Annotated[
-        Positional[Path | None], arg(help="checkpoint folder; the packaged nano unless given", metavar="CHECKPOINT")
+        Positional[Path | None],
+        arg(help="checkpoint folder, or a picture for the packaged nano", metavar="CHECKPOINT|PICTURE"),
     ] = None
-    image: Annotated[Path | None, arg(help="picture; a sampled desk unless given", metavar="FILE")] = None
+    image: Annotated[Path | None, arg(help="picture; a sampled desk where none is given", metavar="FILE")] = None
     ask: Annotated[str | None, arg(help="one question; a conversation unless given", metavar="TEXT")] = None
 
 

@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mindhand import cli
@@ -157,6 +159,34 @@ def test_pictures_and_checkpoints_that_cannot_be_used(run, checkpoint, board, tm
     assert "no such folder" in refused(run(tmp_path / "gone", "--image", board, "--ask", ASK))
     said = refused(run(checkpoint.parent, "--image", board, "--ask", ASK))
     assert "folder of a run" in said and str(checkpoint) in said
+
+
+def test_a_picture_alone_is_shown_to_the_shipped_weights(run, checkpoint, board, tmp_path, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path / "weights" / "nano" / "checkpoint")
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
+    code, out, err = run(board, "--ask", ASK)
+    assert code == 0 and out == run(checkpoint, "--image", board, "--ask", ASK)[1]
+    assert str(tmp_path / "weights" / "nano") in err and "90 x 60 pixels" in err
+    assert run("--image", board, "--ask", ASK)[1] == out
+    board.rename(tmp_path / "no-suffix")
+    assert run(tmp_path / "no-suffix", "--ask", ASK)[1] == out
+    assert "a picture file" in refused(run(tmp_path / "gone.png", "--ask", ASK))
+    both = run(tmp_path / "no-suffix", "--image", tmp_path / "no-suffix", "--ask", ASK)
+    assert "two pictures" in refused(both) and "one at a time" in refused(both)
+    (tmp_path / "text.txt").write_text("no picture")
+    assert "is no picture that can be opened" in refused(run(tmp_path / "text.txt", "--ask", ASK))
+
+
+def test_ten_pictures_are_answered_as_one_by_one():
+    (rng,) = Keys.seeded(1, "ten").generators()
+    images = rng.integers(0, 255, (10, 1, 1, 3), dtype=np.uint8).repeat(128, 1).repeat(128, 2)
+    asked = [[ASK, "pick the right tile"] if k % 2 else ["3+4=", ASK] for k in range(10)]
+    vla = VLA(spec=SPEC, backbone=vlm()).eval()
+    with torch.no_grad():
+        vla.backbone.embedding.weight.mul_(0.1)  # or it says the last word again, whatever it sees
+    together = vla.answer(images, asked, 8)
+    assert together == [vla.answer(images[k : k + 1], asked[k : k + 1], 8)[0] for k in range(10)]
+    assert len({a for row in together for a in row}) > 10, "the pictures change nothing, so this shows nothing"
 
 
 @pytest.mark.parametrize(

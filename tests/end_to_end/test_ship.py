@@ -89,7 +89,7 @@ def test_what_is_shipped_is_whole_and_answers(made, to, tmp_path, monkeypatch, c
     monkeypatch.setattr(shipped, "WEIGHTS", home.parent)
     assert load_checkpoint(shipped.shipped(), None).fingerprint == policy
     Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "board.png")
-    assert cli.main(["chat", "--image", str(tmp_path / "board.png"), "--ask", "what is on the board?"]) == 0
+    assert cli.main(["chat", str(tmp_path / "board.png"), "--ask", "what is on the board?"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1 and "176,000 pictures" in err
 

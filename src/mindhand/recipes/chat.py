@@ -7,6 +7,7 @@ before is not in it, and the picture is looked at once.
 
 from __future__ import annotations
 
+import mimetypes
 import sys
 import time
 from pathlib import Path
@@ -140,9 +141,23 @@ def load_mind(checkpoint: Path) -> VLA:
     return vla
 
 
+def named(first: Path | None, image: Path | None) -> tuple[Path | None, Path | None]:
+    """(checkpoint, picture) of a command line whose first word is either: a checkpoint is a folder, a picture a file.
+    Refusal for two pictures."""
+    if first is None or first.is_dir():
+        return first, image
+    if not first.is_file() and not (mimetypes.guess_type(first.name)[0] or "").startswith("image/"):
+        return first, image
+    if image is not None:
+        raise Refusal(f"two pictures: {first} and {image}", "one at a time", "ask about each in a command of its own")
+    return None, first
+
+
 def chat(checkpoint: Path | None, image: Path | None, ask: str | None) -> int:
     """The verb: one answer, or a conversation that ends with an empty line or the end of the input. A question that is
-    refused may be put again at a terminal; where questions come from a pipe it ends the command."""
+    refused may be put again at a terminal; where questions come from a pipe it ends the command. checkpoint: a folder,
+    or the picture, for the weights that are shipped."""
+    checkpoint, image = named(checkpoint, image)
     tell = Console(stderr=True, highlight=False, soft_wrap=True)
     given = None if image is None else open_picture(image)  # before the weights: what cannot be shown is told at once
     checkpoint = checkpoint or shipped()

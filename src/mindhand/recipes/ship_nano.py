@@ -45,7 +45,7 @@ whiteboard, works sums out, and names, counts, finds and compares toys on a tabl
 pixels. It is a test-bed for keeping knowledge while a robot is learned, not a general model: it knows what is
 listed here and nothing else.
 
-    mindhand chat --image board.png --ask "read the board"
+    mindhand chat board.png --ask "read the board"
 
 [{shown} pictures with what it answered]({gallery}), right and wrong.
 
