@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mindhand.core.errors import BadData, BuildError, Refusal
 from mindhand.core.keys import Keys
+from mindhand.data.files import write_rows
 from mindhand.data.synthetic.corpus import pretraining
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate import ledger, protocol
@@ -101,6 +102,22 @@ def test_the_exam_has_rows(home):
 
     rows = examine(load_vla(home / "nano" / "checkpoint"), ("R",), 2, ("read", "calc"))
     assert len(rows) == 4 and {r["right"] for r in rows} <= {True, False}
+
+
+def test_a_scorecard_is_kept_for_the_same_weights_and_items(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "PARTS", ("mix",))
+    nano, file = home / "nano" / "checkpoint", tmp_path / "card.jsonl"
+    rows = stages.mind_rows(nano, 2, file)
+    assert {r["items"] for r in rows} == {stages.DIGEST}
+    monkeypatch.setattr(stages, "take", None)  # it is asked no more
+    assert stages.mind_rows(nano, 2, file) == rows
+    for other in ({"items": "of another version"}, {"policy": "other weights"}):
+        write_rows(file, [rows[0], {**rows[1], **other}])
+        with pytest.raises(TypeError):
+            stages.mind_rows(nano, 2, file)
+    write_rows(file, [{k: v for k, v in row.items() if k != "items"} for row in rows])  # of before it had a hash
+    with pytest.raises(TypeError):
+        stages.mind_rows(nano, 2, file)
 
 
 def test_refusals(home, tmp_path, monkeypatch):

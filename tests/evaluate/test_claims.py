@@ -138,6 +138,7 @@ def broken(**change):
         ({"episodes": lambda rows: [*rows, rows[0]]}, "twice"),
         ({"episodes": lambda rows: [{**rows[0], "key": "tests-2/a/0/0"}, *rows[1:]]}, "one protocol"),
         ({"scorecard": lambda rows: [{**r, "key": r["key"].replace("card-1", "card-2")} for r in rows]}, "one version"),
+        ({"scorecard": lambda rows: [{**r, "items": "0123456789ab"} for r in rows]}, "of 'card-1 0123456789ab'"),
         ({"latency": lambda rows: [{**r, "device": "a gpu"} for r in rows]}, "one device"),
         ({"latency": lambda rows: [{**r, "ms": 0} for r in rows]}, "0 ms"),
         ({"episodes": lambda rows: [{k: x for k, x in r.items() if k != "key"} for r in rows]}, "without .'key'"),

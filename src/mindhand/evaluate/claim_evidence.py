@@ -83,8 +83,9 @@ class Evidence:
     """The rows of a grid: cell -> name of the training -> its rows.
 
     Refused (BadData): a cell that CELLS does not list; a row without a key, or twice in a training; two protocols of
-    one task family or two versions of the scorecard; latencies of several devices; a base of several trainings; a
-    task or part whose keys are not the same, in the same order, in every training of every cell that has it.
+    one task family, two versions of the scorecard or two sets of its items; latencies of several devices; a base of
+    several trainings; a task or part whose keys are not the same, in the same order, in every training of every cell
+    that has it.
     `groups` are the rows by exam and task, `taken` the numbers of trainings that were already asked for.
     """
 
@@ -113,6 +114,8 @@ class Evidence:
                 if exam == "latency" and not (row.get("device") and row.get("ms", 0) > 0):
                     raise BadData(f"{where}: {dict(row)}", "a device, and more than 0 ms", "time it again")
                 version = str(row["device"]) if exam == "latency" else key.partition("/")[0]
+                if exam == "scorecard":
+                    version += f" {row.get('items', '')}".rstrip()  # the items themselves, by their hash
                 before, place = versions.setdefault(kind, (version, where))
                 if version != before:
                     raise BadData(

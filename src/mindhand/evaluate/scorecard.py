@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from mindhand.worlds.things import sample_toys
 from mindhand.worlds.wide import wide_equations
 
 VERSION = "scorecard-1"
+DIGEST = "cb59721cdd07"  # `digest()`, held by a test: rows of other items are neither gone on with nor compared
 PARTS: dict[str, tuple[str, ...]] = {  # and the kinds of question that each asks
     "ocr": ("board", "number"), "document": ("notice",), "chart": CHART, "maths": ("result", "calc"),
     "space": ("relation", "beside", "lies"), "existence": ("there",), "count": ("amount",), "mix": ("choice",),
@@ -79,7 +80,7 @@ class VLAMind:
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `options`: the answer among others, in an order that tells nothing."""
+    """One question. `options`: the answer among others, in an order that tells nothing. table: what is shown."""
 
     key: Key
     part: str
@@ -87,6 +88,7 @@ class Item:
     question: str
     answer: str
     options: tuple[str, ...]
+    table: Tabletop
 
 
 def _table(part: str, draw: Draw, keys: Keys) -> Tabletop:
@@ -105,8 +107,8 @@ def _table(part: str, draw: Draw, keys: Keys) -> Tabletop:
     return Tabletop(toys, write_board(draw, e.text, pens(_HELD_OUT if part == "ocr" else draw.pick(("R", "K")))), e)
 
 
-def _asked(part: str, keys: Keys) -> tuple[np.ndarray, str, str, str]:
-    """Picture, kind of question, question, answer."""
+def _asked(part: str, keys: Keys) -> tuple[Tabletop, np.ndarray, str, str, str]:
+    """What is shown, its picture, kind of question, question, answer."""
     for attempt in range(1000):
         here = keys.fold(attempt)
         draw = Draw(here.fold("item"))
@@ -114,10 +116,10 @@ def _asked(part: str, keys: Keys) -> tuple[np.ndarray, str, str, str]:
         sight, kind = tabletop(table), draw.pick(PARTS[part])
         if kind == "calc":
             e = draw.pick(wide_equations("K-dev"))
-            return sight.image, kind, draw.pick(DESK_PHRASES["calc"]).format(e.text), str(e.answer)
+            return table, sight.image, kind, draw.pick(DESK_PHRASES["calc"]).format(e.text), str(e.answer)
         qa = Asker(table, sight, draw).ask(kind)
         if qa is not None:
-            return sight.image, kind, qa.question, qa.answer
+            return table, sight.image, kind, qa.question, qa.answer
     raise BadData(f"no item for the part '{part}'", "one in a thousand scenes", "look at the samplers")
 
 
@@ -138,7 +140,7 @@ def _answers(part: str) -> dict[str, list[str]]:
     """Answers to each kind of question of a part."""
     some = (_asked(part, Keys.seeded(1, VERSION, part, "answers", k)) for k in range(40 * len(PARTS[part])))
     found: dict[str, set[str]] = {}
-    for _, kind, _, answer in some:
+    for *_, kind, _, answer in some:
         found.setdefault(kind, set()).add(answer)
     return {kind: sorted(answers) for kind, answers in found.items()}
 
@@ -149,7 +151,7 @@ def items(part: str, count: int, seed: int = 0) -> Iterator[Item]:
         raise BadData(f"part '{part}' of the scorecard", f"one of {tuple(PARTS)}", "correct it")
     for index in range(count):
         keys = Keys.seeded(1, VERSION, part, seed, index)
-        image, kind, question, answer = _asked(part, keys)
+        table, image, kind, question, answer = _asked(part, keys)
         draw = Draw(keys.fold("options"))
         if answer in ("yes", "no"):
             wrong = ["no" if answer == "yes" else "yes"]
@@ -160,21 +162,32 @@ def items(part: str, count: int, seed: int = 0) -> Iterator[Item]:
         else:
             wrong = draw.shuffled([a for a in _answers(part)[kind] if a != answer])[: OPTIONS - 1]
         options = tuple(draw.shuffled([answer, *wrong]))
-        yield Item(Key(VERSION, part, index, seed), part, image, question, answer, options)
+        yield Item(Key(VERSION, part, index, seed), part, image, question, answer, options, table)
 
 
-def digest(count: int = 8) -> str:
-    """A hash of the first items of every part: another renderer, sampler or wording makes another scorecard."""
+def digest(count: int = 100) -> str:
+    """12 hexadecimal digits over the first items of every part (as many as a grid's cell takes): question, answer,
+    options and what is shown, places to a micrometre. Another sampler or wording makes another scorecard. Not over
+    pixels, which a driver may draw otherwise."""
     seen = hashlib.blake2b(digest_size=6)
     for part in PARTS:
         for item in items(part, count):
-            seen.update(repr((item.question, item.answer, item.options)).encode() + item.image.tobytes())
+            seen.update(repr((item.question, item.answer, item.options, _plain(asdict(item.table)))).encode())
     return seen.hexdigest()
+
+
+def _plain(x: Any) -> Any:
+    """A nested value with its numbers rounded, so that the last bit of a sine is no other scene."""
+    if isinstance(x, Mapping):
+        return {k: _plain(v) for k, v in sorted(x.items())}
+    if isinstance(x, list | tuple):
+        return [_plain(v) for v in x]
+    return round(float(x), 6) if isinstance(x, float) else x
 
 
 def take(mind: Mind, part: str, count: int, *, rows: int = 32, seed: int = 0) -> list[dict[str, Any]]:
     """One row an item, with the columns of core/record.py: "right" by generation, "likely" by the likeliest option,
-    and the "chance" of that."""
+    and the "chance" of that; "items" says of which scorecard (`DIGEST`)."""
     out, left = [], items(part, count, seed)
     while some := list(islice(left, rows)):
         images = np.stack([i.image for i in some])
@@ -188,7 +201,7 @@ def take(mind: Mind, part: str, count: int, *, rows: int = 32, seed: int = 0) ->
             {
                 "key": str(i.key), "part": part, "question": i.question, "expected": i.answer, "said": s.strip(),
                 "right": s.strip() == i.answer, "likely": i.options[best[k]] == i.answer,
-                "chance": 1 / len(i.options),
+                "chance": 1 / len(i.options), "items": DIGEST,
             }
             for k, (i, s) in enumerate(zip(some, said, strict=True))
         ]  # fmt: skip

@@ -19,7 +19,7 @@ from mindhand.data.files import read_json, read_rows, write_rows
 from mindhand.evaluate.page import Cell, chart, rate
 from mindhand.evaluate.plot import Panel, Series, draw_panels
 from mindhand.evaluate.report import Beside, by_task, label_of
-from mindhand.evaluate.scorecard import PARTS, VLAMind, score, take
+from mindhand.evaluate.scorecard import DIGEST, PARTS, VLAMind, score, take
 from mindhand.model.store import load_vla
 
 LAST = "checkpoint"  # of a training: its last stage's
@@ -47,9 +47,11 @@ def stages_of(run: Path) -> dict[str, Path]:
 
 
 def mind_rows(checkpoint: Path, items: int, file: Path, console: Console | None = None) -> list[dict[str, Any]]:
-    """`items` of every part of the scorecard, answered by a checkpoint's VLM; kept in `file` for the same weights."""
+    """`items` of every part of the scorecard, answered by a checkpoint's VLM; kept in `file` for the same weights and
+    the same items (`DIGEST`)."""
     name = load_checkpoint(checkpoint, None).fingerprint
-    if file.exists() and (found := read_rows(file)) and found[0]["policy"] == name and len(found) == items * len(PARTS):
+    found, of = read_rows(file), {"policy": name, "items": DIGEST}
+    if len(found) == items * len(PARTS) and all(of.items() <= row.items() for row in found):
         return found
     mind, rows = VLAMind(load_vla(checkpoint).eval()), []
     with progress(console, f"scorecard of {file.stem}", len(PARTS), 0, "parts") as advance:
