@@ -42,13 +42,13 @@ TYPED = str.maketrans(
 EXAMPLES = ("read", "solve", "tiles", "where", "calc in full")  # kinds that even a brief pretraining asks
 
 
-def worded(text: str, words: Words) -> tuple[str, list[str]]:
+def worded(text: str, words: Words, longest: int | None = LONGEST) -> tuple[str, list[str]]:
     """A question as the model reads it, and what was changed in it, a sentence each.
 
     Quotes, dashes and signs that no keyboard has become those that one has, runs of spaces become one, and capitals
-    small letters where the tokenizer has the words only so. Refusal for a question that is empty, longer than
-    LONGEST tokens, or holds characters that the tokenizer lacks (it would drop them in silence) or the special words
-    that turns are made of.
+    small letters where the tokenizer has the words only so. Refusal for a question that is empty, of more than
+    `longest` tokens (None: any number), or holds characters that the tokenizer lacks (it would drop them in silence)
+    or the special words that turns are made of.
     """
     notes = []
     if signs := [c for c in dict.fromkeys(text) if ord(c) in TYPED]:
@@ -70,8 +70,8 @@ def worded(text: str, words: Words) -> tuple[str, list[str]]:
     if len(words.encode(small)) < len(words.encode(plain)):
         notes.append("read in small letters, as the model was taught")
         plain = small
-    if (count := len(words.encode(plain))) > LONGEST:
-        raise Refusal(f"a question of {count} tokens", f"at most {LONGEST}", "ask for one thing at a time")
+    if longest is not None and (count := len(words.encode(plain))) > longest:
+        raise Refusal(f"a question of {count} tokens", f"at most {longest}", "ask for one thing at a time")
     return plain, notes
 
 
