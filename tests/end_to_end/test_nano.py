@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
-from mindhand.data.files import read_json, read_rows
+from mindhand.data.files import read_json, read_rows, write_json, write_rows
 from mindhand.data.synthetic.blend import BESIDE
 from mindhand.data.synthetic.collate import collate_text
 from mindhand.data.synthetic.gates import BARS, take_gate
@@ -19,11 +21,19 @@ from mindhand.data.synthetic.samples import ALL, TRAITS
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
-from mindhand.recipes import bench_nano, exams
+from mindhand.recipes import bench_nano, exams, live, nano
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 from mindhand.train.glyph import GlyphLoss
 from mindhand.train.loop import Stopped
+
+
+class Quiet(torch.nn.Module):
+    """A mind that answers nothing."""
+
+    def answer(self, images, questions):
+        return [[""] * len(q) for q in questions]
+
 
 PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, sheets=4, producers=0, ranks=1, brief=False)
 
@@ -53,6 +63,48 @@ def test_stopped_and_gone_on_with_it_is_the_same(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
     lines = read_rows(tmp_path / "parts" / "metrics.jsonl")
     assert lines[-1]["step"] == 6 and lines[-1]["cpu"] > 0
+
+
+def test_gates_on_the_way_change_no_weight(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "BARS", {"naming": 0.97, "arithmetic_seen": 0.97, "desk_reading": 0.95})
+    plan = replace(PLAN, pictures=40, pages=4)
+    without = pretrain_nano(tmp_path / "without", plan)
+    told = Console(record=True, file=io.StringIO(), width=200)
+    monkeypatch.setattr(nano, "Console", lambda: told)
+    modes = []
+    taken = pretrain_nano(
+        tmp_path / "with", plan, live=2, console=told, watch=lambda _, vla: modes.append(vla.training)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(without.state_dict().values(), taken.state_dict().values()))
+    assert modes == [True] * 10
+    lines = read_rows(tmp_path / "with" / "metrics.jsonl")
+    gates = [r for r in lines if "gates" in r]
+    assert [r["step"] for r in gates] == [*range(1, 11)] and all(r["gates"].keys() == live.BARS.keys() for r in gates)
+    assert {x for r in gates for x in r["gates"].values()} <= {0.0, 0.5, 1.0}
+    assert "gates at step 4, 2 items each: naming 0." in told.export_text()
+    assert not [r for r in read_rows(tmp_path / "without" / "metrics.jsonl") if "gates" in r]
+    assert bench_nano.core_seconds(tmp_path / "with") > 0
+
+
+def test_gates_are_taken_at_tenths_by_the_first_rank_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "take_gate", lambda *_: [{"right": True}, {"right": False}])
+    for steps, at in ((9, []), (25, [2, 5, 7, 10, 12, 15, 17, 20, 22, 25])):
+        gates = live.LiveGates(tmp_path / str(steps), steps)
+        for step in range(1, steps + 1):
+            gates(step, Quiet())
+        assert [r["step"] for r in read_rows(tmp_path / str(steps))] == at
+    monkeypatch.setattr(live, "rank", lambda: 1)
+    live.LiveGates(tmp_path / "second", 10)(10, Quiet())
+    assert not (tmp_path / "second").exists()
+
+
+def test_what_gates_on_the_way_took_counts_once(tmp_path):
+    write_json(tmp_path / "plan.json", {"ranks": 4})
+    gates = {"step": 2, "gates": {}, "gates_cpu": 10.0}
+    lines = [{"step": 1, "cpu": 20.0}, gates, {"step": 3, "cpu": 50.0}]
+    for more in ([], [gates]):  # taken again after a resumption: the seconds of before went with the state
+        write_rows(tmp_path / "metrics.jsonl", [*lines, *more])
+        assert bench_nano.core_seconds(tmp_path) == 4 * (50 - 10) + 10
 
 
 def test_a_folder_is_of_one_plan_and_may_grow(tmp_path):

@@ -48,12 +48,14 @@ def rendered_toys(k: int) -> None:
 
 def core_seconds(run: Path) -> float:
     """What the pretraining in `run` took: processor seconds of the first of its ranks, whose shares are alike, times
-    the ranks."""
+    the ranks; but for the gates on the way, which the first takes alone."""
     plan, total = read_json(run / "plan.json", "plan"), 0.0
     for file in sorted(run.rglob("metrics.jsonl")):
         lines = read_rows(file)
-        total += lines[-1]["cpu"] if lines else 0.0
-    return total * plan["ranks"]
+        taken = {r["step"]: r["gates_cpu"] for r in lines if "gates" in r}  # once a step, also where it was resumed
+        trained = [r["cpu"] for r in lines if "cpu" in r]
+        total += plan["ranks"] * trained[-1] - (plan["ranks"] - 1) * sum(taken.values()) if trained else 0.0
+    return total
 
 
 def publish(

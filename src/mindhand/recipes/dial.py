@@ -23,6 +23,7 @@ from mindhand.data.synthetic.gates import BARS
 from mindhand.evaluate.plot import Panel, Series, write_plot
 
 from .bench_nano import PACKAGES, core_seconds
+from .live import ITEMS as LIVE
 from .nano import PARTS, NanoPlan, pretrain_nano
 from .pretrain import WHOLE, gate_rows
 
@@ -43,11 +44,13 @@ CELLS = {f"{size}-{n}": _plan(size, n) for size, counts in SIZES.items() for n i
 } | {name: replace(_plan("nano", 36_000), seen=seen) for name, seen in BRIDGE.items()}  # fmt: skip
 
 
-def train_cell(name: str, home: Path = HOME, console: Console | None = None, items: int = ITEMS) -> None:
-    """Pretrain one cell (or go on, or find it finished) and take its gates."""
+def train_cell(
+    name: str, home: Path = HOME, console: Console | None = None, items: int = ITEMS, live: int = LIVE
+) -> None:
+    """Pretrain one cell (or go on, or find it finished) and take its gates: `items` of each, `live` on the way."""
     if name not in CELLS:
         raise Refusal(f"no cell '{name}'", f"one of {tuple(CELLS)}", "correct it")
-    vla = pretrain_nano(home / name, CELLS[name], console=console)
+    vla = pretrain_nano(home / name, CELLS[name], console=console, live=live)
     if not (home / name / "gates.jsonl").exists():
         write_rows(home / name / "gates.jsonl", gate_rows(vla, items, console))
 

@@ -56,6 +56,7 @@ from mindhand.worlds.desk.world import SPEC
 from mindhand.worlds.scene import MathsScene
 
 from .bases import FILE, declared
+from .live import LiveGates
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
@@ -241,7 +242,7 @@ def corpus_of(plan: NanoPlan) -> Corpus:
     return whole(replace(desk, think=think if shown.think else math.inf), toys_of(plan.seen, plan.seed, plan.rows))
 
 
-def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None) -> None:
+def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None, live: int) -> None:
     words = train_words(not plan.brief)
     vla = build_reader(plan, words)
     corpus = corpus_of(plan)
@@ -275,8 +276,15 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
             optimiser("glyph.*", Optimiser.muon),
         )
         train_stage(eye, read, folder / read.name, console=console)
+    gates = LiveGates(folder / "metrics.jsonl", plan.steps, live, console)
+
+    def after(step: int, vla: Any) -> None:
+        gates(step, vla)
+        if watch is not None:
+            watch(step, vla)
+
     try:
-        train_stage(vla, stage, folder, console=console, watch=watch)
+        train_stage(vla, stage, folder, console=console, watch=after)
     finally:
         source.close()
     if rank() == 0:
@@ -301,16 +309,18 @@ def pretrain_nano(
     *,
     console: Console | None = None,
     watch: Callable[[int, Any], None] | None = None,
+    live: int = 0,
 ) -> VLA:
     """Pretrain (or resume, or find finished) in `folder`; the checkpoint is `folder`/checkpoint.
 
-    watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. Refuses a folder
-    of another plan, unless only its length is another, or how many processes share it.
+    watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. live: so many
+    items of every gate are taken at each tenth of the training, and go to metrics.jsonl (`LiveGates`). Refuses a
+    folder of another plan, unless only its length is another, or how many processes share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _planned(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
     try:
-        launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch)
+        launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch, live)
     except (ProcessRaisedException, ProcessExitedException) as error:
         raise Refusal(f"pretraining stopped: {error}", f"{plan.steps} steps", "the same command goes on") from error
     return load_vla(folder / "checkpoint")

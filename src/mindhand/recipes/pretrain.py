@@ -20,6 +20,7 @@ from mindhand.evaluate.gallery import Shown, write_gallery
 from mindhand.evaluate.page import rate
 from mindhand.model.vla import VLA
 
+from .live import ITEMS as LIVE
 from .nano import NanoPlan, pretrain_nano
 
 PICTURES_A_MINUTE = 1700  # about what two cores train on, the pages before them included
@@ -35,7 +36,7 @@ def pretrain(run: Path, minutes: float | None, seed: int) -> int:
     if minutes is not None:
         pictures = max(plan.rows, round(minutes * PICTURES_A_MINUTE))
         plan = replace(plan, pictures=pictures, pages=plan.pages * pictures // plan.pictures)
-    vla = pretrain_nano(run, plan, console=console)
+    vla = pretrain_nano(run, plan, console=console, live=LIVE)
     rows = gate_rows(vla, ITEMS, console)
     write_rows(run / "gates.jsonl", rows)
     console.print(gate_table(rows))
