@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -85,10 +85,11 @@ class DataRecord:
 class Pretrain:
     """Train nano, the small vision-language model, on the synthetic image-text corpus.
 
-    Example: mindhand pretrain --run runs/nano --minutes 60
+    Example: mindhand pretrain nano --run runs/nano --minutes 60
     """
 
     engine: ClassVar[str] = "mindhand.recipes.pretrain:pretrain"
+    size: Annotated[Positional[Literal["nano", "test", "small"]], arg(help="of the model", metavar="SIZE")] = "nano"
     run: Run = Path("runs/nano")
     minutes: Minutes = None
     seed: Seed = 0

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from mindhand import cli
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_json, read_rows, write_json, write_rows
@@ -22,6 +23,7 @@ from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.store import load_vla
 from mindhand.recipes import bench_nano, exams, live, nano
+from mindhand.recipes import pretrain as verb
 from mindhand.recipes.nano import CorpusSource, NanoPlan, PageSource, build_reader, corpus_of, pretrain_nano, token_grid
 from mindhand.recipes.pretrain import gallery, gate_rows, gate_table
 from mindhand.train.glyph import GlyphLoss
@@ -63,6 +65,18 @@ def test_stopped_and_gone_on_with_it_is_the_same(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
     lines = read_rows(tmp_path / "parts" / "metrics.jsonl")
     assert lines[-1]["step"] == 6 and lines[-1]["cpu"] > 0
+
+
+def test_the_verb_takes_a_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(verb, "WHOLE", replace(PLAN, size="nano", pictures=4, pages=0))
+    monkeypatch.setattr(verb, "ITEMS", 1)
+    assert [cli.parse(["pretrain", *size]).size for size in ((), ("small",))] == ["nano", "small"]
+    assert cli.main(["pretrain", "test", "--run", str(tmp_path), "--seed", "5"]) == 0
+    assert {k: read_json(tmp_path / "plan.json", "plan")[k] for k in ("size", "seed")} == {"size": "test", "seed": 5}
+    assert (tmp_path / "gallery.html").exists() and len(read_rows(tmp_path / "gates.jsonl")) == len(BARS)
+    assert cli.main(["pretrain", "small", "--run", str(tmp_path), "--seed", "5"]) == 2
+    with pytest.raises(SystemExit):
+        cli.parse(["pretrain", "huge"])
 
 
 def test_gates_on_the_way_change_no_weight(tmp_path, monkeypatch):

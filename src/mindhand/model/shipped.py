@@ -22,6 +22,6 @@ def shipped(name: str = "nano") -> Path:
         raise Refusal(
             f"no weights of '{name}' in this copy of mindhand ({folder})",
             "a checkpoint of your own, or a release that ships them",
-            "to make one: mindhand pretrain --run runs/nano, then give runs/nano/checkpoint",
+            "to make one: mindhand pretrain nano --run runs/nano, then give runs/nano/checkpoint",
         )
     return folder

@@ -1,6 +1,6 @@
 """Records of nano: its gates, its scorecard, its size and what it took, computed from a pretraining in runs/nano.
 
-mindhand pretrain --run runs/nano && mindhand bench nano        from a clean checkout
+mindhand pretrain nano --run runs/nano && mindhand bench nano        from a clean checkout
 """
 
 from __future__ import annotations

@@ -28,11 +28,12 @@ WHOLE = replace(NanoPlan(), brief=False, pictures=176_000, pages=256_000, rate=0
 ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 
 
-def pretrain(run: Path, minutes: float | None, seed: int) -> int:
-    """Pretrain in `run` (resuming) and take the gates. minutes: the length of the training, not a deadline."""
+def pretrain(size: str, run: Path, minutes: float | None, seed: int) -> int:
+    """Pretrain a model of this size in `run` (resuming) and take the gates. minutes: the length of the training, not a
+    deadline; about that of nano, and of others what as many pictures take."""
     torch.set_num_threads(1)
     console = Console()
-    plan = replace(WHOLE, seed=seed)
+    plan = replace(WHOLE, size=size, seed=seed)
     if minutes is not None:
         pictures = max(plan.rows, round(minutes * PICTURES_A_MINUTE))
         plan = replace(plan, pictures=pictures, pages=plan.pages * pictures // plan.pictures)

@@ -94,13 +94,13 @@ Weights in bfloat16. Licence: Apache-2.0 (`LICENSE` beside this card), as the pr
 
 
 def command_of(plan: Mapping[str, Any]) -> str:
-    """The command that makes the pretraining of the plan's seed."""
-    return f"mindhand pretrain --run runs/nano --seed {plan['seed']}"
+    """The command that makes the pretraining of the plan's size and seed."""
+    return f"mindhand pretrain {plan['size']} --run runs/nano --seed {plan['seed']}"
 
 
 def unlike(plan: Mapping[str, Any]) -> list[str]:
     """In what a plan differs from that of its command, a phrase each; not in how many processes share the work."""
-    usual = json.loads(json.dumps(asdict(replace(WHOLE, seed=plan["seed"]))))
+    usual = json.loads(json.dumps(asdict(replace(WHOLE, size=plan["size"], seed=plan["seed"]))))
     free = {"ranks", "producers"}
     return [f"{k} {plan.get(k)} for {v}" for k, v in usual.items() if k not in free and plan.get(k) != v]
 
