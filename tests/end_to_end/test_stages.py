@@ -1,12 +1,16 @@
 """The whole path on a handful of episodes: recorded, pretrained, three stages, evaluated. Nothing is learned here."""
 
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from mindhand.core.checkpoint import load_state
 from mindhand.core.errors import BadData, BuildError, Refusal
 from mindhand.core.keys import Keys
 from mindhand.data.files import write_rows
@@ -15,8 +19,9 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
+from mindhand.model.store import load_vla, save_vla
 from mindhand.recipes import evaluate, skeleton, stages
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, record, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, frames, record, remembered_thoughts, train
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
@@ -60,6 +65,48 @@ def test_a_policy_from_nothing_acts_and_resumes(home):
     assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
 
 
+def test_a_run_folder_is_of_one_plan(home, tmp_path):
+    """Another seed, other data, another recipe, another VLM and another mind are refused before anything is touched."""
+    nano, demos, cache, run = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "ours"
+    train(nano, demos, cache, run, PLAN, OURS, console=QUIET)
+    record(tmp_path / "demos", PLAN.episodes + 1, workers=1, console=QUIET)
+    save_vla(load_vla(nano).float(), tmp_path / "nano")
+    here = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
+    for said, change in {
+        "plan.seed: 0 | 1": {"plan": replace(PLAN, seed=1)},
+        "plan.align: 2 | 3": {"plan": replace(PLAN, align=3)},  # what comes behind it began with the shorter one's
+        "plan.tune: 3 | 2": {"plan": replace(PLAN, tune=2)},
+        "variant.words: True | False": {"variant": SILENT},
+        "demos: ": {"demos": tmp_path / "demos"},
+        "nano: ": {"nano": tmp_path / "nano"},
+        "mind: None | ": {"mind": run},
+    }.items():
+        how = {"nano": nano, "demos": demos, "cache": cache, "folder": run, "plan": PLAN, "variant": OURS, **change}
+        with pytest.raises(BadData, match=rf"another plan(?s:.*){re.escape(said)}"):
+            train(**how, console=QUIET)
+    assert here == {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
+    short = shutil.copytree(run, tmp_path / "short")
+    train(nano, demos, cache, short, replace(PLAN, tune=5), OURS, console=QUIET)
+    assert load_state(short / "fine-tuning" / "state")["step"] == 5
+
+
+def test_thoughts_are_of_one_mind(home, tmp_path):
+    """What another mind thought is thought anew, and what this one thought is not."""
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "ours"
+    vla = load_vla(train(*where, PLAN, OURS, console=QUIET), parse=read_thought)
+    robot = frames(home / "demos", home / "frames", PLAN, vla, OURS, QUIET)
+    file = Path(shutil.copy(home / "ours" / "thoughts.npz", tmp_path / "thoughts.npz"))
+    index, made = robot.cache.frames, file.stat().st_mtime_ns
+    mine = remembered_thoughts(vla, robot, index, file)
+    assert file.stat().st_mtime_ns == made and {n: len(x) for n, x in mine.items()} == dict.fromkeys(mine, len(index))
+    with torch.no_grad():
+        next(vla.backbone.vision.parameters()).add_(1.0)
+    other = remembered_thoughts(vla, robot, index, file)
+    assert file.stat().st_mtime_ns != made and not np.array_equal(mine["reasoning"], other["reasoning"])
+    file.write_bytes((home / "ours" / "thoughts.npz").read_bytes())
+    assert len(remembered_thoughts(vla, robot, index[1:], file)["prompt"]) == len(index) - 1
+
+
 def test_the_eye_reads_before_anything_is_asked(home):
     """The characters' stage teaches the tower and its glyph head, and the pretraining goes on from there."""
     plan = NanoPlan(rows=16)
@@ -98,8 +145,6 @@ def test_the_silent_arm_says_nothing(home):
 
 
 def test_the_exam_has_rows(home):
-    from mindhand.model.store import load_vla
-
     rows = examine(load_vla(home / "nano" / "checkpoint"), ("R",), 2, ("read", "calc"))
     assert len(rows) == 4 and {r["right"] for r in rows} <= {True, False}
 

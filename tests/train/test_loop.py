@@ -61,8 +61,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     run(fresh, STAGE, tmp_path / "part")  # a finished stage trains no further
     assert all(torch.equal(a[n], t) for n, t in weights(fresh).items())
-    with pytest.raises(BuildError, match="stage 'both'"):
-        run(fresh, replace(STAGE, name="other"), tmp_path / "part")
+    for other in ({"name": "other"}, {"seed": 4}, {"train": ("expert.*",)}, {"optimiser": Optimiser(warmup=3)},
+                  {"weights": {**STAGE.weights, "text": 2.0}}, {"bf16": False}):  # fmt: skip
+        with pytest.raises(BuildError, match=rf"stage 'both', which differs(?s:.*){next(iter(other))}: "):
+            run(fresh, replace(STAGE, **other), tmp_path / "part")
+    run(fresh, replace(STAGE, steps=9), tmp_path / "part")  # a longer one goes on
+    assert any(not torch.equal(a[n], t) for n, t in weights(fresh).items())
 
 
 def test_patterns_freeze_the_rest(tmp_path):

@@ -83,6 +83,13 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
+def as_bytes(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """Names, dtypes, shapes and values of tensors, in the order of their names, to be hashed."""
+    for name, x in sorted(tensors.items()):
+        yield f"{name} {x.dtype} {tuple(x.shape)}".encode()
+        yield x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def write_folder(folder: Path, kind: str, files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> None:
     """Write a folder of `kind`, replacing an older one; see the module's docstring for what a kill leaves."""
     for name in files:

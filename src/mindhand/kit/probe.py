@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mindhand.core.errors import BadCheckpoint, BuildError
-from mindhand.core.folder import Tensors, read_manifest, settled, write_folder
+from mindhand.core.folder import Tensors, as_bytes, read_manifest, settled, write_folder
 from mindhand.core.nouns import ActionChunk, Observation, Proposals
 from mindhand.core.seams import Draw, State
 
@@ -102,10 +102,8 @@ def heard(policy: Any, obs: Observation, state: State, samples: int, **how: Any)
 def fingerprint(policy: Any) -> str:
     """12 hexadecimal digits of a VLA's weights, without those of objectives, and of its statistics."""
     digest = hashlib.sha256(json.dumps(policy.statistics(), sort_keys=True).encode())
-    for name, x in sorted(policy.state_dict().items()):
-        if not name.startswith("objectives."):
-            digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
-            digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for told in as_bytes({n: x for n, x in policy.state_dict().items() if not n.startswith("objectives.")}):
+        digest.update(told)
     return digest.hexdigest()[:12]
 
 

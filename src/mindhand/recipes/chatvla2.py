@@ -24,13 +24,14 @@ import torch
 from rich.console import Console
 
 from mindhand.core.batch import Batch
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import replacing
+from mindhand.core.folder import as_bytes
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.precision import half
 from mindhand.data.cache import FrameCache
-from mindhand.data.files import write_json
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.robot import RobotFrames, RobotSource
@@ -64,6 +65,7 @@ from .bases import of_this_world
 from .cotraining import Asked, beside, warm_up
 from .nano import CorpusSource, looking, token_grid
 from .places import demonstrate, read_thought
+from .planned import keep_to
 from .variants import OURS, Variant
 
 HEARD = 1024  # frames at which a hand that learns with its mind hears, before it begins, how that thinks
@@ -196,6 +198,11 @@ def fit(vla: VLA, robot: RobotFrames) -> None:
         said.fit(batches())
 
 
+def stages_before(plan: ChatVLA2Plan, variant: Variant) -> list[str]:
+    """Names of the stages before the hand alone learns."""
+    return [name for name in variant.stages if name != "fine-tuning" and (name != "warm-up" or plan.warmup)]
+
+
 def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -> list[Stage]:
     """The stages before the hand alone learns, which needs the thoughts they leave behind (`fine_tuning`)."""
     grid, family = token_grid(vla.backbone), family_of(robot.reader)
@@ -211,14 +218,15 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
         adam=("*.ffn.*", "*.low_*", "expert.*", "streams.*"),
         slow=() if isinstance(variant.edit, Fresh) else (("backbone.*", plan.gentle),),
     )
-    whole = [name for name in variant.stages if name in ("robot", "alignment")]
+    early = stages_before(plan, variant)
+    whole = [name for name in early if name != "warm-up"]
     steps = plan.align + (0 if "fine-tuning" in variant.stages else plan.tune)
     out = []
-    for name in variant.stages:
-        if name == "warm-up" and plan.warmup:
+    for name in early:
+        if name == "warm-up":
             source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, how), vla.backbone.words, grid, 0)
             out.append(Stage(name, source, plan.warmup, variant.learns, {"text": 1.0, "look": 0.5}, gentle))
-        if name in whole:
+        else:
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
             weights |= {name: 1.0 for name, on in (("anchor", variant.anchored), ("said", variant.says)) if on}
             sample = beside(family, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
@@ -264,22 +272,27 @@ def listen(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[
 
 @torch.inference_mode()
 def remembered_thoughts(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Mean hidden states of prompt and reasoning at global frames (ascending), float32 (frames, D), kept in `file`.
+    """Mean hidden states of prompt and reasoning at global frames (ascending), float32 (frames, D), kept in `file`
+    for this mind, these frames and these words: what another one thought there is thought anew.
 
     A thought is thought anew as often as an evaluation asks, and wherever its words change; between, it is as old as
     one that a chunk is carried out by."""
     if isinstance(vla.expert, Cascade):
         said = goal_codes(robot.thoughts(index), vla.expert.config.trunk)
         return {"prompt": np.zeros_like(said), "reasoning": said}
+    texts = np.array(robot.thoughts(index))
+    mine = hashlib.sha256(json.dumps([robot.reader.fingerprint(), index.tolist(), texts.tolist()]).encode())
+    for told in as_bytes(vla.backbone.state_dict()):
+        mine.update(told)
     if file.exists():
         with np.load(file, allow_pickle=False) as found:
-            return {n: found[n] for n in found.files}
+            if str(found.get("of", "")) == mine.hexdigest():
+                return {n: found[n] for n in found.files if n != "of"}
     vla.eval()
     for part in vla.modules():  # a third of the time; nobody needs these to the last bit
         if isinstance(part, MoE):
             part.train()
     parts: dict[str, list[np.ndarray]] = {}
-    texts = np.array(robot.thoughts(index))
     episode = robot.reader.episode_index[index]
     query = robot.reader.frame_index[index] // MATHS.replan
     anew = np.ones(len(index), bool)
@@ -293,7 +306,7 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, index: np.ndarray, file: P
             parts.setdefault(name, []).append(x.float().numpy())
     whole = {n: np.concatenate(x)[anew.cumsum() - 1] for n, x in parts.items()}
     with replacing(file) as temporary, open(temporary, "wb") as out:
-        np.savez(out, **whole)
+        np.savez(out, of=np.array(mine.hexdigest()), **whole)
     return whole
 
 
@@ -308,22 +321,26 @@ def train(
     mind: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """All stages of one variant in `folder`, resuming; returns the checkpoint.
+    """All stages of one variant in `folder`, resuming; returns the checkpoint. BadData for a folder of another plan,
+    of other demonstrations or of another VLM; only fine-tuning, if it is the last stage, may have become longer.
 
     mind: the run folder of another variant whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    last = variant.stages[-1] == "fine-tuning"
+    early = stages_before(plan, variant) if mind is None else []
+    about: dict[str, Any] = {"plan": asdict(plan), "variant": asdict(variant), "scene": scene_hash(), "stages": early}
+    about |= {"demos": LeRobotReader(demos).fingerprint(), "nano": load_checkpoint(nano, None).fingerprint}
+    about |= {"mind": mind and load_checkpoint(mind / "checkpoint", None).fingerprint}
+    # Only the end may grow: what follows a stage begins with what that stage left.
+    keep_to(folder / "plan.json", about, grows=("plan.tune",) if last else ())
     vla = build(nano, plan, variant)
     robot = frames(demos, cache, plan, vla, variant, console)
     first = stages(vla, robot, plan, variant) if mind is None else []
-    about: dict[str, Any] = {"plan": asdict(plan), "variant": asdict(variant), "demos": robot.reader.fingerprint()}
-    about |= {"scene": scene_hash(), "stages": [stage.name for stage in first]}
-    write_json(folder / "plan.json", about)
     fit(vla, robot)
     if mind is not None:
         copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
-    last = variant.stages[-1] == "fine-tuning"
     heard = robot.cache.frames[:: max(1, len(robot.cache.frames) // HEARD)]
     for stage in first:
         hears = not last and stage.name != "warm-up" and variant.hand == "expert"

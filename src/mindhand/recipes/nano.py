@@ -8,7 +8,6 @@ supervised pointer, answers that read before they solve, several questions a pic
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ from mindhand.core.batch import Batch
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
-from mindhand.data.files import read_json, write_json
 from mindhand.data.synthetic.blend import Corpus, whole
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
 from mindhand.data.synthetic.compose import page
@@ -57,6 +55,7 @@ from mindhand.worlds.scene import MathsScene
 
 from .bases import FILE, declared
 from .live import LiveGates
+from .planned import keep_to
 
 BRIEF = Mix(  # what a robot at the board must know, and no more: for trainings of minutes
     early=(("read", 0.40), ("where", 0.40), ("tiles", 0.20)),
@@ -293,16 +292,6 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
         save_vla(VLA(spec=SPEC, backbone=vla.backbone.bfloat16()), folder / "checkpoint", files=kept)
 
 
-def _planned(file: Path, plan: dict[str, Any]) -> None:
-    """Write the plan of a folder. BadData where another one is there, and going on would make neither."""
-    if file.exists():
-        was, now = read_json(file, "plan"), json.loads(json.dumps(plan))
-        free = {"pictures", "ranks", "producers"}
-        if odd := {k: (was.get(k), now.get(k)) for k in (was.keys() | now.keys()) - free if was.get(k) != now.get(k)}:
-            raise BadData(f"{file.parent} has a training of another plan: {odd}", "the same", "take another folder")
-    write_json(file, plan)
-
-
 def pretrain_nano(
     folder: Path,
     plan: NanoPlan = NanoPlan(),
@@ -315,10 +304,11 @@ def pretrain_nano(
 
     watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. live: so many
     items of every gate are taken at each tenth of the training, and go to metrics.jsonl (`LiveGates`). Refuses a
-    folder of another plan, unless only its length is another, or how many processes share it.
+    folder of another plan, unless it is only longer, or other processes share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _planned(folder / "plan.json", {**asdict(plan), "scene": scene_hash()})
+    about = {**asdict(plan), "scene": scene_hash()}
+    keep_to(folder / "plan.json", about, free=("ranks", "producers"), grows=("pictures",))
     try:
         launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch, live)
     except (ProcessRaisedException, ProcessExitedException) as error:

@@ -143,7 +143,7 @@ def train_stage(
             stop = stop or (ranks() == 1 and signals.stop)
             if first and (stop or now - saved > every or step == stage.steps):
                 took = {"seconds": spent + now - clock, "cpu": used + time.process_time() - busy}
-                _save(vla, optimiser, folder / "state", {"stage": stage.name, "step": step, **took})
+                _save(vla, optimiser, folder / "state", {"stage": stage.declared(), "step": step, **took})
                 saved = now
             if stop and step < stage.steps:
                 raise Stopped(
@@ -166,8 +166,14 @@ def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple
     if not exists(folder):
         return 0, 0.0, 0.0
     state = load_state(folder)
-    if state["stage"] != stage.name:
-        raise BuildError(f"{folder} is of stage '{state['stage']}'", f"'{stage.name}'", "use another folder")
+    was, now = state["stage"], stage.declared()
+    was = {"name": was} if isinstance(was, str) else was  # an older state says no more
+    if odd := [f"{k}: {x} | {now[k]}" for k, x in was.items() if x != now[k]]:
+        raise BuildError(
+            f"{folder} is of stage '{was['name']}', which differs (there | now):\n    " + "\n    ".join(odd),
+            f"stage '{stage.name}' as it was begun",
+            "use another folder, or the stage that is there",
+        )
     vla.load_state_dict(state["model"])
     params = dict(vla.named_parameters())
     for name, moments in state["moments"].items():

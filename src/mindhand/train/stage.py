@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -59,7 +59,6 @@ class Stage:
 
     train: patterns of parameter names that learn; everything else is frozen. weights: {loss: weight}; a loss that
     is computed and not named is not trained on, one that is named and not computed is an error.
-    identity: what else makes this stage what it is (data fingerprints, recipe values), for its content address.
     """
 
     name: str
@@ -70,7 +69,11 @@ class Stage:
     optimiser: Optimiser = Optimiser()
     seed: int = 0
     bf16: bool = True  # where the machine computes in it
-    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def declared(self) -> dict[str, Any]:
+        """What it must share with a state to go on from it: all but its length, and the source's data."""
+        how = {"train": self.train, "weights": dict(self.weights), "optimiser": asdict(self.optimiser)}
+        return {"name": self.name, "seed": self.seed, "bf16": self.bf16, **how}
 
     def trainable(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that learn, after freezing the others. BuildError for a pattern that matches nothing."""
