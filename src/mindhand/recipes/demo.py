@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -117,10 +117,17 @@ def _in_turn(jobs: Sequence[Job]) -> None:
 
 
 def together(jobs: Sequence[Job], workers: int = 2) -> None:
-    """Run jobs in processes of their own, two at a time; the first error is raised after all have ended."""
+    """Run jobs in processes of their own, `workers` at a time. After an error or Ctrl-C none begins any more, and it is
+    raised when those that run have ended."""
+    waiting, running = list(jobs), set()
     with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
-        for job in [pool.submit(work, *what) for work, what in jobs]:
-            job.result()
+        while waiting or running:
+            while waiting and len(running) < workers:  # what a pool has queued it may begin, even when it is shut down
+                work, what = waiting.pop(0)
+                running.add(pool.submit(work, *what))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for job in done:
+                job.result()
 
 
 def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
