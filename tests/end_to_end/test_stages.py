@@ -1,7 +1,9 @@
 """The whole path on a handful of episodes: recorded, pretrained, three stages, evaluated. Nothing is learned here."""
 
+import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from mindhand.evaluate import ledger, protocol
 from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
-from mindhand.recipes import evaluate, skeleton, stages
+from mindhand.recipes import chatvla2, evaluate, skeleton, stages
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, frames, record, remembered_thoughts, train
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.nano import (
@@ -38,7 +40,7 @@ from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.recipes.train import train as train_verb
 from mindhand.recipes.variants import BLIND, OURS, SILENT
 from mindhand.train.glyph import GlyphReader
-from mindhand.train.loop import train_stage
+from mindhand.train.loop import Stopped, train_stage
 from mindhand.train.stage import Optimiser, Stage
 
 QUIET = Console(quiet=True)
@@ -63,6 +65,32 @@ def test_a_policy_from_nothing_acts_and_resumes(home):
     protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=20, rows=2)
     rows = rows_of(checkpoint, protocol, home / "eval", workers=1, films=1)
     assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
+
+
+def test_stopped_in_any_stage_and_gone_on_with_it_is_the_same(home, tmp_path, monkeypatch):
+    where = home / "nano" / "checkpoint", home / "demos", home / "frames"
+    whole = load_vla(train(*where, home / "ours", PLAN, OURS, console=QUIET), parse=read_thought)
+
+    def stopping(at: str):
+        def watched(vla, stage, folder, **how):
+            def stop(step, vla):
+                if (stage.name, step) == (at, 1):
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            return train_stage(vla, stage, folder, watch=stop, **how)
+
+        return watched
+
+    for at, steps in (("alignment", PLAN.align), ("fine-tuning", PLAN.tune)):
+        monkeypatch.setattr(chatvla2, "train_stage", stopping(at))
+        with pytest.raises(Stopped, match=f"step 1 of {steps} of stage '{at}'"):
+            train(*where, tmp_path / "parts", PLAN, OURS, console=QUIET)
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+    monkeypatch.undo()
+    parts = load_vla(train(*where, tmp_path / "parts", PLAN, OURS, console=QUIET), parse=read_thought)
+    a, b = whole.state_dict(), parts.state_dict()
+    assert a.keys() == b.keys() and [n for n in a if not torch.equal(a[n], b[n])] == []
+    assert whole.statistics() == parts.statistics()
 
 
 def test_a_run_folder_is_of_one_plan(home, tmp_path):
