@@ -216,6 +216,36 @@ def test_refusals():
         vla.act(replace(obs, state=obs.state[..., :4]), vla.start(obs.keys))
 
 
+@pytest.mark.parametrize(("role", "changes"), [("front", {}), ("wrist", {}), ("front", {"streams": []})])
+def test_a_camera_is_shown_or_declared_absent(role, changes):
+    """It never acts in silence without a picture; one that is declared absent is the same whatever its pixels."""
+    vla = build(**changes).eval()
+    obs, off, other = observation(), np.zeros(2, bool), observation(seed=5).images[role]
+
+    def acts(obs):
+        return vla.act(obs, vla.start(obs.keys))[0]
+
+    left = {r: x for r, x in obs.images.items() if r != role}
+    with pytest.raises(SpecMismatch, match=rf"without a picture of \['{role}'\]"):
+        acts(replace(obs, images=left, present={}))
+    with pytest.raises(SpecMismatch, match="overhead"):
+        acts(replace(obs, images={**obs.images, "overhead": other}, present={}))
+    shown = acts(replace(obs, images={**obs.images, role: other}))
+    absent, again = (
+        acts(replace(obs, images={**obs.images, role: x}, present={role: off})) for x in (obs.images[role], other)
+    )
+    assert absent.reasoning.texts == again.reasoning.texts and np.array_equal(absent.actions, again.actions)
+    assert not np.array_equal(acts(obs).actions, shown.actions)
+    assert not np.array_equal(absent.actions, shown.actions)
+
+
+def test_a_camera_that_nobody_looks_through_may_be_missing():
+    vla, obs = build(streams=[]).eval(), observation()
+    front = replace(obs, images={"front": obs.images["front"]}, present={})
+    a, b = (vla.act(o, vla.start(o.keys))[0].actions for o in (obs, front))
+    assert np.array_equal(a, b)
+
+
 def test_gaze_looks_where_it_points():
     gaze = Gaze(GazeConfig(0, (4, 8), (64, 64), 16, 10))
     weights = torch.zeros(1, 32)

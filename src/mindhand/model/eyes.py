@@ -185,7 +185,7 @@ class Gaze(nn.Module):
     def __init__(self, c: GazeConfig):
         super().__init__()
         self.needs = frozenset({"text", "image", fits.tokens(c.width)})
-        self.config, self.want = c, (c.layer,)
+        self.config, self.camera, self.want = c, c.camera, (c.layer,)
         self.aim = Aim(EyeConfig(c.size, c.width, c.state))
         self.register_buffer("side", torch.tensor([c.picture[1], c.picture[0]], dtype=torch.float32), persistent=False)
 

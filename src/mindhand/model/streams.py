@@ -41,6 +41,11 @@ def _named(streams: Iterable[Any]) -> list[tuple[str, Any]]:
     return [(f"{i}/{type(s).__name__}", s) for i, s in enumerate(streams)]
 
 
+def cameras(streams: Iterable[Any]) -> set[str]:
+    """Roles of the cameras that they look through themselves: what each says as its `camera`."""
+    return {s.camera for s in streams if getattr(s, "camera", None)}
+
+
 def start_streams(streams: Iterable[Any], rows: int) -> dict[str, State]:
     """Fresh states of all of them."""
     return {name: s.start(rows) for name, s in _named(streams)}

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.batch import Batch, Text, token_mean
-from mindhand.core.errors import BadData, BuildError, SpecMismatch
+from mindhand.core.errors import BadData, BuildError
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, Proposals, Reasoning
 from mindhand.core.parts import apply_edits, resolve
@@ -44,8 +44,9 @@ from mindhand.core.spec import Spec
 
 from . import fits
 from .codec import StateScale
+from .observed import check_observed
 from .steady import FILL, filled, steady
-from .streams import behind, check_streams, joined, run_streams, start_streams
+from .streams import behind, cameras, check_streams, joined, run_streams, start_streams
 from .thinking import reason, remembered, unthought
 from .trunk import Trunk
 from .vision import pixels
@@ -258,17 +259,9 @@ class VLA(nn.Module):
         return {"query": np.zeros(rows, np.int64), "streams": streams, **kept}
 
     def prepare(self, obs: Observation) -> Inputs:
-        """Observation -> differentiable pixels, normalised state, extras and time, on the model's device."""
-        if obs.state.shape[-1] != self.spec.state_size:
-            raise SpecMismatch(f"a state of size {obs.state.shape[-1]}", f"{self.spec.state_size}", "check the spec")
-        for role, x in obs.images.items():
-            camera = self.spec.camera(role)
-            if x.shape[2:4] != (camera.height, camera.width):
-                raise SpecMismatch(
-                    f"picture '{role}' of {x.shape[2]}x{x.shape[3]} pixels",
-                    f"{camera.height}x{camera.width}",
-                    "prepare it as the spec's camera says",
-                )
+        """Observation -> differentiable pixels, normalised state, extras and time, on the model's device. SpecMismatch
+        for one that does not show every camera the trunk or a stream looks through (`check_observed`)."""
+        check_observed(obs, self.spec, {*self.see, *cameras(self.streams)})
 
         def put(x: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)

@@ -53,7 +53,7 @@ class Depth(nn.Module):
         super().__init__()
         if config.stem.out != config.width:
             raise BuildError(f"an encoder of width {config.stem.out}", f"{config.width}, the tower's", "set stem.out")
-        self.config = config
+        self.config, self.camera = config, config.camera
         self.needs = frozenset({fits.tower(DEPTH, config.width), fits.SEES_ALL})  # no other hand would see any depth
         self.encoder = Stem(config.stem)
 
