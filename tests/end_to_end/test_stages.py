@@ -23,7 +23,7 @@ from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.recipes import chatvla2, evaluate, skeleton, stages
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, frames, record, remembered_thoughts, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, record, remembered_thoughts, train
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
@@ -65,6 +65,22 @@ def test_a_policy_from_nothing_acts_and_resumes(home):
     protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=20, rows=2)
     rows = rows_of(checkpoint, protocol, home / "eval", workers=1, films=1)
     assert len(rows) == 1 and {"success", "choice", "choice_chance", "ocr", "maths"} <= set(rows[0])
+
+
+def test_a_stage_moves_what_it_says_and_nothing_else(home):
+    """Warm-up has no hand yet, fine-tuning keeps the mind to the bit; each moves what it is there for."""
+    nano = home / "nano" / "checkpoint"
+    final = load_vla(train(nano, home / "demos", home / "frames", home / "ours", PLAN, OURS, console=QUIET))
+    built = build(nano, PLAN, OURS)
+    warm, aligned = (load_vla(home / "ours" / name / "checkpoint") for name in ("warm-up", "alignment"))
+
+    def moved(a, b):
+        a, b = a.state_dict(), b.state_dict()
+        return {n.split(".")[0] for n in b if not n.startswith("objectives.") and not torch.equal(a[n], b[n])}
+
+    assert moved(built, warm) & {"backbone", "expert", "streams"} == {"backbone"}
+    assert moved(warm, aligned) >= {"backbone", "expert", "streams"}
+    assert moved(aligned, final) == {"expert", "streams"}
 
 
 def test_stopped_in_any_stage_and_gone_on_with_it_is_the_same(home, tmp_path, monkeypatch):

@@ -19,9 +19,10 @@ def logits(model, task=None):
     return model.logits(model(segs).hidden["reasoning"])
 
 
+@pytest.mark.parametrize("training", [True, False])  # acting computes every expert on every token
 @pytest.mark.parametrize("experts,active", [(8, 2), (4, 2), (6, 3), (8, 1), (8, 8)])
-def test_upcycled_logits_equal_dense(experts, active):
-    dense = vlm()
+def test_upcycled_logits_equal_dense(experts, active, training):
+    dense = vlm().train(training)
     moe = copy.deepcopy(dense)
     Upcycle(MoEConfig(experts, active)).apply(moe)
     a, b = logits(dense), logits(moe)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mindhand.core.errors import BuildError
 from mindhand.core.seams import CAUSAL, Backbone, Segment, Trunk
 from mindhand.model.configs import vlm_config
+from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.trunk import TowerConfig
 
 from .tiny import segments, vlm
@@ -53,11 +54,18 @@ def test_token_by_token_equals_one_pass():
     assert [e.name for e in step.cache[0]] == ["image/front", "text", "reasoning"]
 
 
+@pytest.mark.parametrize("upcycled", [False, True])
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 2))
-def test_padding_changes_nothing(extra, which):
-    """Garbage appended behind `valid` of any segment leaves every valid hidden state and gradient as it was."""
+def test_padding_changes_nothing(upcycled, extra, which):
+    """Garbage appended behind `valid` of any segment leaves every valid hidden state and gradient as it was, also where
+    experts differ and are routed to."""
     model = vlm()
+    if upcycled:
+        Upcycle(MoEConfig(4, 2)).apply(model)
+        with torch.no_grad():
+            for layer in model.towers["vlm"].layers:
+                layer.ffn.down *= torch.linspace(0.5, 1.5, 4).view(-1, 1, 1)
     segs, *_ = segments(model)
 
     def run(ss):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
+from mindhand.evaluate.protocol import MATHS, keys
+from mindhand.recipes.chatvla2 import ChatVLA2Plan
 from mindhand.worlds import boards, things, wide
 from mindhand.worlds import scene as s
 from mindhand.worlds.declared import scene_hash
@@ -116,6 +118,52 @@ def test_why_names_the_habit_that_would_take_the_tile():
                 assert t.digit in e.digits
             else:
                 assert t.digit not in e.digits
+
+
+def _results(e, flip=()):
+    """What one gets who reads the operands at `flip` backwards, by each operator: "+", "-", "x"."""
+    a, b = (int(str(n)[::-1]) if k in flip else n for k, n in enumerate((e.a, e.b)))
+    return {"+": a + b, "-": a - b, "x": a * b}
+
+
+HABITS = {  # why a tile is there: numbers that who has the habit would answer with
+    "operand": lambda e, split: {e.a, e.b},
+    "near": lambda e, split: {e.answer - 1, e.answer + 1},
+    "operator": lambda e, split: {n for op, n in _results(e).items() if op != e.op},
+    "reversed": lambda e, split: {_results(e, flip)[e.op] for flip in ((0,), (1,))},
+    "prior": lambda e, split: {int(str(x.answer)[0]) for x in s.equations(split)},
+}
+
+
+@pytest.mark.parametrize("split", ["R", "K-dev"])
+def test_every_habit_has_its_tiles_and_occurs(split):
+    met = Counter()
+    for scene in SCENES[split]:
+        for t in scene.tiles:
+            met[t.why] += 1
+            if t.why in HABITS:
+                numbers = {n for n in HABITS[t.why](scene.equation, split) if n >= 0}
+                assert str(t.digit) in "".join(map(str, numbers)), (scene.equation.text, t)
+    # operands of R have one digit, which reads the same backwards
+    want = {"answer", "twin", *HABITS} - ({"reversed"} if split == "R" else set())
+    assert want <= set(met) <= want | {"other"} and min(met[why] for why in want) >= 5, met
+
+
+def layouts(keys):
+    """Where the tiles of these episodes lie, to the millimetre and half a degree, whichever digit is where."""
+    tiles = (s.sample_task(k).tiles for k in keys)
+    return {tuple(sorted((round(t.x, 3), round(t.y, 3), round(t.yaw, 2)) for t in some)) for some in tiles}
+
+
+def test_no_layout_of_an_evaluation_was_demonstrated():
+    """Whoever learned the demonstrations by heart knows no place of an evaluation, in no split."""
+    shown = [Key("demonstrations", f"{s.FAMILY}/R", i) for i in range(ChatVLA2Plan().episodes)]
+    asked = keys(MATHS.only(*(f"{s.FAMILY}/{split}" for split in ("R", "C", "K-dev", "K-test", "X")), episodes=200))
+    known, met = layouts(shown), layouts(asked)
+    assert len(known) == len(shown) == 340 and len(met) == len(asked) == 5 * 200
+    assert not known & met
+    leaked = [*shown[:-1], asked[0]]  # one demonstration under a key of the protocol
+    assert len(layouts(leaked) & met) == 1
 
 
 def _guess_without_board(fit, test) -> float:
