@@ -1,5 +1,6 @@
 """The hand: conditioning by place, masks, one call, draws, log-probabilities."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -168,3 +169,70 @@ def test_a_hand_teaches_the_trunk_unless_it_is_insulated(insulated):
     learned = [p for p in model.towers.parameters() if p.grad is not None and bool(p.grad.any())]
     assert bool(learned) != insulated
     assert hand.prompt.first.weight.grad.abs().max() > 0
+
+
+def test_a_block_and_the_conditions_are_the_published_formulas():
+    """chatvla2.md 1.6, written out once more: time, c_obs and c_rsn, an adaLN-Zero block, the final layer."""
+    hand, ctx = expert(layers=2).double(), context()
+    for p in hand.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    hidden = {n: h.double() for n, h in ctx.trunk.hidden.items()}
+    ctx = replace(ctx, trunk=replace(ctx.trunk, hidden=hidden), inputs=Inputs({}, {}, ctx.inputs.state.double()))
+    c, x, t = hand.config, torch.randn(2, 4, 3).double(), torch.tensor([1.0, 0.25])
+    said = [n for n in ctx.trunk.hidden if n == "reasoning"]
+    seen = [n for n in ctx.trunk.hidden if n != "reasoning"]
+
+    def linear(layer, x):
+        return x @ layer.weight.T + layer.bias
+
+    def norm(x):
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    def gelu(x):
+        return x / 2 * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())
+
+    def silu(x):
+        return x / (1 + (-x).exp())
+
+    def mean_of(names, row):
+        return torch.cat([ctx.trunk.hidden[n][row][ctx.trunk.valid[n][row]] for n in names]).mean(0)
+
+    def project(p, mean):  # W2 GELU(W1 mean)
+        return linear(p.second, torch.nn.functional.gelu(linear(p.first, mean)))
+
+    def condition(layer, v, row):  # t + W [LN(v); state], the layer norm one and shared
+        f, mean = hand.following.norm, v.mean()
+        normed = (v - mean) / ((v - mean).square().mean() + f.eps).sqrt() * f.weight + f.bias
+        rate = torch.tensor([1e4 ** (-i / 128) for i in range(128)]).double()
+        angle = t[row] * hand.process.scale * rate
+        time = linear(hand.time[2], silu(linear(hand.time[0], torch.cat([angle.cos(), angle.sin()]))))
+        return time + linear(layer, torch.cat([normed, ctx.inputs.state[row, -1]]))
+
+    def block(b, z, cond):
+        s1, b1, a1, s2, b2, a2 = linear(b.modulate, silu(cond)).split(c.width)
+        q, k, v = linear(b.qkv, norm(z) * (1 + s1) + b1).split(c.width, -1)
+        heads, size = [], c.width // c.heads
+        for h in range(c.heads):
+            part = slice(h * size, (h + 1) * size)
+            heads.append((q[:, part] @ k[:, part].T / math.sqrt(size)).softmax(-1) @ v[:, part])
+        z = z + a1 * linear(b.o, torch.cat(heads, -1))
+        return z + a2 * linear(b.fc2, gelu(linear(b.fc1, norm(z) * (1 + s2) + b2)))
+
+    with torch.no_grad():
+        found = hand.denoise(hand.conditions(ctx), x, t)
+        for row in range(2):
+            u, r = project(hand.prompt, mean_of(seen, row)), project(hand.thought, mean_of(said, row))
+            c_obs = condition(hand.following.observation, u + r, row)
+            c_rsn = condition(hand.following.reasoning, r, row)
+
+            def said_by(former, latter, last, row=row):
+                z = linear(hand.enter, x[row]) + hand.position[0]
+                z = block(hand.blocks[1], block(hand.blocks[0], z, former), latter)
+                scale, shift = linear(hand.last, silu(last)).split(c.width)
+                return linear(hand.leave, norm(z) * (1 + scale) + shift)
+
+            want = said_by(c_obs, c_rsn, c_rsn)
+            assert (found[row] - want).abs().max() <= 1e-6 * want.abs().max()
+            for other in ((c_rsn, c_rsn, c_rsn), (c_obs, c_obs, c_rsn), (c_obs, c_rsn, c_obs)):
+                assert (said_by(*other) - want).abs().max() > 1e-3 * want.abs().max()
