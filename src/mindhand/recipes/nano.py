@@ -8,6 +8,7 @@ supervised pointer, answers that read before they solve, several questions a pic
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
