@@ -20,6 +20,7 @@ from mindhand.data.synthetic.corpus import pretraining
 from mindhand.data.synthetic.samples import QA, ImageText, board_class, class_name, tile_class
 from mindhand.model.words import ASK, END, SAY, text_of
 from mindhand.worlds.scene import CELLS, cell_of, reasoning_text, sample_maths
+from mindhand.worlds.things import GRID as CELLS_WHOLE
 
 from .synthetic_picture import patches
 
@@ -28,28 +29,31 @@ CORPUS = pretraining(2, 10, rows=8, picture=patches)
 
 
 @cache
-def words():
-    return v.train_words()
+def words(whole: bool = False):
+    return v.train_words(whole)
 
 
 # ---- vocabulary ----------------------------------------------------------------------------------------
 
 
-def test_every_word_is_one_token_and_so_is_every_coordinate():
-    w = words()
-    assert 256 <= len(w) <= 384
-    assert not [form for form in v.word_forms() if len(w.encode(form)) != 1]
-    for k in range(CELLS):
+@pytest.mark.parametrize(("whole", "least", "most", "cells"), [(False, 256, 384, CELLS), (True, 512, 768, CELLS_WHOLE)])
+def test_every_word_is_one_token_and_so_is_every_coordinate(whole, least, most, cells):
+    w = words(whole)
+    assert least <= len(w) <= most
+    assert not [form for form in v.word_forms(whole) if len(w.encode(form)) != 1]
+    for k in range(cells):
         assert len(w.encode(f"<x{k}><y{k}>")) == 2
         assert w.decode(w.encode(f"<x{k}>")) == f"<x{k}>"
-    assert len(w.encode("1234567890")) == 10
+    assert len(w.encode("1234567890")) == 10 and w.decode(w.encode("27+45=72")) == "27+45=72"
+    assert not [t for t in w.tokenizer.get_vocab() if sum(c.isdigit() for c in t) > 1 and not t.startswith("<")]
 
 
-def test_the_vocabulary_is_the_same_bytes_in_every_process():
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_vocabulary_is_the_same_bytes_in_every_process(whole):
     # another process, whose hashes of strings differ
-    code = "import sys, mindhand.data.synthetic.vocabulary as v; sys.stdout.buffer.write(v.train_words().to_bytes())"
+    code = f"import sys, {v.__name__} as v; sys.stdout.buffer.write(v.train_words({whole}).to_bytes())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    assert said == words().to_bytes()
+    assert said == words(whole).to_bytes() != words(not whole).to_bytes()
 
 
 def test_thoughts_are_short():

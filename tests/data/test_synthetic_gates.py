@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindhand.data.synthetic.gates import BARS, TOYS, gate_items, overlap, take_gate
+from mindhand.data.synthetic.gates import BARS, CHANCE, TOYS, gate_items, overlap, take_gate
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.worlds.equations import Equation
 from mindhand.worlds.scene import split_of
@@ -25,6 +25,13 @@ def test_an_oracle_passes_and_a_mute_does_not(gate):
     assert [i.question for i in again] == [i.question for i in items[:3]]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(again, items))
     assert known
+
+
+def test_a_guesser_gets_what_the_rows_say():
+    assert CHANCE["scanned_digits"] == 0.1 and set(CHANCE) < set(BARS)
+    for gate in ("scanned_digits", "exist_negative", "box"):
+        rows = take_gate(lambda _, asked: [["?"] for _ in asked], gate, 2, tabletop)
+        assert {r["chance"] for r in rows} == {CHANCE.get(gate, 0.0)}
 
 
 def test_existence_is_asked_both_ways():
