@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from mindhand.core.record import read_records
 from mindhand.evaluate.claims import CLAIMS
 from mindhand.recipes.claims_page import MARKS as CLAIM_MARKS
 from mindhand.recipes.claims_page import PAGE, filled
 from mindhand.recipes.claims_page import table as claims_table
+from mindhand.recipes.determinism import stranger
 
 from .readme import MARKS, README, table
 
@@ -17,10 +19,18 @@ def test_the_table_is_what_the_records_give():
     assert found == table(), "run: python -m tests.house.readme"
 
 
-def test_the_five_lines_compile_and_import():
+def test_the_five_lines_run(tmp_path, monkeypatch):
+    """As they stand, in a folder that has a policy where they look for one, and with what their comments say."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    compile(code, "README", "exec")
-    exec("\n".join(line for line in code.splitlines() if line.startswith("from ")), {})
+    assert stranger(tmp_path / "runs" / "policy").relative_to(tmp_path).as_posix() in code
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README", "exec"), names)
+    with names["world"]:
+        chunk = names["chunk"]
+        shape = re.search(r"chunk\.actions \(([\d,]+)\)", code)
+        assert shape is not None and chunk.actions.shape == tuple(map(int, shape[1].split(",")))
+        assert len(chunk.reasoning.texts) == 1 and names["state"]["query"].tolist() == [1]
 
 
 def test_the_page_of_claims_is_what_the_records_give():
