@@ -229,7 +229,8 @@ def demo(run: Path, minutes: float | None, seed: int, quick: bool = False) -> in
         console.print("This processor does not multiply bfloat16: expect twice as long (or give half the --minutes).")
     begin = time.monotonic()
     page = run_demo(run, plan, console)
-    console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}")
+    # In one line, whatever the console's width: a path that is broken cannot be opened.
+    console.print(f"\n{time.monotonic() - begin:.0f} s in all. The report: {page.resolve()}", soft_wrap=True)
     if quick:
         console.print(
             "A quick demo learns nothing: it shows that every step runs. For a robot that reads: mindhand demo"
