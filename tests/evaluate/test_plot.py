@@ -36,6 +36,13 @@ def test_a_reach_is_drawn_evenly():
     assert root.get("aria-label") == "said" and {"0.2", "0.8"} <= set(texts)
 
 
+def test_labels_of_two_points_near_each_other_keep_apart():
+    some = [Series(name, ((0.4, y),), ("stage",)) for name, y in (("one", 0.62), ("other", 0.60))]
+    root = ElementTree.fromstring(draw_panels([Panel("p", "x", "y", tuple(some), 0.0, 1.0, (0.0, 1.0))]))
+    upper, lower = (float(t.get("y")) for t in root.iter(f"{SVG}text") if t.text == "stage")
+    assert lower - upper > 12
+
+
 @pytest.mark.parametrize("points", [(), ((0.0, 1.0),), ((1.0, float("nan")),)])
 def test_what_cannot_be_drawn_is_refused(tmp_path, points):
     with pytest.raises(BadData, match="the panel 'p'"):

@@ -24,17 +24,22 @@ body { margin:0; background:var(--wash); color:var(--ink); font:16px/1.5 system-
 main { max-width:72rem; margin:0 auto; padding:2rem 1.25rem 4rem }
 h1 { font-size:1.7rem; line-height:1.2; margin:0 0 .25rem } h2 { font-size:1.2rem; margin:2.5rem 0 .75rem }
 p { max-width:46rem } .soft { color:var(--soft) } .lead { margin:.25rem 0 1.5rem }
-.card { background:var(--paper); border:1px solid var(--line); border-radius:8px; overflow-x:auto }
+.card { border:1px solid var(--line); border-radius:8px; overflow-x:auto; background:
+  linear-gradient(to left,var(--paper) 1.5rem,transparent) right/2.5rem 100% no-repeat local,
+  linear-gradient(to left,#c3cbd2,transparent) right/1rem 100% no-repeat scroll,var(--paper) }
 table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums }
 caption:empty { display:none }
-caption { text-align:left; padding:.75rem 1rem; color:var(--soft); font-size:.9rem }
+caption { text-align:left; padding:.75rem 1rem; color:var(--soft); font-size:.9rem; position:sticky; left:0;
+  max-width:calc(100vw - 3rem) }
 th,td { text-align:left; padding:.55rem 1rem; border-top:1px solid var(--line); vertical-align:top }
-thead th { font-size:.85rem; color:var(--soft); font-weight:600; white-space:nowrap } tbody th { font-weight:600 }
+thead th { font-size:.85rem; color:var(--soft); font-weight:600; white-space:nowrap }
+tbody th { font-weight:600; min-width:8rem }
+td { min-width:6rem } td.words { min-width:11rem } th:first-child { position:sticky; left:0; background:var(--paper) }
 tr.part th { font-weight:400; padding-left:2rem } tr.part { color:var(--soft) }
 .num { white-space:nowrap } .num b { font-size:1.05rem }
 .num small { display:block; color:var(--soft); font-size:.8rem }
 svg.bar { display:block; width:8.5rem; height:14px; margin:.2rem 0 }
-.chart svg { display:block; width:100%; max-width:32rem; height:auto }
+.chart { max-width:34rem } .chart svg { display:block; width:100%; height:auto }
 .films { display:grid; grid-template-columns:repeat(auto-fill,minmax(17rem,1fr)); gap:1rem }
 figure { margin:0; background:var(--paper); border:1px solid var(--line); border-radius:8px; overflow:hidden }
 figure video,figure img { display:block; width:100%; background:#111; image-rendering:pixelated; aspect-ratio:1;
@@ -48,8 +53,11 @@ ol.thoughts { margin:.5rem 0 0; padding:0; list-style:none } ol.thoughts li { ma
 ol.thoughts .at { display:inline-block; width:3.2rem; text-indent:0; color:var(--soft) }
 code { font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; font-size:.85em; overflow-wrap:anywhere }
 a { color:var(--mark) } a:focus-visible,video:focus-visible { outline:3px solid var(--mark); outline-offset:2px }
+@media (max-width:40rem) { main { padding:1.25rem .75rem 3rem } th,td,caption { padding:.5rem .6rem }
+  tbody th { min-width:6rem } }
 @media print { body { background:#fff } figure,tr { break-inside:avoid } }
 """
+WORDS = 24  # letters from which on a cell is prose, and wide enough to be read
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
@@ -77,7 +85,8 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], 
     body = []
     for i, row in enumerate(rows):
         first, *rest = (text(c) for c in row)
-        cells = f'<th scope="row">{first}</th>' + "".join(f"<td>{c}</td>" for c in rest)
+        kinds = (' class="words"' if isinstance(c, str) and len(c) > WORDS else "" for c in row[1:])
+        cells = f'<th scope="row">{first}</th>' + "".join(f"<td{k}>{c}</td>" for k, c in zip(kinds, rest))
         body.append(f'<tr class="part">{cells}</tr>' if i in parts else f"<tr>{cells}</tr>")
     return (
         f'<div class="card"><table><caption>{escape(caption)}</caption>{head}'

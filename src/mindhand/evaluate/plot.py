@@ -110,16 +110,18 @@ def _panel(panel: Panel) -> str:
         out.append(_text(x, HEIGHT - BOTTOM + 16, f"{tick:.3g}" if even else _short(tick)))
     out.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, panel.x))
     out.append(_text(0, 0, panel.y, more=f' transform="translate(13 {HEIGHT / 2}) rotate(-90)"'))
+    said = [(label, y) for s in panel.series for (_, y), label in zip(s.points, s.labels)]
     for k, series in enumerate(panel.series):
         ink, drawn = INKS[k % len(INKS)], [at(*p) for p in series.points]
         if len(drawn) > 1:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
             out.append(f'<polyline points="{line}" fill="none" stroke="{ink}" stroke-width="2"/>')
-        for (x, y), label in zip(drawn, (*series.labels, *[""] * len(drawn))):
+        for (x, y), (_, was), label in zip(drawn, series.points, (*series.labels, *[""] * len(drawn))):
             out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{ink}"/>')
             if label:
                 beside, anchor = (x - 6, "end") if x > (LEFT + WIDTH) / 2 else (x + 6, "start")
-                out.append(_text(beside, y + 12, label, anchor, f' fill="{ink}"'))
+                over = any(other == label and low < was for other, low in said)  # the upper one of two, above
+                out.append(_text(beside, y + (-6 if over else 12), label, anchor, f' fill="{ink}"'))
         out.append(_text(LEFT + 8, TOP + 12 + 15 * k, series.name, "start", f' fill="{ink}"'))
     return "\n".join(out)
 
