@@ -15,6 +15,7 @@ from mindhand.evaluate.claims import CLAIMS, Claim
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "chatvla2.md"
 MARKS = re.compile(r"<!-- claims -->\n.*?<!-- /claims -->", re.DOTALL)
+UNREAD = ("desk/unread_choice/maths_matching", "desk/deaf_choice/maths_matching")
 VERDICTS = {1.0: "reproduced", 0.0: "undecided", -1.0: "refuted"}
 WHERE = {  # measures of claims, and the records that show them
     "ID success": "maths/r/success", "K success": "maths/{k}/success", "K choice": "maths/{k}/choice",
@@ -49,11 +50,23 @@ def _line(claim: Claim, records: Mapping[str, Record]) -> str:
     return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
 
+def unread(records: Mapping[str, Record]) -> str:
+    """What choices of class R are worth, by records of who cannot read the board and of who only looks; "" without."""
+    some = {name: records[name] for name in UNREAD if name in records}
+    if len(some) < len(UNREAD):
+        return ""
+    tiles, table = (f"{r.show()}{OLDER if older_code(r) else ''} `{name}`" for name, r in some.items())
+    return (
+        "\nChoices of class R are no evidence of reading: who sees the tiles and not the board takes a right one in "
+        f"{tiles}; who sees the board too, and has met every sum of R there is, in {table}.\n"
+    )
+
+
 def table(records: Mapping[str, Record]) -> str:
-    """A line a claim."""
+    """A line a claim, and what choices of class R are worth."""
     head = "| | the paper says | reproduced if | refuted if | here | measured |\n|---|---|---|---|---|---|"
     lines = "\n".join(_line(c, records) for c in CLAIMS)
-    return f"<!-- claims -->\n{head}\n{lines}\n<!-- /claims -->"
+    return f"<!-- claims -->\n{head}\n{lines}\n{unread(records)}<!-- /claims -->"
 
 
 def filled(text: str, records: Mapping[str, Record]) -> str:
