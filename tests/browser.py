@@ -69,9 +69,7 @@ class Tab:
 
     def width(self, pixels: int, height: int = 900) -> None:
         """Show the page in a window of this width."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=pixels, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=pixels, height=height, deviceScaleFactor=1, mobile=False)
 
     def picture(self, file: Path) -> Path:
         """The whole page, as long as it is."""
