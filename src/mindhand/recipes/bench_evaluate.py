@@ -1,11 +1,13 @@
 """Records of what evaluations promise: a comparison that may stop at any pair errs as rarely as it says, and rows do
 not depend on who computed them.
 
-mindhand bench evaluate        from a clean checkout
+    mindhand bench evaluate                                        from a clean checkout
+    python -m mindhand.recipes.bench_evaluate CHECKPOINT [FOLDER]  whether a policy's success hangs on the batch size
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,9 @@ from mindhand.core.sequential import LEVEL, simulate, simulated_pairs
 from mindhand.evaluate.run import DECIDING
 
 from .bench_desk import Row
-from .determinism import batch_sizes, worker_determinism
+from .determinism import batch_sizes, batch_success, worker_determinism
 
+HOME = Path("runs/batch-sizes")  # what was evaluated, by the checkpoint's fingerprint
 COMPARISONS, PAIRS = 20_000, 1000
 SOURCES = ("mindhand.core.sequential", "mindhand.core.keys", Path(__file__))
 RUNNING = (*DECIDING, "mindhand.recipes.determinism", Path(__file__))
@@ -82,6 +85,12 @@ def publish_determinism(folder: Path | None = None) -> list[Record]:
     ]
 
 
+def publish_batch_success(checkpoint: Path, folder: Path | None = None, home: Path = HOME) -> Record:
+    """By how much a checkpoint succeeds more often in batches of 16 rows than in batches of 8, episode by episode."""
+    rows = batch_success(checkpoint, home)
+    return _write(folder, RUNNING, "batch_sizes/success", rows, "success", "difference", "1")
+
+
 def publish_sequential(folder: Path | None = None, comparisons: int = COMPARISONS, pairs: int = PAIRS) -> list[Record]:
     """The sequential test's errors, those of a control, and how long it takes."""
     write = partial(_write, folder, SOURCES)
@@ -92,3 +101,7 @@ def publish_sequential(folder: Path | None = None, comparisons: int = COMPARISON
         write(f"{what}/repeated_mcnemar", repeated_mcnemar(*how), "rejected", "rate", "1"),
         write("sequential_pairs/20_points", pairs_until_decided(*how), "pairs", "mean", "pairs"),
     ]
+
+
+if __name__ == "__main__":
+    print(publish_batch_success(Path(sys.argv[1]), *map(Path, sys.argv[2:3])).show())

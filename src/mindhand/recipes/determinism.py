@@ -2,7 +2,7 @@
 that thinks and acts on the desk is run in every way, and its rows are compared byte for byte.
 
 Across batch sizes it is not the same: sums of other lengths round otherwise. How many episodes end otherwise is a
-record too (`batch_sizes`)."""
+record too (`batch_sizes`), and of a given checkpoint, whether it succeeds less often (`batch_success`)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mindhand.core.batch import Batch
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key
 from mindhand.core.nouns import smoke_observation
@@ -31,11 +32,13 @@ from mindhand.worlds.desk.world import SPEC, DeskWorld
 
 from .chatvla2 import ChatVLA2Plan, build
 from .nano import NanoPlan, build_reader
+from .places import place_of, worlds
 from .rollouts import load_policy
 from .variants import OURS
 
 Row = dict[str, Any]
 PROTOCOL = replace(MATHS.only("maths_matching/R", "maths_matching/K-dev", episodes=12), steps=64, rows=4)
+LEARNED = MATHS.only("maths_matching/R", "maths_matching/K-dev", episodes=100)  # of a policy that can do something
 WORKERS = (2, 8)
 ROWS = (4, 8, 16)  # batch sizes
 
@@ -123,14 +126,37 @@ def batch_sizes(protocol: Protocol = PROTOCOL, sizes: Sequence[int] = ROWS) -> l
     told = ("success", "end", "steps", "thoughts", "chosen_at")
     out: list[Row] = []
     with TemporaryDirectory() as home:
-        at = Path(home)
-        policy = partial(load_policy, stranger(at))
-        found = {
-            size: evaluate(replace(protocol, rows=size), policy, DeskWorld, at / str(size), name="stranger")
-            for size in sizes
-        }
+        found = _by_size(stranger(Path(home)), "stranger", protocol, sizes, Path(home))
     first = found[sizes[0]]
     for size in sizes[1:]:
         for a, b in zip(found[size], first, strict=True):
             out.append({"key": f"{a['key']}, {size} rows", "same": all(a[n] == b[n] for n in told)})
     return out
+
+
+def batch_success(
+    checkpoint: Path, home: Path, protocol: Protocol = LEARNED, sizes: tuple[int, int] = (8, 16)
+) -> list[Row]:
+    """A policy that has learned something: whether each episode succeeds in batches of either size, rows of a paired
+    difference; the larger one is "on". Goes on with what `home` holds.
+
+    Expected: near 0; an untrained policy, which never succeeds, cannot tell.
+    """
+    place = place_of(protocol.tasks)
+    name = load_checkpoint(checkpoint, place.spec).fingerprint
+    found = _by_size(checkpoint, name, protocol, sizes, home / name)
+    return [
+        {"key": r["key"], "task": r["task"], "arm": arm, "rows": size, "success": r["success"], "steps": r["steps"]}
+        for arm, size in zip(("off", "on"), sizes) for r in found[size]
+    ]  # fmt: skip
+
+
+def _by_size(
+    checkpoint: Path, name: str, protocol: Protocol, sizes: Sequence[int], home: Path
+) -> dict[int, list[dict[str, Any]]]:
+    """The rows of a checkpoint under the protocol with each batch size."""
+    policy = partial(load_policy, checkpoint, place_of(protocol.tasks))
+    return {
+        size: evaluate(replace(protocol, rows=size), policy, worlds(protocol), home / str(size), name=name)
+        for size in sizes
+    }
