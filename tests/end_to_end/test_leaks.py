@@ -11,6 +11,7 @@ from mindhand.core.errors import BadData
 from mindhand.recipes import leaks
 from mindhand.recipes.leaks import Asked, chooser, chosen, learn, rows, scenes
 from mindhand.worlds import placing, scene
+from mindhand.worlds.course import sample_course_task
 
 MANY = 240
 
@@ -54,6 +55,53 @@ def test_what_is_not_sensed_is_not_found(
 ) -> None:
     # Words tell which end of the row is right: who sees the tiles alone is right in half at most.
     assert rate(planted(maths, by), sense, monkeypatch) < 0.65
+
+
+def test_obstacles_are_seen_and_never_taken() -> None:
+    some = scenes("obstacle_course", "across", 8, "tested")
+    for a in some:
+        s = sample_course_task(a.key)
+        toys, boxes = len(s.toys.toys), len(s.boxes)
+        assert len(a.things) == toys + boxes <= leaks.MOST and boxes and not a.choices[toys:].any()
+        assert a.right.sum() == 1 and a.right[s.target] and (a.things[:toys, -4:] == 0).all()
+        assert np.allclose(a.places[toys:], [b[:2] for b in s.boxes]) and (a.things[toys:, -1] == 1).all()
+    assert chosen(chooser("obstacle_course", "deaf", some[0]), some).shape == (8,)
+
+
+@pytest.mark.parametrize("family", ["maths_matching", "spatial_placing"])
+def test_to_do_and_to_refuse_are_all_there_is_to_choose(family: str) -> None:
+    some = scenes(f"{family}/absent", "R", 12, "tested")
+    for can, cannot in zip(some[::2], some[1::2]):  # twins: the same words, and something else lies there
+        assert (can.words == cannot.words).all() and (can.board == cannot.board).all()
+        assert can.right.argmax() == len(can.right) - 2 and cannot.right.argmax() == len(cannot.right) - 1
+        assert can.things.shape == cannot.things.shape and not (can.things == cannot.things).all()
+        for a in (can, cannot):
+            assert a.choices.sum() == 2 and a.choices[-2:].all() and a.right.sum() == 1
+    for sense in leaks.SENSES[f"{family}/absent"]:
+        (row, *_) = rows(sense, chooser(f"{family}/absent", sense, some[0]), some, 0)
+        assert row["choice_chance"] == 0.5
+
+
+def test_what_is_missing_is_found_by_who_sees_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: refuse where no tile shows a seven. Who sees the tiles finds that; who hears words alone does not."""
+    made = []
+    for a in scenes("maths_matching/absent", "R", MANY, "tested"):
+        seven, n = bool(a.things[:, 7].any()), len(a.right)
+        made.append(replace(a, right=np.arange(n) == n - 1 - seven))
+    for sense, found in (("unread", True), ("blind", False)):
+        monkeypatch.setattr(leaks, "EPOCHS", 30)
+        monkeypatch.setattr(leaks, "ROWS", 32)
+        model = learn("maths_matching/absent", sense, made[:160], made[160:200])
+        assert (chosen(model, made[200:]).mean() > 0.8) == found
+
+
+def test_each_family_says_what_it_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SCENES", 6), ("HELD", 4), ("ASKED", 4), ("EPOCHS", 1), ("TRAININGS", 1)):
+        monkeypatch.setattr(leaks, name, value)
+    assert set(leaks.SPLITS) == set(leaks.SENSES)
+    got = leaks.leaks("obstacle_course")
+    assert set(got) == {(sense, level) for sense in ("blind", "deaf") for level in ("near", "across")}
+    assert all(len(some) == 4 for some in got.values())
 
 
 def test_only_what_can_be_chosen_is(maths: list[Asked]) -> None:

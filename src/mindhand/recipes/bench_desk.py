@@ -37,7 +37,8 @@ NOISE, KEEP = 0.012, 0.9  # sd in rad of the joint noise, and how much of it las
 SOURCES = sorted(p for p in Path(mindhand.worlds.__path__[0]).rglob("*.py") if p.name != "gym.py")
 
 
-def _episode(world: DeskWorld, key: Key, act: Callable[[int], np.ndarray]) -> Row:
+def episode(world: DeskWorld, key: Key, act: Callable[[int], np.ndarray]) -> Row:
+    """The facts of an episode that was reset in row 0; act: control step -> actions (1,A)."""
     step = 0
     while True:
         outcome = world.step(act(step), [0])
@@ -71,7 +72,7 @@ def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MA
                     world.disturb([0], state[None])
                 return world.expert([0])
 
-            rows.append(_episode(world, key, act))
+            rows.append(episode(world, key, act))
     return rows
 
 
@@ -82,7 +83,7 @@ def wanderer(split: str = "R", episodes: int = 200, family: str = MATHS) -> list
         for key in _keys("bench-wander", f"{family}/{split}", episodes):
             world.reset([key], [0])
             driver = Wanderer(key) if family == MATHS else Wanderer(key, FIELD)
-            rows.append(_episode(world, key, lambda _, driver=driver: driver.act()[None]))
+            rows.append(episode(world, key, lambda _, driver=driver: driver.act()[None]))
     return rows
 
 
@@ -105,7 +106,7 @@ def wrong(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
                 continue
             order = scene.order()[::-1] if what == "order" else wrong_order(scene, Keys.of([key]))
             driver = insist(world, 0, order)
-            row = _episode(world, key, lambda _: world.expert([0]))
+            row = episode(world, key, lambda _: world.expert([0]))
             rows.append({**row, "arrived": len(driver.done) == len(order)})
     return rows
 
@@ -123,7 +124,7 @@ def misled(what: str, split: str = "R", episodes: int = 200) -> list[Row]:
             belief = mistaken(world.scene(0), what, Keys.of([key]))
             if belief is not None:
                 driver = mislead(world, 0, belief)
-                row = _episode(world, key, lambda _: world.expert([0]))
+                row = episode(world, key, lambda _: world.expert([0]))
                 rows.append({**row, "arrived": driver.belief.success})
     return rows
 
@@ -140,7 +141,7 @@ def tempted(split: str, episodes: int = 200, family: str = MATHS) -> list[Row]:
                 insist(world, 0, nearest_order(scene))
             else:
                 mislead(world, 0, nearest(scene))
-            row = _episode(world, key, lambda _: world.expert([0]))
+            row = episode(world, key, lambda _: world.expert([0]))
             rows.append({**row, "took": row["closed"] >= 0})
     return rows
 
@@ -153,7 +154,7 @@ def frozen(split: str, episodes: int = 200, family: str = MATHS, start: int = 0)
         for key in _keys("bench-frozen", f"{family}/{split}", episodes):
             world.reset([key], [0])
             pose = world.observe([0], ()).state[0]
-            rows.append(_episode(world, key, lambda _, pose=pose: pose))
+            rows.append(episode(world, key, lambda _, pose=pose: pose))
     return rows
 
 
@@ -168,7 +169,7 @@ def unaware(level: str, episodes: int = 200) -> list[Row]:
         for key in _keys("bench-unaware", f"{COURSE}/{level}", episodes):
             world.reset([key], [0])
             careless(world, 0)
-            rows.append(_episode(world, key, lambda _: world.expert([0])))
+            rows.append(episode(world, key, lambda _: world.expert([0])))
     return rows
 
 

@@ -1,6 +1,6 @@
 """Does a task leak? How often a policy that cannot see, or is not told, chooses right all the same.
 
-    mindhand bench leaks            about ten minutes on one core, into results/
+    mindhand bench leaks            about 25 minutes on one core, into results/
 
 A blind or deaf policy that learned from demonstrations would need hours of training, and if it failed, nobody knew
 whether the task was closed or the policy weak. So what is trained here gets all that such a policy could get at best:
@@ -10,13 +10,19 @@ thousands of scenes, the things themselves for pixels, and a hand that arrives w
     deaf      every thing and what is on the board, and no instruction; picks one of the things
     unread    of maths matching: as deaf, without the board (there the board says what to do, and words do not)
 
-Each is trained on scenes of class R and asked about others. Near chance: sight, or language, is needed.
+Each is trained on scenes of class R, of the obstacle course on the level nearest to it, and asked about others. Near
+chance: sight, or language, is needed. On the course obstacles are seen as things that nobody can take: they stand where
+they do because of what is asked for.
+
+Of requests that may be impossible ("/absent") half are, twins in turn, and what is chosen is to do or to refuse. What
+is missing must be read in the words and looked for on the table, so whoever lacks either has a chance of one half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +35,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.progress import progress
 from mindhand.core.record import Record, write_record
-from mindhand.worlds import placing, scene
+from mindhand.worlds import absent, course, placing, scene
 from mindhand.worlds.placing import PlacingScene
 from mindhand.worlds.scene import FACES, TILE_INKS, MathsScene
 from mindhand.worlds.things import BY_NAME, COLOURS, MATERIALS, RELATIONS
@@ -38,12 +44,20 @@ from .bench_desk import SOURCES, Row
 
 SCENES, HELD, ASKED = 8000, 1000, 1000  # to learn from, to choose the best epoch by, to be asked about
 EPOCHS, ROWS, WIDTH, TRAININGS = 30, 256, 64, 3
-SPLITS = ("R", "K-dev")
-MOST = 6  # things in a scene
+MOST = 9  # things in a scene, obstacles among them
 CHARS = "0123456789+-x=? abcdefghijklmnopqrstuvwxyz"
 LINE = 6  # characters of the board that are seen each in its place
 NEAR = 0.1  # m, one unit of place
-SENSES = {scene.FAMILY: ("blind", "deaf", "unread"), placing.FAMILY: ("blind", "deaf")}
+MATHS, PLACING, COURSE = scene.FAMILY, placing.FAMILY, course.FAMILY
+_ABSENT = tuple(f"{family}/{absent.WORD}" for family in (MATHS, PLACING))  # requests that may be impossible
+SENSES = {
+    MATHS: ("blind", "deaf", "unread"), PLACING: ("blind", "deaf"), COURSE: ("blind", "deaf"),
+    _ABSENT[0]: ("blind", "deaf", "unread"), _ABSENT[1]: ("blind", "deaf"),
+}  # fmt: skip
+SPLITS = {  # of each family: what is learned from, then what is asked about besides
+    **{family: ("R", "K-dev") for family in SENSES if family != COURSE},
+    COURSE: ("near", "across"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +85,7 @@ def _written(text: str) -> np.ndarray:
 
 
 def _maths(key: Key) -> Asked:
-    s: MathsScene = scene.sample_task(key)
+    s: MathsScene = absent.sample_maths_task(key)
     things = [
         [*_one(t.digit, range(10)), *_one(t.face, list(FACES)), *_one(t.ink, list(TILE_INKS)), np.sin(t.yaw)]
         for t in s.tiles
@@ -85,7 +99,10 @@ def _maths(key: Key) -> Asked:
 
 
 def _placing(key: Key) -> Asked:
-    s: PlacingScene = placing.sample_placing_task(key)
+    return _toys(key, absent.sample_placing_task(key))
+
+
+def _toys(key: Key, s: PlacingScene) -> Asked:
     toys, names, n = s.toys.toys, list(BY_NAME), len(s.toys.toys)
     things = [
         [*_one(t.thing, names), *_one(t.colour, list(COLOURS)), *_one(t.material, MATERIALS), np.sin(t.yaw),
@@ -93,8 +110,8 @@ def _placing(key: Key) -> Asked:
         for t in toys
     ]  # fmt: skip
     words: list[float] = _one(s.relation, list(RELATIONS))
-    for k in (s.target, s.reference):
-        colour, _, name = s.said(k).rpartition(" ")
+    for role in placing.ROLES:
+        colour, _, name = s.called(role).rpartition(" ")
         words += [*_one(name, names), *_one(colour, list(COLOURS))]
     written = s.writing.text if isinstance(s.writing, scene.Board) else " ".join(s.writing.lines)
     return Asked(
@@ -104,7 +121,46 @@ def _placing(key: Key) -> Asked:
     )  # fmt: skip
 
 
-_READ: dict[str, Callable[[Key], Asked]] = {scene.FAMILY: _maths, placing.FAMILY: _placing}
+def _course(key: Key) -> Asked:
+    """As of placing, and behind the toys the obstacles: how they are turned, how large, and that they are none."""
+    s = course.sample_course_task(key)
+    a, boxes = _toys(key, s), s.boxes
+    n, m = a.things.shape
+    things = np.zeros((n + len(boxes), m + 4), np.float32)
+    things[:n, :m] = a.things
+    for row, (_, _, yaw, long, deep, high) in zip(things[n:], boxes):
+        row[m - 2 :] = np.sin(yaw), np.cos(yaw), long / NEAR, deep / NEAR, high / NEAR, 1.0
+    places = np.array([b[:2] for b in boxes], np.float32).reshape(-1, 2)
+    none = np.zeros(len(boxes), bool)
+    return replace(
+        a, things=things, places=np.concatenate([a.places, places]), choices=np.concatenate([a.choices, none]),
+        right=np.concatenate([a.right, none]),
+    )  # fmt: skip
+
+
+def _possible(key: Key, read: Callable[[Key], Asked], words: Sequence[str]) -> Asked:
+    """A request that can be met, and at the next index its twin that cannot: two more things, to do and to refuse, are
+    all that can be chosen."""
+    family, _, split = key.task.split("/")
+    word = words[key.index // 2 % len(words)] if key.index % 2 else ""
+    a = read(replace(key, task=f"{family}/{split}" + (f"/{word}" if word else ""), index=key.index // 2))
+    n, m = a.things.shape
+    things = np.zeros((n + 2, m + 2), np.float32)
+    things[:n, :m] = a.things
+    things[n, m] = things[n + 1, m + 1] = 1.0
+    places = np.array([[0.0, 0.0], [NEAR, 0.0]], np.float32)  # who hears only reaches for one or the other
+    choices = np.arange(n + 2) >= n
+    return replace(
+        a, key=key, things=things, places=np.concatenate([a.places, places]), choices=choices,
+        right=np.arange(n + 2) == n + bool(word),
+    )  # fmt: skip
+
+
+_READ: dict[str, Callable[[Key], Asked]] = {
+    MATHS: _maths, PLACING: _placing, COURSE: _course,
+    _ABSENT[0]: partial(_possible, read=_maths, words=absent.WORDS[MATHS]),
+    _ABSENT[1]: partial(_possible, read=_placing, words=absent.WORDS[PLACING]),
+}  # fmt: skip
 
 
 def scenes(family: str, split: str, count: int, use: str, console: Console | None = None) -> list[Asked]:
@@ -220,14 +276,16 @@ def rows(sense: str, model: nn.Module, asked: Sequence[Asked], seed: int) -> lis
 
 
 def leaks(
-    family: str, splits: Sequence[str] = SPLITS, console: Console | None = None
+    family: str, splits: Sequence[str] | None = None, console: Console | None = None
 ) -> dict[tuple[str, str], list[Row]]:
-    """Rows by (missing sense, class), of scenes that nothing was trained on; of several trainings.
+    """Rows by (missing sense, class), of scenes that nothing was trained on; of several trainings. splits: the first is
+    learned from; those of `SPLITS` unless given.
 
     Expected: at chance (.25 to .27 of maths matching, .33 of placing), but for what reads the board in class R, and
     for unread there: .56, because every second answer of R begins with a 1.
     """
-    some, held = (scenes(family, "R", n, use, console) for n, use in ((SCENES, "learned"), (HELD, "held")))
+    splits = SPLITS[family] if splits is None else splits
+    some, held = (scenes(family, splits[0], n, use, console) for n, use in ((SCENES, "learned"), (HELD, "held")))
     asked = {split: scenes(family, split, ASKED, "asked", console) for split in splits}
     out: dict[tuple[str, str], list[Row]] = {}
     for sense in SENSES[family]:
@@ -244,7 +302,8 @@ def publish(folder: str | None = None) -> list[Record]:
     out, sources = [], (*SOURCES, Path(__file__))
     for family in SENSES:
         for (sense, split), got in leaks(family, console=Console()).items():
-            name = f"desk/{sense}_choice/{family}" + ("" if split == "R" else f"_{split.lower().replace('-', '_')}")
+            end = "" if split == "R" else f"_{split.lower().replace('-', '_')}"
+            name = f"desk/{sense}_choice/{family.replace('/', '_')}{end}"
             out.append(
                 write_record(
                     name, rows=got, field="choice", kind="rate", unit="1", chance="choice_chance", sources=sources,
