@@ -15,7 +15,18 @@ from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
 from mindhand.data.lerobot_write import LeRobotWriter
-from mindhand.data.record import DEPTH, GAZE, Labels, Noise, depth, gaze, no_labels, record_with_workers
+from mindhand.data.record import (
+    DEPTH,
+    GAZE,
+    Labels,
+    Noise,
+    Thought,
+    depth,
+    gaze,
+    no_labels,
+    own_words,
+    record_with_workers,
+)
 from mindhand.evaluate.arms import ARMS, THOUGHTS, ChangedWorlds, perturbation_of
 from mindhand.evaluate.protocol import Protocol
 from mindhand.model.reasoner import unread
@@ -121,15 +132,25 @@ def demonstrate(
     command: str = "",
     workers: int = 2,
     console: Console | None = None,
+    thought: Thought = own_words,
 ) -> Path:
     """Demonstrations of some tasks in turn, by their world's expert, with injected noise, as a LeRobot dataset.
-    Resumes, and finds finished what is finished; with more episodes the first ones stay the same."""
+    Resumes, and finds finished what is finished; with more episodes the first ones stay the same. thought: what goes
+    with each frame."""
     place = place_of(tasks)
     keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
     how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command}
     with LeRobotWriter(folder, place.spec, **how) as writer:
         make, noise = partial(place.world, 2), place.noise
         record_with_workers(
-            make, keys, writer, workers=workers, noise=noise, rows=2, labels=place.look, console=console
+            make,
+            keys,
+            writer,
+            workers=workers,
+            noise=noise,
+            rows=2,
+            thought=thought,
+            labels=place.look,
+            console=console,
         )
     return folder

@@ -36,6 +36,7 @@ from .driver import Driver
 from .families import FAMILIES, Family, family_of
 from .kinematics import HIGH, LOW, inverse, to_rot6d, tool_down
 from .pair import Pair
+from .placing_judge import PlacingJudge
 from .sense_views import look
 from .senses import PLAIN, Senses
 from .spec import SECONDS, SPEC, SPECS, START_SPREAD
@@ -262,6 +263,15 @@ class DeskWorld:
     def reasoning(self, row: int) -> str:
         """The text of the sub-step that the row is in."""
         return self._row(row).judge.reasoning(self._stages[row])
+
+    def reasoning_with_boxes(self, row: int) -> str:
+        """The stated variant of placing: with the boxes of what it names in the front picture (`placing_reasoning`).
+        BadData of a family whose words have none."""
+        judge = self._row(row).judge
+        if not isinstance(judge, PlacingJudge):
+            name = self._row(row).key.task
+            raise BadData(f"boxes in thoughts of '{name}'", "a request of placing that can be met", "without boxes")
+        return judge.reasoning_with_boxes(self._stages[row])
 
     def wordings(self, row: int) -> dict[str, str]:
         """What else could be said: see `worlds.wordings`."""
