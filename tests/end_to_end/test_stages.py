@@ -270,7 +270,7 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
     assert run("a", home / "silent", **wide) == run("b", home / "ours" / "checkpoint") == 0
     page = (tmp_path / "a" / "report.html").read_text()
     for word in ("hangs on language", "paraphrased", "dark", "misled", "light5", "camera1+noise2", "alignment",
-                 "least kept", "Success against what is kept", "K-test had not been opened before"):  # fmt: skip
+                 "least kept", "K-test had not been opened before"):  # fmt: skip
         assert word in page, word
     said = {f.parent.name: f.read_text() for f in (tmp_path / "a" / "arms").glob("*/rows.jsonl")}
     assert '"instruction": ""' in said["blank"] and '"instruction": ""' not in said["light5"]
