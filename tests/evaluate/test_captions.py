@@ -18,6 +18,7 @@ def test_a_caption_has_the_thoughts_of_its_row(tmp_path):
     page = write_report(tmp_path, rows, rate_hz=10.0, title="Tiny").read_text()
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
     filmed = [(i, r) for i, r in enumerate(rows) if r.get("film")]
+    filmed.sort(key=lambda item: item[1]["success"])  # failures stand first
     assert len(captions) == len(filmed) >= 2
     for said, (i, r) in zip(captions, filmed):
         for at, text in (("0.0 s", f"first of {r['task']} {i}"), ("0.8 s", f"then of {r['task']} {i}")):

@@ -326,6 +326,7 @@ def train(
 
     mind: the run folder of another variant whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
+    vla = build(nano, plan, variant)
     folder.mkdir(parents=True, exist_ok=True)
     last = variant.stages[-1] == "fine-tuning"
     early = stages_before(plan, variant) if mind is None else []
@@ -334,7 +335,6 @@ def train(
     about |= {"mind": mind and load_checkpoint(mind / "checkpoint", None).fingerprint}
     # Only the end may grow: what follows a stage begins with what that stage left.
     keep_to(folder / "plan.json", about, grows=("plan.tune",) if last else ())
-    vla = build(nano, plan, variant)
     robot = frames(demos, cache, plan, vla, variant, console)
     first = stages(vla, robot, plan, variant) if mind is None else []
     fit(vla, robot)
