@@ -6,7 +6,7 @@ expert, who lacks what they are about, and how fast they go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mindhand.core.keys import Key, Keys
@@ -30,26 +30,32 @@ def experts(family: str, episodes: int = 100) -> list[Row]:
 def presuming(kind: str = "varied", episodes: int = 200) -> list[Row]:
     """The expert over a block that it takes to be as high as the mean one. Expected: a fifth of the varied ones, which
     is the chance of a hand that does not see heights."""
-    rows: list[Row] = []
-    task = f"{heights.FAMILY}/{kind}"
-    with DeskWorld(1) as world:
-        for key in (Key("bench-presuming", task, i) for i in range(episodes)):
-            world.reset([key], [0])
-            presume(world, 0, heights.MEAN)
-            rows.append(_with_chance(episode(world, key, lambda _: world.expert([0])), task))
-    return rows
+    return _lacking(
+        "bench-presuming", f"{heights.FAMILY}/{kind}", episodes, lambda world, _: presume(world, 0, heights.MEAN)
+    )
 
 
 def forgetful(kind: str, episodes: int = 200) -> list[Row]:
     """An expert that remembers nothing and guesses at the gate as well as can be (`desk.hidden_expert.Forgetful`).
     Expected: the chance of such a one (`hidden.CHANCE`), and all of "seen"."""
+
+    def forget(world: DeskWorld, key: Key) -> None:
+        world._row(0).expert = Forgetful(Keys.of([key]))
+
+    return _lacking("bench-forgetful", f"{hidden.FAMILY}/{kind}", episodes, forget)
+
+
+def _lacking(name: str, task: str, episodes: int, take: Callable[[DeskWorld, Key], None]) -> list[Row]:
+    """Episodes of a task by an expert from whom `take(world, key)` took something once the episode was there, with the
+    chance of one that guesses."""
     rows: list[Row] = []
-    task = f"{hidden.FAMILY}/{kind}"
+    chance = score_unseen.CHANCE.get(task)
+    known = {} if chance is None else {"success_chance": chance}
     with DeskWorld(1) as world:
-        for key in (Key("bench-forgetful", task, i) for i in range(episodes)):
+        for key in (Key(name, task, i) for i in range(episodes)):
             world.reset([key], [0])
-            world._row(0).expert = Forgetful(Keys.of([key]))
-            rows.append(_with_chance(episode(world, key, lambda _: world.expert([0])), task))
+            take(world, key)
+            rows.append(episode(world, key, lambda _: world.expert([0])) | known)
     return rows
 
 
@@ -62,11 +68,6 @@ def wandering(family: str, episodes: int = 100) -> list[Row]:
             driver = Wanderer(key)
             rows.append(episode(world, key, lambda _, driver=driver: driver.act()[None]))
     return rows
-
-
-def _with_chance(row: Row, task: str) -> Row:
-    chance = score_unseen.CHANCE.get(task)
-    return row if chance is None else {**row, "success_chance": chance}
 
 
 def others(

@@ -96,6 +96,11 @@ def train_stage(
     last: dict[str, float] = {}
     clock = saved = time.monotonic()
     busy = time.process_time()
+
+    def took() -> dict[str, float]:
+        """On the clock, and of this process: not of waiting, nor of a pause."""
+        return {"seconds": spent + time.monotonic() - clock, "cpu": used + time.process_time() - busy}
+
     vla.train()
     with (
         StopOnSignal() as signals,
@@ -132,18 +137,15 @@ def train_stage(
             now = time.monotonic()
             if first and (step % 20 == 0 or step == stage.steps):
                 last = {n: round(float(torch.stack(m).mean()), 5) for n, m in means.items()}
-                seconds = round(spent + now - clock, 2)
-                cpu = round(used + time.process_time() - busy, 2)  # of this process: not of waiting, nor of a pause
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
-                log.write(json.dumps({**line, "seconds": seconds, "cpu": cpu}) + "\n")
+                log.write(json.dumps({**line, **{n: round(x, 2) for n, x in took().items()}}) + "\n")
                 log.flush()
                 tell(step, " ".join(f"{n} {x:.3f}" for n, x in last.items()))
             if watch is not None:
                 watch(step, vla)
             stop = stop or (ranks() == 1 and signals.stop)
             if first and (stop or now - saved > every or step == stage.steps):
-                took = {"seconds": spent + now - clock, "cpu": used + time.process_time() - busy}
-                _save(vla, optimiser, folder / "state", {"stage": stage.declared(), "step": step, **took})
+                _save(vla, optimiser, folder / "state", {"stage": stage.declared(), "step": step, **took()})
                 saved = now
             if stop and step < stage.steps:
                 raise Stopped(

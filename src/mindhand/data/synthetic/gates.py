@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, pairwise
 from typing import Any
 
@@ -94,9 +95,13 @@ def _fact(gate: str, draw: Draw) -> tuple[str, str]:
     return draw.pick(FACTS["calc"]).format(e.text), str(e.answer)
 
 
+@cache
+def _worked_out() -> tuple[Equation, ...]:
+    return tuple(e for e in wide_equations("K-dev") if parts(e) and workable(e))
+
+
 def _steps(gate: str, draw: Draw, keys: Keys, picture: TabletopPicture) -> Item:
-    pool = [e for e in wide_equations("K-dev") if parts(e) and workable(e)]
-    of = sample_three(draw) if gate == "three_numbers" else draw.pick(pool)
+    of = sample_three(draw) if gate == "three_numbers" else draw.pick(_worked_out())
     table = Tabletop(sample_toys(keys, ("K",)), write_board(draw, expression(of), pens("K")), of)
     sight = picture(table, None)
     qa = Asker(table, sight, draw).ask("steps")
