@@ -4,8 +4,8 @@
     weights-00001.safetensors ... at most 15 MiB each, so that any host takes them; a larger tensor is cut
     whatever else the kind holds
 
-A folder is built beside its place and moved there. While an older one is replaced it is kept as `.<name>.old`,
-which loads in its stead until the new one has its place: a kill at any moment leaves one that is whole.
+A folder is built beside its place and moved there (`replacing_folder`). While an older one is replaced it is kept as
+`.<name>.old`, which loads in its stead until the new one has its place: a kill at any moment leaves one that is whole.
 One writer a folder.
 """
 
@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,34 @@ _ENTRY = 160
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(f".{folder.name}.{suffix}")
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`; at a clean end it becomes `folder`, on an error it is removed and an
+    older one stays as it was. A link to a folder stays a link. Parents are made. For kills see the module's docstring.
+    """
+    folder = Path(os.path.realpath(folder))
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)  # an earlier writer was killed between its two renames
+    for stale in (fresh, old):
+        if stale.exists():
+            shutil.rmtree(stale)
+    fresh.mkdir()
+    try:
+        yield fresh
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(fresh, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
+        shutil.rmtree(fresh, ignore_errors=True)  # the error that is underway is the one to be told
+        raise
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _pieces(name: str, x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -97,42 +126,29 @@ def write_folder(folder: Path, kind: str, files: Mapping[str, bytes], tensors: M
             raise BadCheckpoint(f"a file named '{name}'", "a plain name that is not taken", "rename the file")
     if cut := [n for n in tensors if "#" in n]:
         raise BadCheckpoint(f"a tensor named '{cut[0]}'", "a name without '#'", "rename the module")
-    folder = Path(os.path.realpath(folder))
-    fresh, old = _beside(folder, "new"), _beside(folder, "old")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)  # an earlier writer was killed between its two renames
-    for stale in (fresh, old):
-        if stale.exists():
-            shutil.rmtree(stale)
-    fresh.mkdir()
-    listed: dict[str, dict[str, Any]] = {}
+    with replacing_folder(folder) as fresh:
+        listed: dict[str, dict[str, Any]] = {}
 
-    def put(name: str, data: bytes) -> None:
-        (fresh / name).write_bytes(data)
-        listed[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        def put(name: str, data: bytes) -> None:
+            (fresh / name).write_bytes(data)
+            listed[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
-    for name in sorted(files):
-        put(name, files[name])
-    ties = _ties(tensors)
-    stored = {name: x for name, x in tensors.items() if name not in ties}
-    places: dict[str, dict[str, Any]] = {
-        name: {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch."), "pieces": []}
-        for name, x in stored.items()
-    }
-    for i, shard in enumerate(_shards(stored), start=1):
-        file = f"weights-{i:05d}.safetensors"
-        put(file, save(shard))
-        for key in shard:
-            places[key.partition("#")[0]]["pieces"].append([file, key])
-    manifest = {"format": FORMAT, "kind": kind, "files": listed, "tensors": places, "tied": ties}
-    manifest["self"] = _digest(manifest)
-    (fresh / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(fresh, folder)
-    if old.exists():
-        shutil.rmtree(old)
+        for name in sorted(files):
+            put(name, files[name])
+        ties = _ties(tensors)
+        stored = {name: x for name, x in tensors.items() if name not in ties}
+        places: dict[str, dict[str, Any]] = {
+            name: {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch."), "pieces": []}
+            for name, x in stored.items()
+        }
+        for i, shard in enumerate(_shards(stored), start=1):
+            file = f"weights-{i:05d}.safetensors"
+            put(file, save(shard))
+            for key in shard:
+                places[key.partition("#")[0]]["pieces"].append([file, key])
+        manifest = {"format": FORMAT, "kind": kind, "files": listed, "tensors": places, "tied": ties}
+        manifest["self"] = _digest(manifest)
+        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
 def settled(folder: Path | str) -> Path:

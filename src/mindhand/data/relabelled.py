@@ -10,7 +10,6 @@ by its key's protocol, which reaches no model.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 from mindhand.core.files import locked
+from mindhand.core.folder import replacing_folder
 
 from .files import read_json, read_rows, write_json, write_rows
 from .lerobot_read import LeRobotReader
@@ -79,16 +79,13 @@ def relabelled(folder: Path | str, of: Mapping[str, Any], make: Make) -> Relabel
     """What `make` writes into an empty folder, as "dataset" and whatever else, with its rows and its report, under
     `folder` in one step; or what lies there already, if it was made `of` the same (plain JSON). BadData if not."""
     folder = Path(folder).resolve()
-    fresh = folder.with_name(f".{folder.name}.new")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
-            shutil.rmtree(fresh, ignore_errors=True)  # of one that was killed
-            fresh.mkdir()
-            rows, report = make(fresh)
-            write_rows(fresh / "samples.jsonl", rows)
-            write_json(fresh / "report.json", {"of": of, **report})
-            fresh.rename(folder)
+            with replacing_folder(folder) as fresh:
+                rows, report = make(fresh)
+                write_rows(fresh / "samples.jsonl", rows)
+                write_json(fresh / "report.json", {"of": of, **report})
     report = read_json(folder / "report.json", f"relabelled dataset {folder}")
     if report["of"] != of:
         differ = [f"{k}: {report['of'].get(k)} | {v}" for k, v in of.items() if report["of"].get(k) != v]

@@ -11,8 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mindhand.core import provenance
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.files import write_atomic
+from mindhand.core.folder import replacing_folder
 from mindhand.core.record import Record, read_records, read_rows
 from mindhand.data.files import read_json
 from mindhand.data.synthetic.gates import BARS
@@ -170,24 +170,6 @@ def card(
     )
 
 
-@contextmanager
-def _beside(home: Path) -> Iterator[Path]:
-    """An empty folder beside `home` that becomes `home` at the end, or goes where something is refused."""
-    fresh, old = (home.with_name(f".{home.name}.{what}") for what in ("new", "old"))
-    home.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (fresh, old):
-        shutil.rmtree(stale, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        if home.exists():
-            home.rename(old)
-        fresh.rename(home)
-    finally:
-        for stale in (fresh, old):
-            shutil.rmtree(stale, ignore_errors=True)
-
-
 def ship(
     run: Path, name: str = "nano", to: Path = WEIGHTS, note: str = "", *,
     results: Path | None = None, page: Path | None = None, most: int = MOST,
@@ -213,7 +195,7 @@ def ship(
     if short:
         raise Refusal(f"{len(short)} records do not ship it: {'; '.join(short)}", "every gate passed", MEASURE)
     home, page = to / name, root / GALLERY if page is None else page
-    with _beside(home) as fresh:
+    with replacing_folder(home) as fresh:
         shutil.copytree(run / "checkpoint", fresh / "checkpoint")
         shutil.copy(run / "plan.json", fresh / "plan.json")
         shutil.copy(root / "LICENSE", fresh / "LICENSE")
