@@ -45,6 +45,13 @@ def test_turns_follow_each_other_and_rows_that_are_not_asked_are_left_out():
         taught(W, [turns[1], Question(SAY, asked=("where?", "where?"), among=WAYS)])
 
 
+def test_what_is_said_or_asked_in_other_characters_is_refused_not_dropped():
+    with pytest.raises(BadData, match=r"\['ß'\] in what is said: 'groß'"):
+        taught(W, [Turn(SAY, given=("7", "groß"))])
+    with pytest.raises(BadData, match=r"\['ó'\] in a question"):
+        taught(W, [Question(SAY, given=("up",), asked=("dónde?",), among=WAYS)])
+
+
 @pytest.mark.parametrize(
     "fields",
     [

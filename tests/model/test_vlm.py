@@ -34,6 +34,11 @@ def test_characters_without_a_token_are_refused_not_dropped():
     with pytest.raises(BadData, match="'é'"):
         w.questions(["take 7", "prends le 7, s'il te plaît: é"])
     assert w.questions(["take 7", ""]).valid.any(1).all()
+    with pytest.raises(BadData, match=r"characters \['é', '\\n'\] in an answer: 'café\\n7'"):
+        w.answers(["take 7", "café\n7"], given=["", "7"])
+    with pytest.raises(BadData, match=r"in an answer: '7{79}é'\.\.\.\n"):
+        w.answers(["7" * 79 + "é7"])
+    assert w.answers(["take 7", f"{SAY}7{END}", ""]).valid.any(1).all()
 
 
 def test_answers_supervise_everything_but_the_cue():

@@ -39,13 +39,16 @@ def asked(words: Words, turn: Question) -> Text:
 
 def taught(words: Words, turns: Sequence[Turn]) -> Text:
     """Given turns as one run a row, (B,n), n at least 1: cues and questions are not supervised, what is said and its
-    end are. It is what a mind learns from, and what it goes on from where its words are given."""
+    end are. It is what a mind learns from, and what it goes on from where its words are given. BadData for characters
+    that have no token."""
     rows: list[list[int]] = [[] for _ in turns[0].given or ()]
     flags: list[list[bool]] = [[] for _ in rows]
     for turn in turns:
         if turn.given is None or len(turn.given) != len(rows):
             raise BadData(f"a turn '{turn.cue}' that is not given to {len(rows)} rows", "a text a row", "give it")
+        words.require(turn.given, "what is said")
         ask = turn.asked if isinstance(turn, Question) else None
+        words.require(ask or (), "a question")
         for row, (text, ids, on) in enumerate(zip(turn.given, rows, flags)):
             if ask is not None and not ask[row]:
                 continue

@@ -12,6 +12,7 @@ from mindhand.core.batch import Text
 from mindhand.core.errors import BadData
 
 PAD, END, ASK, SAY, ACT = "<pad>", "<end>", "<ask>", "<say>", "<act>"
+SHOWN = 80  # characters of a text that is refused
 SPECIAL = (PAD, END, ASK, SAY, ACT)  # padding; end of turn; cues: a question, an answer, the next action
 
 
@@ -53,7 +54,8 @@ class Words:
         return self.tokenizer.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """Ids; special words written in the text become their one id."""
+        """Ids; special words written in the text become their one id. Characters without a token are dropped: ask
+        `unknown`, or `require` that there are none, before whatever somebody else wrote."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -87,18 +89,26 @@ class Words:
             self._has[c] = not "\ud800" <= c <= "\udfff" and bool(self.encode(c))
         return [c for c in dict.fromkeys(text) if not self._has[c]]
 
+    def require(self, texts: Iterable[str], what: str) -> None:
+        """BadData, with the first of the texts that has any, for characters that have no token; what: what the texts
+        are."""
+        for text in texts:
+            if lost := self.unknown(text):
+                raise BadData(
+                    f"the characters {lost} in {what}: {text[:SHOWN]!r}{'...' * (len(text) > SHOWN)}",
+                    "characters of the model's tokenizer (nano's has printable ASCII)",
+                    "write it without them",
+                )
+
     def questions(self, texts: Sequence[str]) -> Text:
         """The user's turns: cue, text, end; nothing supervised. BadData for characters that have no token."""
-        if lost := self.unknown("".join(texts)):
-            raise BadData(
-                f"the characters {lost} in a question or an instruction",
-                "characters of the model's tokenizer (nano's has printable ASCII)",
-                "write it without them",
-            )
+        self.require(texts, "a question or an instruction")
         return self.pack([[self.ask, *self.encode(t), self.end] for t in texts])
 
     def answers(self, texts: Sequence[str], cue: str = SAY, given: Sequence[str] = ()) -> Text:
-        """The model's turns: cue (given), text and end (supervised). given: of each text the end that is given too."""
+        """The model's turns: cue (given), text and end (supervised). given: of each text the end that is given too.
+        BadData for characters that have no token."""
+        self.require(texts, "an answer")
         rows = [[self.id(cue), *self.encode(t), self.end] for t in texts]
         known = [len(self.encode(g)) for g in given or [""] * len(rows)]
         said = zip(rows, known, strict=True)
