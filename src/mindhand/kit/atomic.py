@@ -1,7 +1,8 @@
 """Atomic commands: what a chunk of motion does, in one of a few words (CAST, arXiv 2508.13446, its atomic labels).
 
 Left and right are the robot's, never the picture's: x forward, y left, z up of the frame that the spec names for the
-tool point (REP 103), unless `Facing` says otherwise. Units, modes and conventions are read from the spec.
+tool point (REP 103). Of a robot that looks another way in that frame (Meta-World's looks along y) they are the frame's.
+Units, modes and conventions are read from the spec.
 Letters: n chunks, H steps, A action, S state, T time.
 """
 
@@ -35,19 +36,6 @@ class Thresholds:
     grip: float = 0.3  # of the gripper's own numbers, within the chunk
 
 
-@dataclass(frozen=True)
-class Facing:
-    """Which ways of the tool point's frame are the robot's forward and up."""
-
-    forward: tuple[float, float, float] = (1.0, 0.0, 0.0)
-    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
-
-    @property
-    def axes(self) -> np.ndarray:
-        """(3,3): rows forward, left, up."""
-        return np.stack([self.forward, np.cross(self.up, self.forward), self.up])
-
-
 def named(text: str) -> int:
     """The motion that a text names ("move left to the cup"), NONE where it names none, or several."""
     found = set(_NAMED.findall(text.lower()))
@@ -73,8 +61,8 @@ class Labeller:
     the state has that name; a relative one ("to the measured state at chunk start") is its last step; deltas are added
     up. Grippers are told by the commands within a chunk: what is measured is no command while a thing is held."""
 
-    def __init__(self, spec: Spec, thresholds: Thresholds = Thresholds(), facing: Facing = Facing()):
-        self.spec, self.thresholds, self.axes = spec, thresholds, facing.axes
+    def __init__(self, spec: Spec, thresholds: Thresholds = Thresholds()):
+        self.spec, self.thresholds = spec, thresholds
         self.point = _one(spec.action, "position", spec, needed=True)
         self.tool, self.gripper = (_one(spec.action, kind, spec) for kind in ("rotation", "gripper"))
 
@@ -93,12 +81,11 @@ class Labeller:
         """How far the tool point is commanded forward, left and up: (n,3) m."""
         x = actions[..., self.spec.part(self.point.name)].astype(np.float64) * UNITS[self.point.unit]
         if self.point.mode == "delta":
-            out = (x * valid[..., None]).sum(1)
-        else:
-            out = x[np.arange(len(x)), _last(valid)]
-            if self.point.mode == "absolute":
-                out = out - (x[:, 0] if self._measured(self.point, state) is None else self.place(state))
-        return out @ self.axes.T
+            return (x * valid[..., None]).sum(1)
+        out = x[np.arange(len(x)), _last(valid)]
+        if self.point.mode == "absolute":
+            out = out - (x[:, 0] if self._measured(self.point, state) is None else self.place(state))
+        return out
 
     def turn(self, actions: np.ndarray, valid: np.ndarray, state: np.ndarray) -> np.ndarray:
         """How far the tool is commanded to turn: (n,) rad, 0 where the action has no rotation."""

@@ -158,7 +158,7 @@ class Maker:
         world, state, actions = self.world, whole.state[t], None
         world.restore([0], [snap])
         if self.policy is not None:
-            way = (ask.at - self.labeller.place(state[None])) @ self.labeller.axes.T
+            way = ask.at - self.labeller.place(state[None])
             wanted = int(self.labeller.towards(way)[0])
             if wanted == STOP or wanted in taken:
                 return (NEAR if wanted == STOP else SAME), wanted, None
