@@ -44,7 +44,7 @@ TAUGHT = ("read", "solve", "calc", "tiles", "where", "next")  # what a brief pre
 class DemoPlan:
     """Sizes of a demo. The defaults take about `MINUTES` on two cores."""
 
-    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=17_500, pages=11_000))
+    nano: NanoPlan = field(default_factory=lambda: NanoPlan(pictures=16_000, pages=11_000))
     maths: ChatVLA2Plan = field(default_factory=ChatVLA2Plan)
     episodes: int = 32  # evaluated, a split
     exam: int = 20  # items a kind and split
