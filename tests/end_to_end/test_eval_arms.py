@@ -16,10 +16,11 @@ from mindhand.worlds.perturb import AXES
 
 
 def asked(run: Path, protocol: str, **more) -> int:
-    """The verb, for the expert, on one episode a task."""
-    words = {"language": False, "blind": False, "thoughts": False, "wrap": (), "shield": (), "perturb": (),
-             "base": None, "compare": (), "against": None, **more}  # fmt: skip
-    return evaluate(Path("expert"), protocol, (), 1, **words, workers=1, run=run)
+    """The verb, for the expert, on one episode a task, unless told."""
+    words = {"checkpoint": Path("expert"), "split": (), "episodes": 1, "language": False, "blind": False,
+             "thoughts": False, "wrap": (), "shield": (), "perturb": (), "base": None, "compare": (), "against": None,
+             **more}  # fmt: skip
+    return evaluate(protocol=protocol, **words, workers=1, run=run)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,41 @@ def asked(run: Path, protocol: str, **more) -> int:
 def test_nothing_is_run_before_an_arm_is_refused(protocol, more, match, tmp_path):
     with pytest.raises((BadData, Refusal), match=match):
         asked(tmp_path / "run", protocol, **more)
+    assert not (tmp_path / "run").exists()
+
+
+ARMS = {  # what an evaluation may run besides, by the word that asks for it
+    "--language": {"language": True},
+    "--blind": {"blind": True},
+    "--thoughts": {"thoughts": True},
+    "--perturb": {"perturb": ("camera1",)},
+    "--base": {"base": Path("a VLM")},
+}
+RUN = {  # what says which evaluation is run
+    "a checkpoint": {"checkpoint": Path("expert")},
+    "--split": {"split": ("R",)},
+    "--episodes": {"episodes": 1},
+    "--wrap": {"wrap": ("flashvla",)},
+    "--shield": {"shield": ("aegis",)},
+    "--against": {"against": Path("b")},
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_a_race_runs_no_arms_and_says_so(name, tmp_path):
+    """Before the other evaluation is read, which is not there."""
+    with pytest.raises(Refusal, match=f"^--against together with {name}\n"):
+        asked(tmp_path / "run", "maths-matching", against=tmp_path / "gone", **ARMS[name])
+    with pytest.raises(Refusal, match="with --language, --blind"):
+        asked(tmp_path / "run", "maths-matching", against=tmp_path / "gone", language=True, blind=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [*RUN, *ARMS])
+def test_a_comparison_runs_nothing_and_says_so(name, tmp_path):
+    alone = {"checkpoint": None, "episodes": None, "compare": (tmp_path / "a", tmp_path / "b")}
+    with pytest.raises(Refusal, match=f"^--compare together with {name}\n"):
+        asked(tmp_path / "run", "maths-matching", **{**alone, **{**RUN, **ARMS}[name]})
     assert not (tmp_path / "run").exists()
 
 

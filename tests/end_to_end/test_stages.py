@@ -258,7 +258,8 @@ def test_eval_tells_arms_perturbations_and_what_each_stage_keeps(home, tmp_path,
             "against": None,
             **more,
         }
-        return evaluate.evaluate(checkpoint, MATHS.name, ("K-test",), 2, **asked, workers=1, run=tmp_path / name)
+        which = ((), None) if asked["compare"] else (("K-test",), 2)  # a comparison is of all that there is
+        return evaluate.evaluate(checkpoint, MATHS.name, *which, **asked, workers=1, run=tmp_path / name)
 
     wide = {
         "language": True,

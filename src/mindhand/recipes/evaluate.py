@@ -104,12 +104,18 @@ def evaluate(
     """The verb `mindhand eval`. checkpoint: a folder of one, or of a training, whose last stage is meant; or "expert",
     or "random" (`worlds.controls`). wrap: methods that go round the policy; shield: those that correct its
     commands. base: the VLM that it began with; with it every stage is evaluated, and what its VLM knows. compare: two
-    evaluations instead. against: a finished evaluation; each task stops when it is surely better, worse or alike."""
+    evaluations instead. against: a finished evaluation; each task stops when it is surely better, worse or alike.
+    Refusal of what either of these two would leave undone, before anything is run."""
     console = Console()
+    more = {"--language": language, "--blind": blind, "--thoughts": thoughts, "--perturb": perturb, "--base": base}
     if compare:
+        ran = {"a checkpoint": checkpoint, "--split": split, "--episodes": episodes, "--wrap": wrap, "--shield": shield}
+        _refuse_beside("--compare", "two finished evaluations alone", {**ran, **more, "--against": against})
         return _compare(compare, run, console)
     if checkpoint is None:
         raise Refusal("nothing to evaluate", "a checkpoint, or --compare with two evaluations", "mindhand eval --help")
+    if against is not None:
+        _refuse_beside("--against", "the clean arm of one policy, which stops when it is certain", more)
     if base is not None:
         of_this_world(base)
     last = checkpoint if is_control(checkpoint) else stages_of(checkpoint)[ALL]
@@ -149,6 +155,13 @@ def evaluate(
     write_exports(run, rows, spec=spec, arms=changed)
     console.print(f"report: {report}")
     return 0
+
+
+def _refuse_beside(flag: str, runs: str, asked: Mapping[str, Any]) -> None:
+    """Refusal of whatever is asked for, by its name, beside a flag that runs something else."""
+    if ignored := [name for name, given in asked.items() if given not in (None, False, ())]:
+        names = ", ".join(ignored)
+        raise Refusal(f"{flag} together with {names}", runs, f"leave out {names}, or evaluate without {flag}")
 
 
 def require(protocol: Protocol) -> None:
