@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
-from mindhand.evaluate.arms import LANGUAGE, THOUGHTS, sensitivity
+from mindhand.evaluate.arms import LANGUAGE, THOUGHTS, Changed, sensitivity
 from mindhand.evaluate.compare import compare as contrast
 from mindhand.evaluate.compare import comparison_section, comparison_table
 from mindhand.evaluate.export import write_exports
@@ -129,8 +129,7 @@ def evaluate(
         return 0
     told = [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]
     altered = perturbations(perturb, axes_of(p.tasks))
-    for arm in (*told, *altered):
-        require(replace(p, arm=arm))  # before the first episode, not behind the last clean one
+    require(p, (*told, *altered))  # before the first episode, not behind the last clean one
     spec = place_of(p.tasks).spec
     rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
@@ -164,16 +163,19 @@ def _refuse_beside(flag: str, runs: str, asked: Mapping[str, Any]) -> None:
         raise Refusal(f"{flag} together with {names}", runs, f"leave out {names}, or evaluate without {flag}")
 
 
-def require(protocol: Protocol) -> None:
-    """Refuse an arm of it that its world does not know, or in which some task has no other words: whether a task has
-    is seen in its first episode."""
-    made = worlds(protocol)
-    if set(protocol.arm.split("+")) & set(LANGUAGE):
+def require(protocol: Protocol, arms: Sequence[str]) -> None:
+    """Refuse an arm that the protocol's world does not know, or in which some task has no other words: whether a task
+    has is seen in its first episode, in one world for all arms."""
+    for arm in arms:
+        worlds(replace(protocol, arm=arm))
+    words = dict.fromkeys(w for arm in arms for w in arm.split("+") if w in LANGUAGE)
+    if words:
         first = {k.task: k for k in reversed(keys(protocol))}
-        with closing(made(1)) as world:
+        with closing(worlds(protocol)(1)) as world:
             for key in first.values():
                 world.reset([key], [0])
-                world.observe([0])
+                for word in words:
+                    Changed(world, word).observe([0])
 
 
 def tasks_of(protocol: Protocol, splits: Sequence[str]) -> list[str]:
