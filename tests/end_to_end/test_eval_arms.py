@@ -26,7 +26,7 @@ def asked(run: Path, protocol: str, **more) -> int:
 @pytest.mark.parametrize(
     ("protocol", "more", "match"),
     [
-        ("obstacle-course", {"perturb": ("camera",)}, r"cannot be perturbed in \['camera'\]"),
+        ("obstacle-course", {"perturb": ("layout",)}, r"cannot be perturbed in \['layout'\]"),
         ("height-reaching", {"perturb": ("noise1+light2",)}, r"cannot be perturbed in \['light'\]"),
         ("hidden-state", {"thoughts": True}, "no right thoughts"),
         ("height-reaching", {"language": True}, "nothing else to say here for 'hold the hand"),
@@ -78,7 +78,7 @@ def test_a_comparison_runs_nothing_and_says_so(name, tmp_path):
 def test_all_is_what_the_family_has():
     assert axes_of(MATHS.tasks) == AXES
     for protocol, axes in (
-        (COURSE, ("start", "language", "noise")),
+        (COURSE, ("camera", "start", "language", "light", "background", "noise")),
         (HEIGHTS, ("noise",)),
         (HIDDEN, ("start", "noise")),
     ):

@@ -9,15 +9,17 @@ import pytest
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.data.record import GAZE, Noise, demonstrate, gaze
-from mindhand.worlds.course import FAMILY, HOME, LEVELS, MOVED, CourseScene, Obstacle, sample_course_task
+from mindhand.worlds.course import FAMILY, HOME, LEVELS, MOVED, CourseScene, Obstacle, circles, sample_course_task
+from mindhand.worlds.course_sight import corners, hidden
 from mindhand.worlds.desk import build
+from mindhand.worlds.desk.altered import toys_to_be_seen, viewpoint
 from mindhand.worlds.desk.controls import careless
 from mindhand.worlds.desk.course_judge import FAR
 from mindhand.worlds.desk.course_stage import CourseStage, Shapes, free_start
 from mindhand.worlds.desk.kinematics import inverse, to_rot6d, tool_down
 from mindhand.worlds.desk.spec import COURSE_LIMIT, SPEC
 from mindhand.worlds.desk.world import DeskWorld
-from mindhand.worlds.perturb import Perturbation
+from mindhand.worlds.perturb import Perturbation, keys_of
 from mindhand.worlds.placing import read_placing
 
 from .driving import drive, worded
@@ -258,9 +260,68 @@ def test_what_can_be_perturbed_and_said_otherwise():
         assert outcome.success[0] and not outcome.facts[0]["hit"]
         other = world.observe([0])
         assert other.text != clean.text and not np.array_equal(other.images["front"], clean.images["front"])
-        world.perturb = Perturbation(camera=1)
-        with pytest.raises(BadData, match="camera"):
+        world.perturb = Perturbation(layout=1)
+        with pytest.raises(BadData, match="layout"):
             world.reset([key(0)], [0])
+
+
+@pytest.mark.parametrize("axis", ["camera", "light", "background"])
+def test_looks_change_pixels_and_nothing_else(world, axis):
+    k = key(3)
+
+    def look(level):
+        world.perturb = Perturbation(**{axis: level})
+        world.reset([k], [0])
+        found = world._rows[0].scene.to_json(), world._stages[0].get_state(), world.observe([0]).images
+        world.step(world.expert([0]), [0])
+        return *found, world._stages[0].get_state()
+
+    clean = look(0)
+    for level in (3, 0):
+        scene, state, images, later = look(level)
+        assert scene == clean[0] and np.array_equal(state, clean[1]) and np.array_equal(later, clean[3])
+        for role, x in images.items():
+            assert np.array_equal(x, clean[2][role]) == (level == 0)
+    world.perturb = Perturbation()
+
+
+def test_no_camera_loses_an_obstacle_or_a_toy_behind_one(world):
+    """Who sees to toys alone would hide some."""
+    lost = 0
+    for i in range(24):
+        k, level = key(i, LEVELS[i % 3]), 3 + i % 3
+        world.perturb = Perturbation(camera=level)
+        world.reset([k], [0])
+        scene, stage = world._rows[0].scene, world._stages[0]
+        pixels = world.project(np.concatenate([corners(box) for box in scene.boxes]), "front", [0])[0]
+        assert pixels.min() > -0.01 and pixels.max() < 128.01
+        assert not hidden(circles(scene), scene.boxes, stage.model.cam_pos[stage.ids.cameras["front"]])
+        at, _ = viewpoint(keys_of(k, "camera", level), level, toys_to_be_seen())
+        lost += hidden(circles(scene), scene.boxes, at)
+    assert lost > 0
+    world.perturb = Perturbation()
+
+
+def test_what_looks_otherwise_is_done_as_before_and_goes_on_from_a_snapshot(world):
+    world.perturb = Perturbation(camera=5, start=5, language=5, light=5, background=5, noise=5)
+    outcome, _ = drive(world, 0, key(5))
+    assert outcome.success[0] and not outcome.facts[0]["hit"]
+    world.reset([key(6)], [0])
+    for _ in range(10):
+        world.step(world.expert([0]), [0])
+    (snap,) = world.snapshot([0])
+    with DeskWorld(1) as other:
+        other.reset([key(7)], [0])
+        other.restore([0], [snap])
+        assert other.snapshot([0]) == [snap]
+        for _ in range(3):
+            a, b = (one.observe([0]) for one in (world, other))
+            assert all(np.array_equal(x, b.images[role]) for role, x in a.images.items())
+            assert a.state.tobytes() == b.state.tobytes() and a.text == b.text
+            for one in (world, other):
+                one.step(one.expert([0]), [0])
+        assert other.snapshot([0]) == world.snapshot([0]) != [snap]
+    world.perturb = Perturbation()
 
 
 @pytest.mark.parametrize("level", [1, 5])

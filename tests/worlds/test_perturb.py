@@ -106,7 +106,7 @@ def test_magnitudes_grow_from_nothing():
 # ---- nothing, the same, and clean again ----------------------------------------------------------------
 
 
-@FAMILY_TASKS
+@pytest.mark.parametrize("task", [TASK, "spatial_placing/R", "obstacle_course/across"])
 def test_level_0_is_the_scene_as_it_is(world, task):
     k, family = key(0, task), FAMILIES[task.partition("/")[0]]
     assert family.perturbed(family.sample(k), k, CLEAN) == family.sample(k)

@@ -109,6 +109,13 @@ class CourseScene(PlacingScene):
         return CourseScene(**vars(PlacingScene.from_json(rest)), obstacles=stand)
 
 
+def circles(scene: PlacingScene) -> list[Circle]:
+    """What obstacles keep clear of and do not hide: the toys, and last the target where it is to be put."""
+    (x, y, _), target = scene.goal(), scene.toys.toys[scene.target].kind
+    toys = [(t.x, t.y, t.kind.reach, t.kind.height) for t in scene.toys.toys]
+    return [*toys, (x, y, target.reach, target.height)]
+
+
 # ---- ways ----------------------------------------------------------------------------------------------
 
 
@@ -184,11 +191,7 @@ class _Course:
     def __init__(self, draw: Draw, scene: PlacingScene):
         self.draw, self.scene, self.way = draw, scene, legs(scene)
         self.stand: list[Obstacle] = []
-        toys = scene.toys.toys
-        gx, gy, _ = scene.goal()
-        target = toys[scene.target].kind
-        self.circles: list[Circle] = [(t.x, t.y, t.kind.reach, t.kind.height) for t in toys]
-        self.circles.append((gx, gy, target.reach, target.height))
+        self.circles = circles(scene)
 
     @property
     def boxes(self) -> list[Box]:

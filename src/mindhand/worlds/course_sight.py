@@ -26,7 +26,9 @@ def _axes() -> np.ndarray:
 _AXES, _HALF = _axes(), math.tan(math.radians(FOVY) / 2)
 
 
-def _corners(box: Box, top: float) -> np.ndarray:
+def corners(box: Box, to: float = SEEN_TO) -> np.ndarray:
+    """(8,3) m: those of an obstacle, or of all of it below the height `to` (m)."""
+    top = min(to, box[5])
     x, y, yaw, hx, hy, _ = box
     c, s = math.cos(yaw), math.sin(yaw)
     flat = [(x + c * a * hx - s * b * hy, y + s * a * hx + c * b * hy) for a in (-1, 1) for b in (-1, 1)]
@@ -35,18 +37,18 @@ def _corners(box: Box, top: float) -> np.ndarray:
 
 def seen(box: Box, to: float = SEEN_TO) -> bool:
     """Whether all of an obstacle below the height `to` (m) is in the front picture."""
-    at = (_corners(box, min(to, box[5])) - EYE) @ _AXES
+    at = (corners(box, to) - EYE) @ _AXES
     return bool((np.abs(at[:, :2]) <= at[:, 2:] * _HALF).all())
 
 
-def hidden(toys: Sequence[Circle], boxes: Sequence[Box]) -> bool:
-    """Whether obstacles stand between the front camera and too much of some toy."""
+def hidden(toys: Sequence[Circle], boxes: Sequence[Box], eye: Sequence[float] = EYE) -> bool:
+    """Whether obstacles stand between the front camera, which looks from `eye` (m), and too much of some toy."""
     points = np.array([(x + r * u, y + r * v, h / 2) for x, y, r, h in toys for u, v in _RIM])
     behind = np.zeros(len(points), bool)
     for x, y, yaw, hx, hy, top in boxes:
         c, s = math.cos(yaw), math.sin(yaw)
         turn = np.array([(c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)])
-        start, ray = (np.array(EYE) - (x, y, top / 2)) @ turn, (points - EYE) @ turn
+        start, ray = (np.array(eye) - (x, y, top / 2)) @ turn, (points - eye) @ turn
         # Where the ray crosses each pair of faces: it is within from the last entry to the first exit.
         half = np.array([hx, hy, top / 2])
         one, two = (-half - start) / ray, (half - start) / ray

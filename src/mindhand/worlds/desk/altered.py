@@ -18,6 +18,8 @@ import numpy as np
 
 from mindhand.core.keys import Key, Keys
 from mindhand.core.rotation import to_matrix
+from mindhand.worlds.course import COLOUR, CourseScene, circles
+from mindhand.worlds.course_sight import corners, hidden
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.perturb import FIELD, LITTER, MAGNITUDES, Perturbation, amount, keys_of, litter, span, within
 from mindhand.worlds.perturb_noise import clouds
@@ -43,16 +45,20 @@ from .build import (
 )
 from .canvas import Loose
 from .costumes import Wardrobe, add_costumes
+from .course_stage import CourseStage, make_course_spec
 from .playground import ToyStage, make_toy_spec
 from .stage import Stage
 
 SIDE, SPAN = 256, 1.28  # the table's picture: pixels a side, and the metres that they cover around the middle
 _UP = np.array([0.0, 0.0, 1.0])
+_SHOWN = [np.array(rgb) / 255 for rgb in COLOURS.values()]  # of toys
+_NONE = np.empty((0, 3))
+Good = Callable[[np.ndarray], bool]  # whether a front camera may stand there (3,) m
 
 
 @cache
-def _compiled(make: Callable[[int, int], mujoco.MjSpec], size: int, arms: int) -> mujoco.MjModel:
-    spec = make(size, arms)
+def _compiled(make: Callable[..., mujoco.MjSpec], *how: int) -> mujoco.MjModel:
+    spec = make(*how)
     spec.add_texture(
         name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
         rgb1=[1, 1, 1], rgb2=[1, 1, 1], width=SIDE, height=SIDE, nchannel=3,
@@ -87,14 +93,15 @@ class Looks:
             m.vis.headlight.ambient, m.vis.headlight.diffuse,
         )]  # fmt: skip
 
-    def alter(self, key: Key, perturb: Perturbation) -> None:
-        """Those of an episode, shown from when the stage is next dressed."""
+    def alter(self, key: Key, perturb: Perturbation, also: np.ndarray = _NONE, good: Good = lambda at: True) -> None:
+        """Those of an episode, shown from when the stage is next dressed. also: (n,3) points of this scene that the
+        front camera holds, too; good: from where it may."""
         m = self._stage.model
         for array, usual in self._usual:
             array[:] = usual
         self._stage.pictures = {}
         if perturb.camera:
-            self._turn_cameras(key, perturb.camera)
+            self._turn_cameras(key, perturb.camera, np.concatenate([self._seen, also]), good)
         if level := perturb.light:
             self._shine(lighting(keys_of(key, "light", level), level, self._shown))
         if level := perturb.background:
@@ -102,9 +109,9 @@ class Looks:
             m.geom_matid[self._table] = self._ground
             m.geom_rgba[self._table] = 1.0
 
-    def _turn_cameras(self, key: Key, level: int) -> None:
+    def _turn_cameras(self, key: Key, level: int, seen: np.ndarray, good: Good) -> None:
         m, keys, cameras = self._stage.model, keys_of(key, "camera", level), self._stage.ids.cameras
-        m.cam_pos[cameras["front"]], m.cam_quat[cameras["front"]] = viewpoint(keys, level, self._seen)
+        m.cam_pos[cameras["front"]], m.cam_quat[cameras["front"]] = viewpoint(keys, level, seen, good)
         for role in sorted(set(cameras) - {"front"}):
             wrist, draw = cameras[role], Draw(keys.fold(role))
             m.cam_pos[wrist] += amount(draw, "camera", "mount", level) * direction(draw)
@@ -144,11 +151,28 @@ class AlteredToyStage(ToyStage):
 
     def __init__(self, size: int = 128, arms: int = 1):
         super().__init__(size, model=copy.copy(_compiled(make_toy_spec, size, arms)))
-        self._looks = Looks(self, toys_to_be_seen(), [np.array(rgb) / 255 for rgb in COLOURS.values()])
+        self._looks = Looks(self, toys_to_be_seen(), _SHOWN)
 
     def alter(self, key: Key, perturb: Perturbation, _: PlacingScene) -> None:
         """Camera, lamp and table of an episode."""
         self._looks.alter(key, perturb)
+
+
+class AlteredCourseStage(CourseStage):
+    """The same among obstacles, which are in the picture and hide no more of a toy than they do from the usual place:
+    the camera is drawn again until it is so. Nothing looks like them."""
+
+    def __init__(self, size: int = 128):
+        super().__init__(size, model=copy.copy(_compiled(make_course_spec, size)))
+        self._looks = Looks(self, toys_to_be_seen(), [*_SHOWN, np.array(COLOUR) / 255])
+
+    def alter(self, key: Key, perturb: Perturbation, scene: CourseScene) -> None:
+        """Camera, lamp and table of an episode."""
+        stand, toys = np.concatenate([corners(box) for box in scene.boxes]), circles(scene)
+        self._looks.alter(key, perturb, stand, lambda at: not hidden(toys, scene.boxes, at.tolist()))
+
+
+Altered = AlteredStage | AlteredToyStage | AlteredCourseStage
 
 
 def direction(draw: Draw, size: int = 3) -> np.ndarray:
@@ -230,10 +254,10 @@ def _fit(axes: np.ndarray, aim: tuple[float, float], points: np.ndarray) -> tupl
     return distance, out
 
 
-def viewpoint(keys: Keys, level: int, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def viewpoint(keys: Keys, level: int, seen: np.ndarray, good: Good = lambda at: True) -> tuple[np.ndarray, np.ndarray]:
     """Position (3,) m and quaternion (4,) of the front camera: on a cone around the usual direction, rolled, a little
     beside its aim, and at least so far away that all of `seen` (n,3) is in the picture; drawn again where what lies
-    on the table were smaller than `SMALLEST`."""
+    on the table were smaller than `SMALLEST`, and where a place is not `good`."""
     draw, away = Draw(keys), np.array(FRONT_EYE) - FRONT_LOOK
     while True:
         cone, roll = (math.radians(amount(draw, "camera", q, level)) for q in ("cone", "roll"))
@@ -243,11 +267,12 @@ def viewpoint(keys: Keys, level: int, seen: np.ndarray) -> tuple[np.ndarray, np.
         least, turned = _fit(axes, (aim * math.cos(way), aim * math.sin(way)), seen)
         distance = max(least, wanted)
         flat = axes[2, 2] * np.linalg.norm(away) / away[2]  # how high a picture shows the table, of its usual
-        if min(1.0, flat) / distance >= SMALLEST:
+        at = np.array(FRONT_LOOK) + distance * np.linalg.norm(away) * axes[:, 2]
+        if min(1.0, flat) / distance >= SMALLEST and good(at):
             break
     quat = np.empty(4)
     mujoco.mju_mat2Quat(quat, np.ascontiguousarray(turned).ravel())
-    return np.array(FRONT_LOOK) + distance * np.linalg.norm(away) * axes[:, 2], quat
+    return at, quat
 
 
 # ---- light ---------------------------------------------------------------------------------------------

@@ -77,8 +77,8 @@ class Shapes:
 class CourseStage(ToyStage):
     """A row. An obstacle's frame is in its middle."""
 
-    def __init__(self, size: int = 128):
-        super().__init__(size, model=copy.copy(_compiled(size)))
+    def __init__(self, size: int = 128, model: mujoco.MjModel | None = None):
+        super().__init__(size, model=copy.copy(_compiled(size)) if model is None else model)
         m = self.model
         self.obstacle_bodies = np.array([m.body(name).id for name in NAMES])
         self.obstacle_geoms = np.array([m.geom(name).id for name in NAMES])

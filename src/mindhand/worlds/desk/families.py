@@ -14,7 +14,7 @@ from mindhand.worlds import absent, asked, biased, course, heights, hidden, plac
 from mindhand.worlds.perturb import AXES, Perturbation, perturbed_placing, perturbed_scene
 from mindhand.worlds.wordings import misled, placing_misled, placing_wordings, wordings
 
-from .altered import AlteredStage, AlteredToyStage
+from .altered import Altered, AlteredCourseStage, AlteredStage, AlteredToyStage
 from .course_expert import CourseExpert
 from .course_judge import CourseJudge
 from .course_stage import CourseStage, free_start
@@ -71,7 +71,7 @@ class Family:
     sample: Callable[[Key], Any]
     read: Callable[[dict[str, Any]], Any]
     stage: Callable[..., Stage]
-    altered: Callable[..., AlteredStage | AlteredToyStage]
+    altered: Callable[..., Altered]
     lying: Callable[[Any], Sequence[Pose]]
     judge: Callable[[Any], Account]
     expert: Callable[[Keys], Driver]
@@ -116,15 +116,16 @@ _PLACING = Family(
     lowest=0.125,  # the highest toy, and what the pads reach below the pinch point
     arms=2,
 )
-_COURSE = replace(  # toys are placed, among obstacles, which an altered stage does not have
+_COURSE = replace(  # toys are placed, among obstacles, whose layout is what a level is: it stays
     _PLACING,
     name=course.FAMILY,
     sample=course.sample_course_task,
     read=course.CourseScene.from_json,
     stage=CourseStage,
+    altered=AlteredCourseStage,
     judge=CourseJudge,
     expert=CourseExpert,
-    axes=("start", "language", "noise"),
+    axes=tuple(axis for axis in AXES if axis != "layout"),
     free=free_start,
     arms=1,
 )

@@ -29,7 +29,7 @@ from mindhand.worlds.draw import Draw
 from mindhand.worlds.perturb import CLEAN, Perturbation
 from mindhand.worlds.perturb_noise import Sensor
 
-from .altered import AlteredStage, AlteredToyStage, needed
+from .altered import Altered, needed
 from .build import MOUNTS
 from .canvas import Canvas
 from .driver import Driver
@@ -96,7 +96,7 @@ class DeskWorld:
         self.arms, self.spec = arms, SPECS[arms]
         self.perturb, self.senses = perturb, senses
         self._made: list[dict[str, Stage]] = [{} for _ in range(rows)]  # by family, and
-        self._altered: list[dict[str, AlteredStage | AlteredToyStage]] = [{} for _ in range(rows)]  # when first needed
+        self._altered: list[dict[str, Altered]] = [{} for _ in range(rows)]  # when first needed
         self._stages: list[Stage] = [self._stage(r, next(iter(FAMILIES.values()))) for r in range(rows)]
         self._rows: list[_Row | None] = [None] * rows
         self._canvas: Canvas | None = None
@@ -323,17 +323,22 @@ class DeskWorld:
         if needed(row.perturb):
             made = self._altered[r]
             if row.family.name not in made:
-                made[row.family.name] = row.family.altered(arms=self.arms)
+                made[row.family.name] = row.family.altered(**self._arms)
             stage = made[row.family.name]
             stage.alter(row.key, row.perturb, row.scene)
         self._rows[r], self._stages[r] = row, stage
         stage.dress(row.scene)
         return stage
 
+    @property
+    def _arms(self) -> dict[str, int]:
+        """What a stage is told of the arms: of one nothing, since not every family has room for more."""
+        return {} if self.arms == 1 else {"arms": self.arms}
+
     def _stage(self, r: int, family: Family) -> Stage:
         made = self._made[r]
         if family.name not in made:
-            made[family.name] = family.stage() if self.arms == 1 else family.stage(arms=self.arms)
+            made[family.name] = family.stage(**self._arms)
         return made[family.name]
 
     def _state(self, r: int) -> np.ndarray:
