@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mindhand.core.errors import BadData
+from mindhand.core.record import read_records
 from mindhand.recipes import leaks
 from mindhand.recipes.leaks import Asked, chooser, chosen, learn, rows, scenes
 from mindhand.worlds import placing, scene
@@ -55,6 +58,17 @@ def test_what_is_not_sensed_is_not_found(
 ) -> None:
     # Words tell which end of the row is right: who sees the tiles alone is right in half at most.
     assert rate(planted(maths, by), sense, monkeypatch) < 0.65
+
+
+def test_what_is_said_of_class_r_is_what_its_records_say() -> None:
+    """Prose names them and copies no number."""
+    said = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+    found, open_ = read_records(), "desk/unread_choice/maths_matching"
+    closed = f"{open_}_k_dev"
+    for text in (said, leaks.leaks.__doc__):
+        assert {open_, closed} <= set(re.findall(r"desk/\w+_choice/\w+", text))
+    assert found[open_].low > 2 * found[open_].chance
+    assert found[closed].low < found[closed].chance < found[closed].high
 
 
 def test_obstacles_are_seen_and_never_taken() -> None:

@@ -282,7 +282,8 @@ def leaks(
     learned from; those of `SPLITS` unless given.
 
     Expected: at chance (.25 to .27 of maths matching, .33 of placing), but for what reads the board in class R, and
-    for unread there: .56, because every second answer of R begins with a 1.
+    for unread there, which is right twice as often as chance, because nearly half of R's answers begin with a 1: the
+    records desk/unread_choice/maths_matching, and desk/unread_choice/maths_matching_k_dev, which is at chance.
     """
     splits = SPLITS[family] if splits is None else splits
     some, held = (scenes(family, splits[0], n, use, console) for n, use in ((SCENES, "learned"), (HELD, "held")))
