@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from rich.console import Console
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
+from mindhand.data.lerobot_format import INFO
+from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.record import (
     DEPTH,
@@ -39,6 +41,8 @@ from mindhand.worlds.metaworld import MetaWorld, release
 from mindhand.worlds.perturb import AXES
 from mindhand.worlds.placing import read_placing
 from mindhand.worlds.scene import read_reasoning
+
+from .planned import keep_to, require_plan
 
 
 def read_thought(text: str) -> dict[str, Any] | None:
@@ -124,6 +128,20 @@ def worlds(protocol: Protocol) -> Callable[[int], Any]:
     return ChangedWorlds(made, told[0]) if told else made
 
 
+RECORDING = "recording.json"  # beside what was recorded: what is
+
+
+def _require_keys(folder: Path, keys: Sequence[Key]) -> None:
+    """The same by the episodes that are there, whoever recorded them and whatever they wrote beside them."""
+    if not (folder / INFO).exists():
+        return
+    there = [about.key for about in LeRobotReader(folder).episodes]
+    if odd := [n for n, key in enumerate(there) if n >= len(keys) or key != keys[n]]:
+        wanted = keys[odd[0]] if odd[0] < len(keys) else "no such episode"
+        raise BadData(f"{folder} holds another recording: its episode {odd[0]} is {there[odd[0]]}", f"{wanted}",
+                      "record into another folder; several are mixed when they are trained on")  # fmt: skip
+
+
 def demonstrate(
     folder: Path,
     tasks: Sequence[str],
@@ -136,11 +154,16 @@ def demonstrate(
 ) -> Path:
     """Demonstrations of some tasks in turn, by their world's expert, with injected noise, as a LeRobot dataset.
     Resumes, and finds finished what is finished; with more episodes the first ones stay the same. thought: what goes
-    with each frame."""
+    with each frame. BadData, with nothing touched, for a folder of another recording: other tasks, or in another order,
+    another noise or seed, more episodes."""
     place = place_of(tasks)
     keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
     how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command}
+    plan = {"tasks": list(tasks), "episodes": episodes, "noise": asdict(place.noise)}
+    require_plan(folder / RECORDING, plan, grows=("episodes",))
+    _require_keys(folder, keys)
     with LeRobotWriter(folder, place.spec, **how) as writer:
+        keep_to(folder / RECORDING, plan, grows=("episodes",))
         make, noise = partial(place.world, 2), place.noise
         record_with_workers(
             make,
