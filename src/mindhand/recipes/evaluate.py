@@ -158,7 +158,7 @@ def evaluate(
 
 def _refuse_beside(flag: str, runs: str, asked: Mapping[str, Any]) -> None:
     """Refusal of whatever is asked for, by its name, beside a flag that runs something else."""
-    if ignored := [name for name, given in asked.items() if given not in (None, False, ())]:
+    if ignored := [name for name, given in asked.items() if given]:
         names = ", ".join(ignored)
         raise Refusal(f"{flag} together with {names}", runs, f"leave out {names}, or evaluate without {flag}")
 
