@@ -37,7 +37,7 @@ class Quiet(torch.nn.Module):
         return [[""] * len(q) for q in questions]
 
 
-PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, sheets=4, producers=0, ranks=1, brief=False)
+PLAN = NanoPlan(size="test", pictures=24, pages=8, rows=4, sheets=4, beside=2, producers=0, ranks=1, brief=False)
 
 
 def test_it_trains_on_both_tables_and_takes_every_gate(tmp_path):
@@ -175,6 +175,20 @@ def test_a_step_is_of_one_table_and_both_come_up():
 def test_pages_show_characters_and_toys():
     glyphs = PageSource(0, 9, (8, 16), toys=True).batch(None, 0).targets["glyph"].value
     assert (glyphs[::3] < 26).all() and (glyphs[1::3] >= 26).any() and (glyphs[2::3] >= 26).any()
+
+
+def test_pages_beside_pictures_teach_the_eye_and_are_others_than_its_own():
+    """A batch of their own, a pure function of the step, that nothing is asked of; without dense targets none."""
+    words, own = train_words(True), PageSource(0, 6, (8, 16), toys=True)
+    vla, beside = build_reader(PLAN, words), replace(own, name="beside")
+    source = CorpusSource(corpus_of(PLAN), words, (8, 16), 0, 0, beside)
+    _, pages = source.batch(vla, 3)
+    found, again, others = (x.images["front"] for x in (pages, beside.batch(vla, 3), own.batch(vla, 3)))
+    assert torch.equal(found, again) and not (found == others).flatten(1).all(1).any()
+    losses = vla.losses(pages, Keys.seeded(len(pages), "t"))
+    assert set(losses) == {"glyph", "spot", *TRAITS}
+    (gradient,) = torch.autograd.grad(sum(x.mean() for x in losses.values()), vla.backbone.vision.convs[0].weight)
+    assert gradient.abs().sum() > 0
 
 
 def test_questions_stand_by_length_so_that_little_is_padded():

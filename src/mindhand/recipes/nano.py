@@ -107,6 +107,7 @@ class NanoPlan:
     rate: float = 0.01  # Muon's, once questions are asked; AdamW's is a tenth of it
     decay: float = 0.5  # of the steps, the share at the end over which the rate falls to 0
     eye: float = 1.0  # the eye's share of the learning rate once questions are asked: it has learned before
+    beside: int = 0  # pages for the eye beside every step's pictures: where things lie thick, names turn late
     questions: int = 4  # a picture, of the brief corpus; the whole one has its own
     producers: int = 1  # processes that render beside a single rank
     ranks: int = 2  # processes that train
@@ -134,15 +135,21 @@ class NanoPlan:
 
 class CorpusSource:
     """Source: image-text batches of a corpus in the corpus' own order, each with one of facts in words alone
-    (`Mix.facts`); a rank takes its share of the rows.
+    (`Mix.facts`) and, where there are `pages`, with some of those; a rank takes its share of the rows.
 
     One process alone renders ahead in `producers` others; ranks render for themselves.
     """
 
     def __init__(
-        self, corpus: Corpus, words: Words, grid: tuple[int, int], producers: int = 1, facts: int | None = None
+        self,
+        corpus: Corpus,
+        words: Words,
+        grid: tuple[int, int],
+        producers: int = 1,
+        facts: int | None = None,
+        pages: PageSource | None = None,
     ):
-        self.corpus, self.words, self.grid, self.count = corpus, words, grid, producers
+        self.corpus, self.words, self.grid, self.count, self.pages = corpus, words, grid, producers, pages
         self.facts = corpus.mix.facts if facts is None else facts
         self.ahead: Producers | None = None
 
@@ -158,6 +165,8 @@ class CorpusSource:
             many = len(facts) // count
             dealt = [facts[place * many + row] for row in range(many) for place in range(count)]
             out.append(collate_text(dealt, self.words, count))
+        if self.pages is not None:
+            out.append(self.pages.batch(vla, step))
         return out
 
     def _sorted(self, sample: ImageText) -> ImageText:
@@ -185,19 +194,20 @@ class CorpusSource:
 @dataclass(frozen=True)
 class PageSource:
     """Source: pages of characters, nothing asked; a rank takes its share of the rows. toys: two in three of them show
-    toys instead, and handwriting."""
+    toys instead, and handwriting. name: of the stage that they belong to, whose pages no other has."""
 
     seed: int
     rows: int
     grid: tuple[int, int]
     toys: bool = False
     seen: str = "desk"
+    name: str = "pages"
 
     def batch(self, vla: Any, step: int) -> Batch:
         """The pages of a step, a pure function of it."""
         samples = []
         for row in range(rank(), self.rows, ranks()):
-            keys = Keys.seeded(1, "pages", self.seed, step, row)
+            keys = Keys.seeded(1, self.name, self.seed, step, row)
             if self.toys and (row // ranks()) % 3:
                 samples.append(toys_of(self.seen, self.seed).page(keys))
                 continue
@@ -247,8 +257,11 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     vla = build_reader(plan, words)
     corpus = corpus_of(plan)
     facts = 0 if "words" in plan.without else corpus.mix.facts
-    source = CorpusSource(corpus, words, token_grid(vla.backbone), plan.producers, facts)
     dense = {} if "dense" in plan.without else DENSE if plan.brief else DENSE | DENSE_TRAITS
+    grid = token_grid(vla.backbone)
+    pages = PageSource(plan.seed, plan.sheets, grid, not plan.brief, plan.seen)
+    more = replace(pages, rows=plan.beside, name="pages beside") if plan.beside and dense else None
+    source = CorpusSource(corpus, words, grid, plan.producers, facts, more)
 
     def optimiser(adam: str, rate: float, eye: float = 1.0) -> Optimiser:
         muon = 0.0 if "muon" in plan.without else rate
@@ -266,7 +279,6 @@ def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any],
     console = Console() if loud else None  # made here: one does not travel to another process
     if plan.pages and dense:
         eye = GlyphReader(vla.backbone.vision, vla.objectives[0])
-        pages = PageSource(plan.seed, plan.sheets, token_grid(vla.backbone), not plan.brief, plan.seen)
         read = Stage(
             "characters",
             pages,

@@ -23,8 +23,8 @@ from mindhand.model.vla import VLA
 from .live import ITEMS as LIVE
 from .nano import NanoPlan, pretrain_nano
 
-PICTURES_A_MINUTE = 1700  # about what two cores train on, the pages before them included
-WHOLE = replace(NanoPlan(), brief=False, pictures=192_000, pages=256_000, rate=0.006, think=0.35, decay=0.7)
+PICTURES_A_MINUTE = 1400  # about what two cores train on, the pages before them included
+WHOLE = replace(NanoPlan(), brief=False, pictures=272_000, pages=256_000, beside=16, rate=0.006, think=0.35, decay=0.7)
 ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 
 
