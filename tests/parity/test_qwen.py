@@ -7,18 +7,20 @@ from mindhand.core.errors import BadCheckpoint
 from mindhand.core.seams import Segment, grid_position, text_position
 from mindhand.model.import_qwen import from_qwen
 from mindhand.model.trunk import TowerConfig
+from mindhand.model.untied import Untied
 from mindhand.model.vision import ViTConfig
 from mindhand.model.vlm import VLM, VLMConfig
 
 transformers = pytest.importorskip("transformers")
 
 
-def test_qwen2_decoder_logits_and_gradients():
+@pytest.mark.parametrize("tied", [True, False])
+def test_qwen2_decoder_logits_and_gradients(tied):
     torch.manual_seed(0)
     theirs = transformers.Qwen2ForCausalLM(
         transformers.Qwen2Config(
             vocab_size=99, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6,
-            num_key_value_heads=2, tie_word_embeddings=True, rope_theta=1e6, max_position_embeddings=64,
+            num_key_value_heads=2, tie_word_embeddings=tied, rope_theta=1e6, max_position_embeddings=64,
             attn_implementation="eager", use_sliding_window=False,
         )
     )  # fmt: skip
@@ -26,6 +28,10 @@ def test_qwen2_decoder_logits_and_gradients():
         torch.nn.init.normal_(p, std=0.3)
     tower = TowerConfig(48, 3, heads=6, groups=2, head_size=8, ffn=80, sections=(2, 1, 1))
     ours = VLM(VLMConfig(tower, 99))
+    if not tied:
+        with pytest.raises(RuntimeError, match=r"Unexpected.*head"):
+            ours.load_state_dict(from_qwen(theirs.state_dict()))
+        Untied().apply(ours)
     ours.load_state_dict(from_qwen(theirs.state_dict()))
     ids = torch.randint(0, 99, (2, 11))
     valid = torch.ones_like(ids, dtype=torch.bool)

@@ -1,19 +1,28 @@
 """Named sizes: `test` (seconds), `nano` (a CPU's minutes), `small` (its hours), `qwen2-vl-2b` with ScaleDP (the
-paper's)."""
+paper's), and others whose weights can be imported."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from .expert import ExpertConfig
 from .trunk import TowerConfig
 from .vision import StemConfig, ViTConfig
 from .vlm import VLMConfig
 
+QWEN: dict[str, VLMConfig] = {  # as their config.json say; see `untied` for the output head of those of 7B
+    "qwen2-vl-2b": VLMConfig(TowerConfig(1536, 28, heads=12, groups=2, head_size=128, ffn=8960), 151_936, ViTConfig()),
+    "qwen2-vl-7b": VLMConfig(
+        TowerConfig(3584, 28, heads=28, groups=4, head_size=128, ffn=18_944), 152_064, ViTConfig(out=3584)
+    ),
+}
+
 
 def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
-    """The VLM of a named size; `vocabulary` as the tokenizer has it (qwen2-vl-2b brings its own)."""
-    if name == "qwen2-vl-2b":
-        tower = TowerConfig(1536, layers=28, heads=12, groups=2, head_size=128, ffn=8960)
-        return VLMConfig(tower, vocabulary or 151_936, ViTConfig())
+    """The VLM of a named size; `vocabulary` as the tokenizer has it (those of Qwen bring their own). Those of 7B also
+    need the edit `Untied`. ValueError, with the names there are, for another one."""
+    if name in QWEN:
+        return QWEN[name] if vocabulary is None else replace(QWEN[name], vocabulary=vocabulary)
     if vocabulary is None:
         raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
     if name == "nano":
@@ -26,7 +35,7 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
         return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 8, 16), out=32))
-    raise ValueError(f"no config '{name}': expected test, nano, small or qwen2-vl-2b")
+    raise ValueError(f"no config '{name}': expected test, nano, small, {' or '.join(QWEN)}")
 
 
 def expert_config(name: str, *, action: int, horizon: int, state: int, trunk: int) -> ExpertConfig:

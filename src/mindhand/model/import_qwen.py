@@ -13,10 +13,12 @@ from mindhand.core.errors import BadCheckpoint
 def from_qwen(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and fuse: q, k, v and gate, up become one matrix each. Tensors are shared where nothing is fused.
 
-    Accepts names with any of transformers' prefixes ("model.", "model.language_model.", "model.visual.",
-    "visual."). Raises BadCheckpoint for a name it does not know.
+    An output head that differs from the embedding (7 billion parameters and more) is `head.weight`: such weights load
+    into a VLM with the edit `Untied` alone. Accepts names with any of transformers' prefixes ("model.",
+    "model.language_model.", "model.visual.", "visual."). Raises BadCheckpoint for a name it does not know.
     """
     ours: dict[str, Tensor] = {}
+    head: Tensor | None = None
     parts: dict[str, dict[str, Tensor]] = {}
     for name, x in theirs.items():
         short = name.removeprefix("model.").removeprefix("language_model.")
@@ -27,7 +29,7 @@ def from_qwen(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif short == "norm.weight":
             ours["towers.vlm.norm.weight"] = x
         elif short == "lm_head.weight":
-            continue  # tied
+            head = x
         elif short.startswith("layers."):
             _, l, rest = short.split(".", 2)
             at = f"towers.vlm.layers.{l}"
@@ -52,6 +54,9 @@ def from_qwen(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if set(found) != set(order):
             raise BadCheckpoint(f"{name} misses {set(order) - set(found)}", "all shards of the model", "load them all")
         ours[name] = torch.cat([found[p] for p in order])
+    embedding = ours.get("embedding.weight")
+    if head is not None and (embedding is None or not torch.equal(head, embedding)):
+        ours["head.weight"] = head
     return ours
 
 

@@ -32,6 +32,7 @@ from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReaso
 from .state_words import StateWords
 from .token_expert import TokenConfig, TokenExpert
 from .tower_hand import AddTower, TowerHand, TowerHandConfig
+from .untied import Untied
 from .vla import VLA
 from .vlm import VLM, VLMConfig
 from .words import Words
@@ -50,7 +51,7 @@ PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config
     "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,
-    "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh, "add_tower": AddTower,
+    "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh, "add_tower": AddTower, "untied": Untied,
     "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords,
 }  # fmt: skip
 for _name, _part in PLAIN.items():

@@ -21,7 +21,7 @@ from .words import Words
 
 @dataclass(frozen=True)
 class VLMConfig:
-    """`vision` None makes a language model. Embeddings are tied to the output head."""
+    """`vision` None makes a language model. Embeddings are tied to the output head (else: `model.untied`)."""
 
     tower: TowerConfig
     vocabulary: int
@@ -41,6 +41,7 @@ class VLM(nn.Module):
         self.rule: Rule = (("image/*", "image/*", "full"), *CAUSAL) if config.whole_pictures else CAUSAL
         self.embedding = nn.Embedding(config.vocabulary, config.tower.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
+        self.head: nn.Linear | None = None  # of its own, by an edit
         self.towers = nn.ModuleDict({"vlm": Tower(config.tower)})
         v = config.vision
         self.vision: nn.Module | None = None if v is None else ViT(v) if isinstance(v, ViTConfig) else Stem(v)
@@ -88,8 +89,8 @@ class VLM(nn.Module):
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """hidden (...,D) -> scores over the vocabulary (...,V), or over the given `ids` (m,) only: (...,m)."""
-        weight = self.embedding.weight if ids is None else self.embedding.weight[ids]
-        return nn.functional.linear(hidden, weight)
+        table = (self.embedding if self.head is None else self.head).weight
+        return nn.functional.linear(hidden, table if ids is None else table[ids])
 
     def add_tower(self, name: str, config: TowerConfig) -> None:
         """A second set of weights riding in the same attention; refuses a shape that cannot."""
@@ -105,20 +106,26 @@ class VLM(nn.Module):
         self.towers[name] = Tower(config)
 
     def add_words(self, names: Sequence[str]) -> list[int]:
-        """New words at the end of the vocabulary, embedded as the mean of the old ones; returns their ids. Rows of the
-        embedding that no word had are used first."""
+        """New words at the end of the vocabulary, embedded as the mean of the old ones, and written as their mean by a
+        head of its own; returns their ids. Rows of the embedding that no word had are used first."""
         if self.words is None:
             raise BuildError("this backbone has no tokenizer", "VLM(config, words)", "give it one before adding words")
         before = len(self.words)
         self.words.tokenizer.add_special_tokens(list(names))
-        old = self.embedding.weight.data
-        mean = old[:before].mean(0, keepdim=True)
-        old[before : len(self.words)] = mean
-        need = len(self.words) - self.embedding.num_embeddings
+        count = len(self.words)
+        need = count - self.embedding.num_embeddings
+        for table in (self.embedding, self.head):
+            if table is not None:
+                old = table.weight.data
+                mean = old[:before].mean(0, keepdim=True)
+                old[before:count] = mean
+                if need > 0:
+                    table.weight = nn.Parameter(torch.cat([old, mean.expand(need, -1)]))
         if need > 0:
-            grown = torch.cat([old, mean.expand(need, -1)])
-            self.embedding = nn.Embedding.from_pretrained(grown.clone(), freeze=False)
-            self.config = replace(self.config, vocabulary=len(self.words))
+            self.embedding.num_embeddings = count
+            if self.head is not None:
+                self.head.out_features = count
+            self.config = replace(self.config, vocabulary=count)
         return [self.words.id(n) for n in names]
 
     def generate(self, trunk: Trunk, turns: Sequence[Turn], *, keys: Keys) -> tuple[Trunk, list[str]]:

@@ -38,6 +38,7 @@ from mindhand.model.reasoner import KeepingConfig, KeepingReasoner, ReasonerConf
 from mindhand.model.state_words import StateWords
 from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfig
+from mindhand.model.untied import Untied
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
 from mindhand.train.anchor import AnchorLoss
@@ -124,6 +125,7 @@ ONE: dict[str, dict[str, Make]] = {  # slots
 }
 SEVERAL: dict[str, tuple[str, dict[str, Make]]] = {  # the stack, and what may be added to it
     "start": ("edits", {"fresh": _same(Fresh(1))}),
+    "head": ("edits", {"own": _same(Untied())}),
     "FFN": (
         "edits",
         {
