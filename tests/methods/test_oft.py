@@ -15,6 +15,7 @@ from mindhand.methods.act.oft import BOTH_WAYS, OFT, Config, Film, FilmSite
 from mindhand.model.diffusion import ODE
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.vision import Stem, StemConfig, ViT, ViTConfig
+from mindhand.model.vision_qwen25 import WindowViT, WindowViTConfig
 
 from ..model.tiny import segments, vlm
 from ..seams.build import batch, close, observation, vla
@@ -190,7 +191,15 @@ def vit() -> torch.nn.Module:
     return model
 
 
-@pytest.mark.parametrize("made,sites", [(vlm, len(StemConfig().channels)), (vit, 2)])
+def windows() -> torch.nn.Module:
+    model = vlm()
+    torch.manual_seed(0)
+    config = WindowViTConfig(width=32, layers=2, heads=2, patch=8, frames=1, ffn=32, window=1, whole=(1,), out=32)
+    model.vision = WindowViT(config)
+    return model
+
+
+@pytest.mark.parametrize("made,sites", [(vlm, len(StemConfig().channels)), (vit, 2), (windows, 2)])
 def test_c_film_of_nothing_is_the_plain_encoder(made, sites):
     """(c) With zero weights, and where nothing is asked, FiLM leaves the tower as it was; then words change it."""
     plain = made()

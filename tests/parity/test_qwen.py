@@ -1,5 +1,7 @@
 """Parity with transformers' Qwen2 and Qwen2-VL on random weights, in the same process."""
 
+import re
+
 import pytest
 import torch
 
@@ -93,8 +95,26 @@ def test_qwen2_vl_with_pictures():
     assert int(trunk.end) == 10
 
 
-def test_foreign_weights_are_refused():
-    with pytest.raises(BadCheckpoint, match="unknown tensor"):
-        from_qwen({"model.layers.0.attention.wq.weight": torch.zeros(1)})
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.attention.wq.weight",
+        "model.layers.0.self_attn.q_norm.weight",  # Qwen3
+        "model.layers.0.mlp.experts.1.gate_proj.weight",  # a mixture's
+        "model.layers.0.mlp.gate_proj.scales",  # quantized
+        "model.visual.blocks.0.mlp.linear_fc1.weight",  # Qwen3-VL
+        "model.visual.pos_embed.weight",
+        "model.visual.merger.mlp.2.extra.weight",
+        "model.norms",
+        "weight",
+    ],
+)
+def test_foreign_weights_are_refused(name):
+    with pytest.raises(BadCheckpoint, match=rf"unknown tensor '{re.escape(name)}'\n.*Qwen2, Qwen2-VL or Qwen2\.5-VL"):
+        from_qwen({name: torch.zeros(1)})
+
+
+@pytest.mark.parametrize("part", ["self_attn.q_proj.weight", "mlp.up_proj.weight"])
+def test_half_of_what_is_fused_is_refused(part):
     with pytest.raises(BadCheckpoint, match="misses"):
-        from_qwen({"model.layers.0.self_attn.q_proj.weight": torch.zeros(1, 1)})
+        from_qwen({f"model.layers.0.{part}": torch.zeros(1, 1)})

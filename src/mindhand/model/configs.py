@@ -8,12 +8,19 @@ from dataclasses import replace
 from .expert import ExpertConfig
 from .trunk import TowerConfig
 from .vision import StemConfig, ViTConfig
+from .vision_qwen25 import WindowViTConfig
 from .vlm import VLMConfig
 
 QWEN: dict[str, VLMConfig] = {  # as their config.json say; see `untied` for the output head of those of 7B
     "qwen2-vl-2b": VLMConfig(TowerConfig(1536, 28, heads=12, groups=2, head_size=128, ffn=8960), 151_936, ViTConfig()),
     "qwen2-vl-7b": VLMConfig(
         TowerConfig(3584, 28, heads=28, groups=4, head_size=128, ffn=18_944), 152_064, ViTConfig(out=3584)
+    ),
+    "qwen2.5-vl-3b": VLMConfig(
+        TowerConfig(2048, 36, heads=16, groups=2, head_size=128, ffn=11_008), 151_936, WindowViTConfig()
+    ),
+    "qwen2.5-vl-7b": VLMConfig(
+        TowerConfig(3584, 28, heads=28, groups=4, head_size=128, ffn=18_944), 152_064, WindowViTConfig(out=3584)
     ),
 }
 

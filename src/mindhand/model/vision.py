@@ -1,7 +1,9 @@
-"""Two vision towers: the transformer of Qwen2-VL, and a convolutional stem that learns to read within minutes."""
+"""Two vision towers: the transformer of Qwen2-VL, and a convolutional stem that learns to read within minutes. The
+third, of Qwen2.5-VL, is in `vision_qwen25.py`."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,9 @@ from mindhand.core.errors import BadData
 from mindhand.core.seams import Patches
 
 from .attention import attend
+
+MEAN = 0.48145466, 0.4578275, 0.40821073  # of CLIP (2103.00020), which Qwen's towers kept
+STD = 0.26862954, 0.26130258, 0.27577711
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,37 @@ class ViTConfig:
     merge: int = 2  # neighbouring patches per side that become one token
     ratio: int = 4  # MLP
     out: int = 1536  # width of the language tower
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # of CLIP (2103.00020), which it kept
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position of queries or keys (B,N,n,d) by cos and sin (n,d/2), in float32, as the reference does."""
+    a, b = x.float().chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+
+
+def cut(image: Tensor, patch: int, frames: int, merge: int) -> tuple[Tensor, tuple[int, int, int]]:
+    """Patches of pictures (B,T,3,h,w), in merge order: (B*t,n,3*frames*patch**2), and the grid (t,y,x) of merged cells,
+    n = y*x*merge**2. h, w are multiples of patch*merge, or BadData; T is 1 or a multiple of `frames`."""
+    batch, time, _, h, w = image.shape
+    unit = patch * merge
+    if h % unit or w % unit:
+        raise BadData(f"an image of {h}x{w} pixels", f"sides that are multiples of {unit}", "resize it in the Spec")
+    if time == 1:
+        image, time = image.expand(-1, frames, -1, -1, -1), frames
+    t, y, x = time // frames, h // unit, w // unit
+    p = image.reshape(batch, t, frames, 3, y, merge, patch, x, merge, patch)
+    # rows in merge order, so that four neighbours lie together; columns as the convolution's (channel, frame, y, x)
+    return p.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(batch * t, y * x * merge**2, -1), (t, y, x)
+
+
+def angles(y: int, x: int, merge: int, head: int, device: torch.device) -> Tensor:
+    """Rotary angles over row and column of the patches of y by x merged cells, in merge order: (n,head/2) float32."""
+    row = torch.arange(y * merge, device=device).view(y, 1, merge, 1).expand(y, x, merge, merge)
+    col = torch.arange(x * merge, device=device).view(1, x, 1, merge).expand(y, x, merge, merge)
+    rate = 1e4 ** (-torch.arange(head // 4, device=device, dtype=torch.float32) / (head // 4))
+    return torch.cat([row.reshape(-1, 1) * rate, col.reshape(-1, 1) * rate], -1)
 
 
 class _ViTBlock(nn.Module):
@@ -44,12 +78,7 @@ class _ViTBlock(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, -1))
-
-        def turn(p: Tensor) -> Tensor:  # in float32, as the reference does
-            a, b = p.float().chunk(2, -1)
-            return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(p.dtype)
-
-        x = self.middle(x + self.attn_out(self.o(attend(turn(q), turn(k), v, None))))
+        x = self.middle(x + self.attn_out(self.o(attend(turned(q, cos, sin), turned(k, cos, sin), v, None))))
         h = self.fc1(self.norm2(x))
         return self.out(x + self.fc2(self.inner(h * torch.sigmoid(1.702 * h))))
 
@@ -71,26 +100,13 @@ class ViT(nn.Module):
         c = self.config
         mean, std = (image.new_tensor(m).view(3, 1, 1) for m in (c.mean, c.std))
         image = (image - mean) / std
-        batch, time, _, h, w = image.shape
-        unit = c.patch * c.merge
-        if h % unit or w % unit:
-            raise BadData(f"an image of {h}x{w} pixels", f"sides that are multiples of {unit}", "resize it in the Spec")
-        if time == 1:
-            image, time = image.expand(-1, c.frames, -1, -1, -1), c.frames
-        t, y, x = time // c.frames, h // unit, w // unit
-        p = image.reshape(batch, t, c.frames, 3, y, c.merge, c.patch, x, c.merge, c.patch)
-        # rows in merge order, so that four neighbours lie together; columns as the convolution's (channel, frame, y, x)
-        p = p.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(batch * t, y * x * c.merge**2, -1)
-        row = torch.arange(y * c.merge, device=image.device).view(y, 1, c.merge, 1).expand(y, x, c.merge, c.merge)
-        col = torch.arange(x * c.merge, device=image.device).view(1, x, 1, c.merge).expand(y, x, c.merge, c.merge)
-        quarter = c.width // c.heads // 4
-        rate = 1e4 ** (-torch.arange(quarter, device=image.device, dtype=torch.float32) / quarter)
-        angle = torch.cat([row.reshape(-1, 1) * rate, col.reshape(-1, 1) * rate], -1)
+        p, grid = cut(image, c.patch, c.frames, c.merge)
+        angle = angles(*grid[1:], c.merge, c.width // c.heads, image.device)
         z = self.patch(p)
         for b in self.blocks:
             z = b(z, angle.cos(), angle.sin())
-        z = self.merge(self.norm(z).reshape(batch, t * y * x, -1))
-        return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), (t, y, x))
+        z = self.merge(self.norm(z).reshape(len(image), math.prod(grid), -1))
+        return Patches(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device), grid)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,10 @@ from . import fits
 from .asking import Question, asked, narrowed, taught
 from .trunk import Tower, TowerConfig, Trunk, run
 from .vision import Stem, StemConfig, ViT, ViTConfig
+from .vision_qwen25 import WindowViT, WindowViTConfig
 from .words import Words
+
+EYES: dict[type, Callable[..., nn.Module]] = {ViTConfig: ViT, WindowViTConfig: WindowViT, StemConfig: Stem}
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class VLMConfig:
 
     tower: TowerConfig
     vocabulary: int
-    vision: ViTConfig | StemConfig | None = None
+    vision: ViTConfig | WindowViTConfig | StemConfig | None = None
     whole_pictures: bool = False  # patches of a picture see each other both ways (Qwen2-VL: causally)
 
 
@@ -44,7 +47,7 @@ class VLM(nn.Module):
         self.head: nn.Linear | None = None  # of its own, by an edit
         self.towers = nn.ModuleDict({"vlm": Tower(config.tower)})
         v = config.vision
-        self.vision: nn.Module | None = None if v is None else ViT(v) if isinstance(v, ViTConfig) else Stem(v)
+        self.vision: nn.Module | None = None if v is None else EYES[type(v)](v)
 
     @property
     def provides(self) -> frozenset[str]:

@@ -32,6 +32,7 @@ from mindhand.model.spread import Spread, residual_mlp
 from mindhand.model.streams import entries
 from mindhand.model.token_expert import SAID, Senses, TokenExpert, robots
 from mindhand.model.vision import Stem, ViT
+from mindhand.model.vision_qwen25 import WindowViT
 
 BOTH_WAYS: Rule = ((SAID, SAID, "full"),)  # before the pass's own rule
 
@@ -183,7 +184,7 @@ class Film:
         """`vla` is a VLM or holds one as `backbone`. BuildError for another tower."""
         backbone = getattr(vla, "backbone", vla)
         width, tower = backbone.width, backbone.vision
-        if isinstance(tower, ViT):
+        if isinstance(tower, ViT | WindowViT):
             for block in tower.blocks:
                 block.middle = FilmSite(backbone, width, tower.config.width, True)
         elif isinstance(tower, Stem):
