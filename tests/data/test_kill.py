@@ -27,7 +27,7 @@ class Killed(BaseException):
     """The process is gone: from here on nothing changes a file's name, not even clean-up code."""
 
 
-def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch, file_mb: float = 100) -> bool:
+def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch, file_mb: float = 100, video: bool = False) -> bool:
     """Runs `finish` and dies just before the `stop`-th change of a file's name; False if it got to the end."""
     count, locks = 0, []
 
@@ -48,7 +48,7 @@ def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch, file_mb: float =
         patched.setattr(Path, "unlink", dying(Path.unlink))
         patched.setattr(shutil, "rmtree", dying(shutil.rmtree))
         try:
-            finish(path, file_mb)
+            finish(path, file_mb, video)
         except Killed:
             for lock in locks:  # the system frees the locks of the dead
                 with contextlib.suppress(OSError):
@@ -57,9 +57,9 @@ def run_until(path: Path, stop: int, patch: pytest.MonkeyPatch, file_mb: float =
     return False
 
 
-def finish(path: Path, file_mb: float = 100) -> None:
+def finish(path: Path, file_mb: float = 100, video: bool = False) -> None:
     """What a user runs, first or again."""
-    writer = LeRobotWriter(path, point_spec(), file_mb=file_mb)
+    writer = LeRobotWriter(path, point_spec(), file_mb=file_mb, video=video)
     staged = writer.staged()
     for number in range(len(writer), EXPECTED):
         if number not in staged:

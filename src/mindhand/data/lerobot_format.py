@@ -20,6 +20,8 @@ import pyarrow as pa
 from mindhand.core.keys import Key
 from mindhand.core.spec import Camera, Spec
 
+from . import lerobot_film as film
+
 VERSION = "v3.0"
 OURS = 1  # version of meta/mindhand.json
 INFO, STATS, TASKS, MINE = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/mindhand.json"
@@ -51,15 +53,26 @@ def picture_size(camera: Camera, pictures: Pictures) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Layout:
-    """What decides the columns of a dataset: its spec, how pictures are stored, and {label: size}."""
+    """What decides the columns of a dataset: its spec, how pictures are stored, {label: size}, and whether pictures are
+    h264 video in files of their own instead of PNG in the rows."""
 
     spec: Spec
     pictures: Pictures = "source"
     labels: Mapping[str, int] = field(default_factory=dict)
+    video: bool = False
+
+    def __post_init__(self) -> None:
+        for role, size in self.picture_sizes().items() if self.video else ():
+            film.require_even(role, *size)
 
     def picture_sizes(self) -> dict[str, tuple[int, int]]:
         """{role: height, width} of stored pictures."""
         return {c.role: picture_size(c, self.pictures) for c in self.spec.cameras}
+
+    @property
+    def filmed(self) -> tuple[str, ...]:
+        """Roles whose pictures are video."""
+        return self.spec.roles if self.video else ()
 
 
 def features(layout: Layout) -> dict[str, dict[str, Any]]:
@@ -70,8 +83,13 @@ def features(layout: Layout) -> dict[str, dict[str, Any]]:
         ACTION: {"dtype": "float32", "shape": [spec.action_size], "names": spec.action_names()},
     }
     for camera in spec.cameras:
-        shape = [*picture_size(camera, layout.pictures), 3]
-        out[IMAGES + camera.role] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
+        size = picture_size(camera, layout.pictures)
+        told = {"shape": [*size, 3], "names": ["height", "width", "channels"]}
+        out[IMAGES + camera.role] = (
+            {"dtype": "video", **told, "info": film.about(*size, spec.rate)}
+            if layout.video
+            else {"dtype": "image", **told}
+        )
     out |= {LABEL + name: {"dtype": "float32", "shape": [k], "names": None} for name, k in layout.labels.items()}
     out[REASONING] = {"dtype": "string", "shape": [1], "names": None}
     return out | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in MANDATORY.items()}
@@ -86,8 +104,9 @@ def column(feature: dict[str, Any]) -> pa.DataType:
 
 
 def schema(layout: Layout) -> pa.Schema:
-    """The schema of a data file, in the order of `features`."""
-    return pa.schema([(name, column(feature)) for name, feature in features(layout).items()])
+    """The schema of a data file, in the order of `features`; what is filmed has no column."""
+    kept = {name: feature for name, feature in features(layout).items() if feature["dtype"] != "video"}
+    return pa.schema([(name, column(feature)) for name, feature in kept.items()])
 
 
 def place(count: int) -> tuple[int, int]:

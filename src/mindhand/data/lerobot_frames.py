@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from mindhand.core.errors import BadData
 
 from .image import decode
+from .lerobot_film import converted
 
 T = TypeVar("T")
 OPEN = 4  # files and row groups kept open at once
-AHEAD = 1.0  # seconds a video is decoded forward before it seeks instead
+AHEAD = 1.0  # seconds a video is decoded forward before it seeks, until two of its key frames were met
 
 
 class Recent(OrderedDict[Any, Any]):
@@ -109,7 +110,8 @@ class VideoPictures:
     """Pictures in mp4 files through PyAV. clips: one an episode, in order; fps of the dataset.
 
     A frame is found by its time stamp (clip start + frame / fps), never by counting, and must lie within a tenth
-    of a frame of it. Frames asked for in order decode forward; a jump seeks to the key frame before it.
+    of a frame of it: LeRobot's own tolerance (`lerobot_check.TIME_TOLERANCE`) is narrower, and other tools' mp4 round
+    times to more than that. Frames asked for in order decode forward; a jump seeks to the key frame before it.
     """
 
     def __init__(self, clips: Sequence[Clip], key: str, shape: tuple[int, int, int], fps: float):
@@ -129,20 +131,32 @@ class VideoPictures:
 
 
 class _Video:
-    """An open mp4 and where its decoder stands."""
+    """An open mp4 and where its decoder stands.
+
+    A time not far ahead is decoded up to, any other is sought. Far is more than the longest way from one key frame to
+    the next that was met so far, or a second. One thread decodes: more of them need several frames to begin with after
+    each jump, and loaders have processes.
+    """
 
     def __init__(self, path: Path):
         import av
 
         self.path = path
         try:
-            self.container = av.open(str(path))
-            self.stream = self.container.streams.video[0]
-        except (av.FFmpegError, IndexError, OSError) as error:
-            raise BadData(f"{path} cannot be opened as a video ({error})", "a whole mp4", "restore it") from error
-        self.stream.thread_type = "AUTO"
+            self.container = av.open(str(path), options={"err_detect": "explode"})
+        except (av.FFmpegError, OSError) as error:
+            raise BadData(
+                f"{path} cannot be opened as a video ({error})", "a whole mp4", "it is truncated or damaged: restore it"
+            ) from error
+        if not self.container.streams.video:
+            self.container.close()
+            raise BadData(f"{path} holds no video", "a whole mp4", "it is truncated or another file: restore it")
+        self.stream = self.container.streams.video[0]
+        self.stream.thread_type, self.stream.codec_context.thread_count = "NONE", 1
+        self.stream.codec_context.options = {"err_detect": "explode"}  # instead of hiding what is damaged
         self._frames: Iterator[Any] = iter(())
         self._last: Any = None
+        self._key, self._gap = None, 0.0  # the key frame met last since the jump; the longest way between two
 
     def close(self) -> None:
         """Frees the decoder."""
@@ -150,23 +164,11 @@ class _Video:
 
     def at(self, time: float, tolerance: float) -> np.ndarray:
         """uint8 (h,w,3): the frame shown at `time` seconds."""
-        import av
-
-        if self._last is None or not self._last.time - tolerance <= time <= self._last.time + AHEAD:
-            ticks = max(0.0, time - tolerance) / float(self.stream.time_base or 1)
-            self.container.seek(int(ticks), stream=self.stream)
-            self._frames = self.container.decode(self.stream)
-            self._last = None
-        try:
-            while self._last is None or self._last.time < time - tolerance:
-                self._last = next(self._frames)
-        except (StopIteration, av.FFmpegError) as error:
-            self._last = None
-            raise BadData(
-                f"{self.path} ends before {time:.4f} s ({error or 'no more frames'})",
-                "a frame for every row of the dataset",
-                "the file is truncated or another dataset's: restore it",
-            ) from error
+        ahead = self._gap or AHEAD
+        if self._last is None or not self._last.time - tolerance <= time <= self._last.time + ahead + tolerance:
+            self._seek(time - tolerance)
+        while self._last is None or self._last.time < time - tolerance:
+            self._last = self._next(time)
         if self._last.time > time + tolerance:
             found, self._last = self._last.time, None
             raise BadData(
@@ -174,4 +176,47 @@ class _Video:
                 f"a frame within {tolerance:.4f} s",
                 "video and table disagree about the frame rate: record or convert again",
             )
-        return self._last.to_ndarray(format="rgb24")
+        return converted(self._last, "rgb24").to_ndarray()
+
+    def _seek(self, time: float) -> None:
+        """To the key frame at or before `time` seconds."""
+        import av
+
+        ticks = max(0.0, time) / float(self.stream.time_base or 1)
+        try:
+            self.container.seek(int(ticks), stream=self.stream)
+        except av.FFmpegError as error:
+            raise self._damaged(time, error) from error
+        self._frames, self._last, self._key = self.container.decode(self.stream), None, None
+
+    def _next(self, time: float) -> Any:
+        """The next frame on the way to `time`."""
+        import av
+
+        try:
+            frame = next(self._frames)
+        except StopIteration:
+            self._last = None
+            raise BadData(
+                f"{self.path} ends before {time:.4f} s",
+                "a frame for every row of the dataset",
+                "the file is truncated or another dataset's: restore it",
+            ) from None
+        except av.FFmpegError as error:
+            self._last = None
+            raise self._damaged(time, error) from error
+        if frame.is_corrupt or frame.time is None:
+            self._last = None
+            raise self._damaged(time, "a frame of it is damaged")
+        if frame.key_frame:
+            if self._key is not None:
+                self._gap = max(self._gap, frame.time - self._key)
+            self._key = frame.time
+        return frame
+
+    def _damaged(self, time: float, why: object) -> BadData:
+        return BadData(
+            f"{self.path} cannot be decoded at {time:.4f} s ({why})",
+            "an undamaged video whose groups of pictures are closed",
+            "restore the file from a copy, or encode it again; a damaged frame is never guessed",
+        )

@@ -279,13 +279,21 @@ class LeRobotReader:
         shape = self._picture_shape(key)
         if self.features[key]["dtype"] == "image":
             return ParquetPictures(self.files, key, shape)
-        template, clips = self.info["video_path"], []
+        template, clips = self.info.get("video_path"), []
+        names = [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
+        lacks = [] if template else ["video_path"]
+        if lacks := lacks or [n for n in names if any(e.columns.get(n) is None for e in self.episodes)]:
+            raise BadData(
+                f"{self._what} does not say where the video of '{key}' lies: no {lacks[0]}",
+                "video_path in info.json, file and time in the episodes table",
+                "restore meta, or convert it again",
+            )
         for e in self.episodes:
-            at = e.columns[f"videos/{key}/chunk_index"], e.columns[f"videos/{key}/file_index"]
+            *at, start = (e.columns[name] for name in names)
             path = self.path / form.path_of(template, *at, video_key=key)
             if not (clips and clips[-1].path == path) and not path.exists():
                 raise BadData(f"{self._what}: no file {path.relative_to(self.path)}", "it", "copy the dataset again")
-            clips.append(Clip(path, e.begin, e.end, e.columns[f"videos/{key}/from_timestamp"]))
+            clips.append(Clip(path, e.begin, e.end, start))
         return VideoPictures(clips, key, shape, self.fps)
 
     def images(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Staging: an episode becomes one file, in `incoming/`, under its final name in one rename."""
+"""Staging: an episode becomes one file, in `incoming/`, under its final name in one rename.
+
+Where pictures are filmed, a camera's column holds the whole mp4 of the episode in its first row.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mindhand.core.files import replacing
 
+from . import lerobot_film as film
 from . import lerobot_format as form
 from . import lerobot_stats as stats
 from .episodes import Episode
@@ -41,6 +45,18 @@ def _vectors(x: np.ndarray) -> pa.Array:
     return flat if x.ndim == 1 or x.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
 
 
+def _pictures(x: np.ndarray, layout: form.Layout) -> pa.Array:
+    if layout.video:
+        return pa.array([film.encode(x, layout.spec.rate), *[None] * (len(x) - 1)], pa.binary())
+    return pa.array([{"bytes": encode_png(y), "path": f"frame-{i:06d}.png"} for i, y in enumerate(x)], form.IMAGE)
+
+
+def staged_film(file: Path, role: str) -> tuple[bytes, int]:
+    """The mp4 and the number of frames of a filmed camera in a staged file."""
+    column = pq.read_table(file, columns=[form.IMAGES + role])[form.IMAGES + role]
+    return column[0].as_py(), len(column)
+
+
 def stage(path: Path | str, number: int, episode: Episode, layout: form.Layout) -> None:
     """Writes `episode` as the `number`-th of the dataset at `path`, atomically, without counting it yet.
 
@@ -53,8 +69,7 @@ def stage(path: Path | str, number: int, episode: Episode, layout: form.Layout) 
     columns: dict[str, pa.Array] = {form.STATE: _vectors(episode.state), form.ACTION: _vectors(episode.action)}
     numbers = {name: stats.of_vector(getattr(episode, short)) for short, name in _SHORT.items()}
     for role in spec.roles:
-        encoded = [{"bytes": encode_png(x), "path": f"frame-{i:06d}.png"} for i, x in enumerate(episode.images[role])]
-        columns[form.IMAGES + role] = pa.array(encoded, form.IMAGE)
+        columns[form.IMAGES + role] = _pictures(episode.images[role], layout)
         numbers[form.IMAGES + role] = stats.of_pictures(episode.images[role])
     columns |= {form.LABEL + name: _vectors(x) for name, x in episode.labels.items()}
     columns[form.REASONING] = pa.array(list(episode.reasoning), pa.string())

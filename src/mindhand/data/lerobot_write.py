@@ -1,10 +1,11 @@
-"""Writing LeRobotDataset v3.0 with pictures inline, an episode at a time, so that no kill loses more than one.
+"""Writing LeRobotDataset v3.0, an episode at a time, so that no kill loses more than one.
 
 Two steps. *Staging*: an episode becomes one file in `incoming/` under its final name in one rename; any number of
 processes may stage different episodes. *Committing*: the process that holds the writer moves staged episodes, in
 order and without gaps, into new data files, then writes the episodes table, and last `info.json`, which is what
 makes them count. Committed files are never touched again. Whatever a kill leaves between two steps is either
-not counted yet (and picked up on reopening) or counted whole.
+not counted yet (and picked up on reopening) or counted whole. Filmed pictures lie in an mp4 a camera beside each data
+file, of the same number and the same episodes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,15 @@ from mindhand.core.files import replacing
 from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
 
+from . import lerobot_film as film
 from . import lerobot_format as form
 from . import lerobot_stats as stats
 from .episodes import Episode
 from .files import read_json, write_json
-from .lerobot_stage import about, stage, staged_files, staged_path
+from .lerobot_stage import about, stage, staged_files, staged_film, staged_path
 
 FILE_MB = 100  # LeRobot's default size of a data file
+COUNTED = ("episode_index", "index", "task_index")  # columns that commit adds
 
 
 class LeRobotWriter:
@@ -43,7 +47,9 @@ class LeRobotWriter:
     Leaving the block finalizes; leaving it by an exception keeps what was staged for the next opening. `scene` is
     the hash of the scene declaration; appending from another scene, spec or robot type is refused. pictures:
     "source" stores them as captured; "model" is for worlds that crop and resize as the spec says before they show.
-    labels {name: size}: what the episodes' `labels` hold.
+    labels {name: size}: what the episodes' `labels` hold. video: pictures become h264 (lerobot_film.py), with
+    far fewer bytes and not quite the pictures that were given; by default they are PNG, exact. A data file and its
+    films have `file_mb` MiB together, or one episode.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class LeRobotWriter:
         labels: Mapping[str, int] | None = None,
         scene: str = "",
         command: str = "",
+        video: bool = False,
         file_mb: float = FILE_MB,
     ):
         self.path, self.spec, self.file_mb = Path(path), spec, file_mb
@@ -66,7 +73,7 @@ class LeRobotWriter:
                 "one frame a control step",
                 "set the spec's rate to that of the recorded frames",
             )
-        self.robot_type, self.layout = robot_type or spec.robot, form.Layout(spec, pictures, dict(labels or {}))
+        self.robot_type, self.layout = robot_type or spec.robot, form.Layout(spec, pictures, dict(labels or {}), video)
         if not (self.path / form.MINE).exists() and (known := _strangers(self.path)):
             raise BadData(
                 f"{self.path} holds {known[0]} and no {form.MINE}",
@@ -98,13 +105,14 @@ class LeRobotWriter:
             "robot_type": self.robot_type,
             "pictures": self.layout.pictures,
             "labels": self.layout.labels,
+            "video": self.layout.video,
             "commands": [command] if command else [],
             "spec": self.spec.to_json(),
         }
         if mine.exists():
-            old = read_json(mine, f"dataset {self.path}")
+            old = {"video": False} | read_json(mine, f"dataset {self.path}")
             Spec.from_json(old["spec"]).require(self.spec, f"dataset {self.path}", "the new episodes")
-            for name in ("scene", "robot_type", "pictures", "labels"):
+            for name in ("scene", "robot_type", "pictures", "labels", "video"):
                 if old[name] != new[name]:
                     raise BadData(
                         f"dataset {self.path} was recorded with {name} '{old[name]}', not '{new[name]}'",
@@ -142,7 +150,7 @@ class LeRobotWriter:
                 "an episodes table as long as info.json says",
                 "restore meta/episodes from a copy; nothing here removes committed files",
             )
-        for orphan in (self._episodes_path(self._episode_files), *self._later_data()):
+        for orphan in (self._episodes_path(self._episode_files), *self._later()):
             orphan.unlink(missing_ok=True)
         for number in self.staged():
             if number < total:
@@ -150,14 +158,19 @@ class LeRobotWriter:
         for part in self.path.rglob(".*.part"):
             part.unlink(missing_ok=True)
 
-    def _later_data(self) -> Iterator[Path]:
-        number = self._data_files
-        while (file := self._data_path(number)).exists():
-            yield file
-            number += 1
+    def _later(self) -> Iterator[Path]:
+        """Data files and films past the counted ones, last first: a kill amid their removal leaves no gap."""
+        for at in (self._data_path, *(partial(self._film_path, role) for role in self.layout.filmed)):
+            end = self._data_files
+            while at(end).exists():
+                end += 1
+            yield from map(at, reversed(range(self._data_files, end)))
 
     def _data_path(self, number: int) -> Path:
         return self.path / form.path_of(form.DATA, *form.place(number))
+
+    def _film_path(self, role: str, number: int) -> Path:
+        return self.path / form.path_of(form.VIDEO, *form.place(number), video_key=form.IMAGES + role)
 
     def _episodes_path(self, number: int) -> Path:
         return self.path / form.path_of(form.EPISODES, *form.place(number))
@@ -176,7 +189,7 @@ class LeRobotWriter:
             "fps": int(rate) if float(rate).is_integer() else rate,
             "splits": {"train": "0:0"},
             "data_path": form.DATA,
-            "video_path": None,
+            "video_path": form.VIDEO if self.layout.filmed else None,
             "features": form.features(self.layout),
         }
 
@@ -239,10 +252,14 @@ class LeRobotWriter:
         return len(rows)
 
     def _write_data(self, number: int, files: list[Path], rows: list[dict[str, Any]], tasks: dict[str, int]) -> None:
-        """One data file of whole episodes, a row group each; adds a row an episode to `rows`."""
-        target = self._data_path(number)
+        """One data file of whole episodes, a row group each, and its films; adds a row an episode to `rows`."""
+        for role in self.layout.filmed:
+            with replacing(self._film_path(role, number)) as temporary:
+                film.join(temporary, (staged_film(file, role) for file in files), self.spec.rate)
+        target, first = self._data_path(number), rows[-1]["dataset_to_index"] if rows else self.info["total_frames"]
         chunk, file_index = form.place(number)
         schema = form.schema(self.layout)
+        staged = [name for name in schema.names if name not in COUNTED]
         with (
             replacing(target) as temporary,
             pq.ParquetWriter(
@@ -250,7 +267,7 @@ class LeRobotWriter:
             ) as out,
         ):
             for file in files:
-                table = pq.read_table(file)
+                table = pq.read_table(file, columns=staged)
                 told, episode = about(table.schema), len(self) + len(rows)
                 begin = rows[-1]["dataset_to_index"] if rows else self.info["total_frames"]
                 length = table.num_rows
@@ -277,11 +294,19 @@ class LeRobotWriter:
                         "dataset_to_index": begin + length,
                         "meta/episodes/chunk_index": form.place(self._episode_files)[0],
                         "meta/episodes/file_index": form.place(self._episode_files)[1],
+                        **self._films_row(chunk, file_index, begin - first, length),
                         "success": told["success"],
                         "key": told["key"],
                         **{f"stats/{f}/{name}": value for f, stat in numbers.items() for name, value in stat.items()},
                     }
                 )
+
+    def _films_row(self, chunk: int, file_index: int, begin: int, length: int) -> dict[str, Any]:
+        """Where an episode lies in the films of its data file; begin: frames of that file before it."""
+        at: dict[str, Any] = {"chunk_index": chunk, "file_index": file_index}
+        at |= {"from_timestamp": begin / self.spec.rate, "to_timestamp": (begin + length) / self.spec.rate}
+        keys = [form.IMAGES + role for role in self.layout.filmed]
+        return {f"videos/{key}/{name}": value for key in keys for name, value in at.items()}
 
     def _write_meta(self, rows: list[dict[str, Any]], tasks: list[str]) -> None:
         """The episodes table, tasks and statistics of the new rows, and last info.json, which makes them count."""
