@@ -15,6 +15,7 @@ import pytest
 from mindhand.core.errors import BadData
 from mindhand.core.spec import Camera, Part, Spec
 from mindhand.data.cache import FrameCache
+from mindhand.data.doctor import doctor
 from mindhand.data.episodes import Episode
 from mindhand.data.lerobot_read import LeRobotReader
 from tests.data.make import write
@@ -153,3 +154,56 @@ def test_another_picture_size_is_refused(tmp_path):
             container.mux(stream.encode())
     with pytest.raises(BadData, match=r"\(16, 16, 3\)"):
         LeRobotReader(path).images("front", [0])
+
+
+def zeroed(file: Path) -> None:
+    """Nothing where the frames of the second half were; the index at the end still names them."""
+    data = bytearray(file.read_bytes())
+    begin, end = data.find(b"mdat") + 4, data.find(b"moov") - 4
+    data[(begin + end) // 2 : end] = bytes(end - (begin + end) // 2)
+    file.write_bytes(data)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def one_too_few(file: Path) -> None:
+    film(file, [numbered(i) for i in range(35, 63)], "libx264", 12)
+
+
+DAMAGE = {
+    "frames zeroed": (zeroed, "cannot be decoded"),
+    "cut off": (cut, "truncated"),
+    "one frame too few": (one_too_few, "ends before 2.8000 s"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_found_by_reader_cache_and_doctor(tmp_path, name):
+    damage, message = DAMAGE[name]
+    path = filmed(tmp_path / "set", gap=2)
+    assert not [f for f in doctor(path).findings if f.check == "pictures" and f.severity == "error"]
+    damage(path / f"videos/{KEY}/chunk-000/file-001.mp4")
+    reader = LeRobotReader(path)
+    assert number_of(reader.images("front", [3])[0]) == 3
+    with pytest.raises(BadData, match=message):
+        reader.images("front", np.arange(len(reader)))
+    with pytest.raises(BadData, match=message):
+        FrameCache.build(tmp_path / "cache", reader)
+    (error,) = [f.what for f in doctor(path).findings if f.check == "pictures" and f.severity == "error"]
+    assert message in error
+    assert all(part in error for part in ("file-001.mp4", "expected:", "next step:"))
+
+
+def test_a_table_that_does_not_say_where_films_lie_is_refused(tmp_path):
+    path = filmed(tmp_path / "set")
+    info = (path / "meta/info.json").read_text()
+    (path / "meta/info.json").write_text(json.dumps(json.loads(info) | {"video_path": None}))
+    with pytest.raises(BadData, match="no video_path"):
+        LeRobotReader(path)
+    (path / "meta/info.json").write_text(info)
+    table = path / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(table).drop_columns([f"videos/{KEY}/from_timestamp"]), table)
+    with pytest.raises(BadData, match="does not say where the video"):
+        LeRobotReader(path)

@@ -217,12 +217,15 @@ def _success(reader: LeRobotReader, report: Report) -> None:
 
 
 def _pictures(reader: LeRobotReader, report: Report) -> None:
-    """Decodes evenly spread pictures of every camera: shapes, black ones, cameras that never change."""
+    """Decodes the last picture of every film and evenly spread ones of every camera: shapes, black ones, cameras that
+    never change."""
     count = max(2, LOOK // max(1, len(reader.spec.roles)))
     index = np.unique(np.linspace(0, len(reader) - 1, count).astype(int))
     first: dict[bytes, str] = {}
     for role in reader.spec.roles:
         try:
+            for end in reader.film_ends(role):  # a film that was cut off lacks it
+                reader.images(role, [end])
             pictures = reader.images(role, index)
         except Refusal as refusal:
             report.add("pictures", str(refusal), "error")

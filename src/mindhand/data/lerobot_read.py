@@ -296,6 +296,12 @@ class LeRobotReader:
             clips.append(Clip(path, e.begin, e.end, start))
         return VideoPictures(clips, key, shape, self.fps)
 
+    def film_ends(self, role: str) -> list[int]:
+        """The last frame, by global index, of each film of a camera; none where its pictures are inline."""
+        pictures = self._cameras[role]
+        last = {clip.path: clip.end - 1 for clip in pictures.clips} if isinstance(pictures, VideoPictures) else {}
+        return list(last.values())
+
     def images(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:
         """uint8 (n,h,w,3) as stored, of global frames `index`."""
         self.spec.camera(role)
