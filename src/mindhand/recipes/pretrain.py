@@ -24,7 +24,7 @@ from .live import ITEMS as LIVE
 from .nano import NanoPlan, pretrain_nano
 
 PICTURES_A_MINUTE = 1400  # about what two cores train on, the pages before them included
-WHOLE = replace(NanoPlan(), brief=False, pictures=272_000, pages=256_000, beside=16, rate=0.006, think=0.35, decay=0.7)
+WHOLE = replace(NanoPlan(), brief=False, pictures=384_000, pages=256_000, beside=16, rate=0.006, think=0.35, decay=0.7)
 ITEMS, SHOWN = 200, 8  # of every gate, and in the gallery; a release is examined with a thousand
 
 
