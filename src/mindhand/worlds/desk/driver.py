@@ -52,7 +52,7 @@ class Manner:
     above: float
     lift: float
     grasp_z: float
-    along: float  # grasp offset along the thing, across the closing direction
+    along: float  # grasp offset along the thing, across the closing direction; as wide as a clone's own errors
     turn: float
     miss: tuple[float, float]  # place error
     bumps: tuple[tuple[float, float, float], tuple[float, float, float]]  # approach, carry
@@ -71,7 +71,7 @@ class Manner:
             above=d.uniform(0.065, 0.095),
             lift=d.uniform(0.06, 0.10),
             grasp_z=d.uniform(0.011, 0.015),
-            along=d.normal(0.0025, 0.005),
+            along=d.normal(0.006, 0.013),
             turn=d.normal(0.05, 0.1),
             miss=(d.normal(0.001, 0.002), d.normal(0.001, 0.002)),
             bumps=(bump(), bump()),
