@@ -178,6 +178,8 @@ def test_the_toy_in_the_hand_counts_as_part_of_it(world):
         world.step(world.expert([1]), [1])
     c, s = math.cos(stage.yaw), math.sin(stage.yaw)  # across the closing direction
     held, a = stage.positions[judge.scene.target].tolist(), stage._qpos[0]
+    if (held[0] - stage.tcp[0]) * c + (held[1] - stage.tcp[1]) * s < 0:  # on the side to which the toy sticks out
+        c, s = -c, -s
 
     def beside(away):
         stage.data.qpos[a : a + 7] = held[0] + away * c, held[1] + away * s, 0.055, 1, 0, 0, 0
