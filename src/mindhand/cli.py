@@ -78,6 +78,7 @@ class DataRecord:
     ] = "maths"
     episodes: Annotated[int, arg(help="how many")] = 400
     workers: Annotated[int, arg(help="processes; the data are the same for any number")] = 2
+    video: Annotated[bool, arg(help="pictures as h264: far smaller, not quite exact")] = False
     run: Run = Path("runs/data")
 
 

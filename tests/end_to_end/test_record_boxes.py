@@ -8,7 +8,8 @@ import pytest
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.data.lerobot_read import LeRobotReader
-from mindhand.recipes.record import RECORDED, boxed, record
+from mindhand.recipes.places import boxed
+from mindhand.recipes.record import RECORDED, record
 from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.placing import read_placing
 
@@ -27,7 +28,7 @@ def test_thoughts_of_a_dataset_hold_boxes(tmp_path):
         wanted = {"take": {"target_box", "reference_box"}, "put": {"reference_box"}, "done": set()}[b["step"]]
         assert {k for k, v in b.items() if k.endswith("_box") and v is not None} == wanted
     assert {b["step"] for _, b in said} >= {"take", "put"}
-    with pytest.raises(BadData, match="other thoughts"):
+    with pytest.raises(BadData, match=r"thoughts: own \| boxes"):
         record("placing-boxes", 2, 1, tmp_path / "placing")
 
 

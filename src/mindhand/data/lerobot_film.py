@@ -30,10 +30,15 @@ def about(height: int, width: int, fps: float) -> dict[str, Any]:
         "video.codec": CODEC,
         "video.pix_fmt": PIXELS,
         "video.is_depth_map": False,
-        "video.fps": int(fps) if float(fps).is_integer() else fps,
+        "video.fps": whole(fps),
         "video.channels": 3,
         "has_audio": False,
     }
+
+
+def whole(fps: float) -> float:
+    """Frames/s as LeRobot writes them: an integer where they are one."""
+    return int(fps) if float(fps).is_integer() else fps
 
 
 def require_even(role: str, height: int, width: int) -> None:

@@ -176,7 +176,6 @@ class LeRobotWriter:
         return self.path / form.path_of(form.EPISODES, *form.place(number))
 
     def _new_info(self) -> dict[str, Any]:
-        rate = self.spec.rate
         return {
             "codebase_version": form.VERSION,
             "robot_type": self.robot_type,
@@ -186,7 +185,7 @@ class LeRobotWriter:
             "chunks_size": form.CHUNK,
             "data_files_size_in_mb": FILE_MB,
             "video_files_size_in_mb": 200,
-            "fps": int(rate) if float(rate).is_integer() else rate,
+            "fps": film.whole(self.spec.rate),
             "splits": {"train": "0:0"},
             "data_path": form.DATA,
             "video_path": form.VIDEO if self.layout.filmed else None,
@@ -256,12 +255,12 @@ class LeRobotWriter:
         for role in self.layout.filmed:
             with replacing(self._film_path(role, number)) as temporary:
                 film.join(temporary, (staged_film(file, role) for file in files), self.spec.rate)
-        target, first = self._data_path(number), rows[-1]["dataset_to_index"] if rows else self.info["total_frames"]
+        first = begin = rows[-1]["dataset_to_index"] if rows else self.info["total_frames"]
         chunk, file_index = form.place(number)
         schema = form.schema(self.layout)
         staged = [name for name in schema.names if name not in COUNTED]
         with (
-            replacing(target) as temporary,
+            replacing(self._data_path(number)) as temporary,
             pq.ParquetWriter(
                 temporary, schema, compression="none", use_dictionary=[form.REASONING], write_statistics=False
             ) as out,
@@ -269,7 +268,6 @@ class LeRobotWriter:
             for file in files:
                 table = pq.read_table(file, columns=staged)
                 told, episode = about(table.schema), len(self) + len(rows)
-                begin = rows[-1]["dataset_to_index"] if rows else self.info["total_frames"]
                 length = table.num_rows
                 whole = {
                     "episode_index": np.full(length, episode),
@@ -300,6 +298,7 @@ class LeRobotWriter:
                         **{f"stats/{f}/{name}": value for f, stat in numbers.items() for name, value in stat.items()},
                     }
                 )
+                begin += length
 
     def _films_row(self, chunk: int, file_index: int, begin: int, length: int) -> dict[str, Any]:
         """Where an episode lies in the films of its data file; begin: frames of that file before it."""

@@ -264,7 +264,7 @@ class VLA(nn.Module):
         check_observed(obs, self.spec, {*self.see, *cameras(self.streams)})
 
         def put(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+            return torch.from_numpy(np.require(x, requirements="CW")).to(self.device)  # of frozen arrays a copy
 
         images = {role: pixels(put(x)) for role, x in obs.images.items()}
         present = {role: put(p) for role, p in obs.present.items()}
@@ -299,7 +299,7 @@ class VLA(nn.Module):
         if images.dtype != np.uint8 or not images.size or images.shape[1:] != (c.height, c.width, 3):
             wanted = f"uint8 (pictures, {c.height}, {c.width}, 3) of at least one, as camera '{c.role}' gives them"
             raise BadData(f"pictures of {images.dtype} {images.shape}", wanted, "fit each to that size, and stack them")
-        x = pixels(torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).to(self.device))
+        x = pixels(torch.from_numpy(np.require(images, requirements="CW")).unsqueeze(1).to(self.device))
         on = torch.ones(len(images), dtype=torch.bool, device=self.device)
         inputs = Inputs({c.role: x}, {c.role: on}, None)
         streams = run_streams(self.streams, inputs, None, start_streams(self.streams, len(images)))

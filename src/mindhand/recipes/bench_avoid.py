@@ -37,6 +37,8 @@ from mindhand.worlds.desk.senses import Senses
 from mindhand.worlds.desk.spec import SPEC
 from mindhand.worlds.desk.world import DeskWorld
 
+from .bench_desk import Row, episode
+
 SOURCES = (
     Path(__file__), mindhand.core, mindhand.kit.ellipsoids, mindhand.methods.guard.aegis,
     *sorted(p for p in Path(mindhand.worlds.__path__[0]).rglob("*.py") if p.name != "gym.py"),
@@ -70,7 +72,7 @@ class Repulsion:
         return Filtered(out, moved, tuple("pushed" if m else "" for m in moved)), state
 
 
-def episodes(level: str, arm: str, count: int = EPISODES) -> list[dict[str, Any]]:
+def episodes(level: str, arm: str, count: int = EPISODES) -> list[Row]:
     """Episodes of a level, a row each: what the world says of them, and the share of steps that were "corrected"."""
     senses = SENSES if arm == "seen" else Senses()
     rows, aegis = [], correct(SPEC)
@@ -78,32 +80,34 @@ def episodes(level: str, arm: str, count: int = EPISODES) -> list[dict[str, Any]
     with closing(DeskWorld(1, senses=senses)) as desk, closing(DeskWorld(1)) as other:
         world = sighted(desk, (EYE,) if arm == "seen" else ())
         for i in range(count):
-            world.reset([Key("bench-avoid", f"{FAMILY}/{level}", i)], [0])
+            world.reset([key := Key("bench-avoid", f"{FAMILY}/{level}", i)], [0])
             careless(desk, 0)
             told: dict[str, np.ndarray] = {}
             if arm == "elsewhere":
                 away = sighted(other)
                 away.reset([Key("bench-avoid", f"{FAMILY}/{level}", count + i)], [0])
                 told = {**away.observe([0], ()).extras}
-            rows.append(_episode(world, desk, None if arm == "bare" else shield, told))
+            rows.append(_driven(world, desk, key, None if arm == "bare" else shield, told))
     return rows
 
 
-def _episode(world: Any, desk: DeskWorld, shield: Filter | None, told: dict[str, np.ndarray]) -> dict[str, Any]:
+def _driven(world: Any, desk: DeskWorld, key: Key, shield: Filter | None, told: dict[str, np.ndarray]) -> Row:
+    """An episode that was reset, with the share of its steps that the shield corrected."""
     state: State = {}
-    steps = corrected = 0
-    while True:
+    corrected = []
+
+    def act(step: int) -> np.ndarray:
+        nonlocal state
         action = np.asarray(desk.expert([0]), np.float32)
-        if shield is not None:
-            now = world.observe([0], ())
-            out, state = shield(action, replace(now, extras={**now.extras, **told}), state)
-            action, corrected = out.action, corrected + int(out.intervened[0])
-        outcome, steps = world.step(action, [0]), steps + 1
-        if outcome.done[0]:
-            key = desk.observe([0], ()).keys[0]
-            return {
-                "key": key, "success": bool(outcome.success[0]), **outcome.facts[0], "corrected": corrected / steps,
-            }  # fmt: skip
+        if shield is None:
+            corrected.append(False)
+            return action
+        now = world.observe([0], ())
+        out, state = shield(action, replace(now, extras={**now.extras, **told}), state)
+        corrected.append(bool(out.intervened[0]))
+        return out.action
+
+    return {**episode(world, key, act), "corrected": float(np.mean(corrected))}
 
 
 def publish(folder: Path | None = None, count: int = EPISODES, levels: Sequence[str] = LEVELS) -> list[Record]:

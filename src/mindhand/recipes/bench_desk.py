@@ -37,7 +37,7 @@ NOISE, KEEP = 0.012, 0.9  # sd in rad of the joint noise, and how much of it las
 SOURCES = sorted(p for p in Path(mindhand.worlds.__path__[0]).rglob("*.py") if p.name != "gym.py")
 
 
-def episode(world: DeskWorld, key: Key, act: Callable[[int], np.ndarray]) -> Row:
+def episode(world: Any, key: Key, act: Callable[[int], np.ndarray]) -> Row:
     """The facts of an episode that was reset in row 0; act: control step -> actions (1,A)."""
     step = 0
     while True:

@@ -121,21 +121,24 @@ def _toys(key: Key, s: PlacingScene) -> Asked:
     )  # fmt: skip
 
 
+def _joined(a: Asked, more: np.ndarray, places: np.ndarray, **others: Any) -> Asked:
+    """With more things (m,F') at places (m,2) behind its own, which have nothing in the columns past theirs."""
+    own = np.pad(a.things, ((0, 0), (0, more.shape[1] - a.things.shape[1])))
+    return replace(a, things=np.concatenate([own, more]), places=np.concatenate([a.places, places]), **others)
+
+
 def _course(key: Key) -> Asked:
     """As of placing, and behind the toys the obstacles: how they are turned, how large, and that they are none."""
     s = course.sample_course_task(key)
     a, boxes = _toys(key, s), s.boxes
-    n, m = a.things.shape
-    things = np.zeros((n + len(boxes), m + 4), np.float32)
-    things[:n, :m] = a.things
-    for row, (_, _, yaw, long, deep, high) in zip(things[n:], boxes):
+    m = a.things.shape[1]
+    more = np.zeros((len(boxes), m + 4), np.float32)
+    for row, (_, _, yaw, long, deep, high) in zip(more, boxes):
         row[m - 2 :] = np.sin(yaw), np.cos(yaw), long / NEAR, deep / NEAR, high / NEAR, 1.0
     places = np.array([b[:2] for b in boxes], np.float32).reshape(-1, 2)
     none = np.zeros(len(boxes), bool)
-    return replace(
-        a, things=things, places=np.concatenate([a.places, places]), choices=np.concatenate([a.choices, none]),
-        right=np.concatenate([a.right, none]),
-    )  # fmt: skip
+    choices, right = (np.concatenate([x, none]) for x in (a.choices, a.right))
+    return _joined(a, more, places, choices=choices, right=right)
 
 
 def _possible(key: Key, read: Callable[[Key], Asked], words: Sequence[str]) -> Asked:
@@ -145,15 +148,11 @@ def _possible(key: Key, read: Callable[[Key], Asked], words: Sequence[str]) -> A
     word = words[key.index // 2 % len(words)] if key.index % 2 else ""
     a = read(replace(key, task=f"{family}/{split}" + (f"/{word}" if word else ""), index=key.index // 2))
     n, m = a.things.shape
-    things = np.zeros((n + 2, m + 2), np.float32)
-    things[:n, :m] = a.things
-    things[n, m] = things[n + 1, m + 1] = 1.0
+    more = np.zeros((2, m + 2), np.float32)
+    more[:, m:] = np.eye(2)
     places = np.array([[0.0, 0.0], [NEAR, 0.0]], np.float32)  # who hears only reaches for one or the other
-    choices = np.arange(n + 2) >= n
-    return replace(
-        a, key=key, things=things, places=np.concatenate([a.places, places]), choices=choices,
-        right=np.arange(n + 2) == n + bool(word),
-    )  # fmt: skip
+    which = np.arange(n + 2)
+    return _joined(a, more, places, key=key, choices=which >= n, right=which == n + bool(word))
 
 
 _READ: dict[str, Callable[[Key], Asked]] = {

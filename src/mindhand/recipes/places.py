@@ -131,6 +131,14 @@ def worlds(protocol: Protocol) -> Callable[[int], Any]:
 RECORDING = "recording.json"  # beside what was recorded: what is
 
 
+def boxed(world: DeskWorld, row: int) -> str:
+    """What the world says, with the boxes of what is named."""
+    return world.reasoning_with_boxes(row)
+
+
+SAID: dict[str, Thought] = {"own": own_words, "boxes": boxed}  # what goes with a frame: thoughts, by name
+
+
 def _require_keys(folder: Path, keys: Sequence[Key]) -> None:
     """The same by the episodes that are there, whoever recorded them and whatever they wrote beside them."""
     if not (folder / INFO).exists():
@@ -150,16 +158,18 @@ def demonstrate(
     command: str = "",
     workers: int = 2,
     console: Console | None = None,
-    thought: Thought = own_words,
+    thoughts: str = "own",
+    video: bool = False,
 ) -> Path:
     """Demonstrations of some tasks in turn, by their world's expert, with injected noise, as a LeRobot dataset.
-    Resumes, and finds finished what is finished; with more episodes the first ones stay the same. thought: what goes
-    with each frame. BadData, with nothing touched, for a folder of another recording: other tasks, or in another order,
-    another noise or seed, more episodes."""
+    Resumes, and finds finished what is finished; with more episodes the first ones stay the same. thoughts: of `SAID`.
+    video: pictures as h264 instead of exactly. BadData, with nothing touched, for a folder of another recording: other
+    tasks, or in another order, other thoughts, another noise or seed, more episodes."""
     place = place_of(tasks)
     keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
-    how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command}
-    plan = {"tasks": list(tasks), "episodes": episodes, "noise": asdict(place.noise)}
+    how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command,
+           "video": video}  # fmt: skip
+    plan = {"tasks": list(tasks), "episodes": episodes, "thoughts": thoughts, "noise": asdict(place.noise)}
     require_plan(folder / RECORDING, plan, grows=("episodes",))
     _require_keys(folder, keys)
     with LeRobotWriter(folder, place.spec, **how) as writer:
@@ -172,7 +182,7 @@ def demonstrate(
             workers=workers,
             noise=noise,
             rows=2,
-            thought=thought,
+            thought=SAID[thoughts],
             labels=place.look,
             console=console,
         )
