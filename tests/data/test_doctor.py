@@ -99,10 +99,10 @@ def test_what_the_reader_refuses_is_reported_and_not_raised(tmp_path):
     assert "path" in doctor(tmp_path / "nothing").errors[0].what
     path = write(tmp_path / "set", healthy())
     info = json.loads((path / "meta/info.json").read_text())
-    (path / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
+    (path / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v1.6"}))
     report = doctor(path)
     assert report.exit_code == 1
-    assert "v2.1" in report.errors[0].what
+    assert "v1.6" in report.errors[0].what
 
 
 def test_wrong_values_do_not_hide_each_other(tmp_path):

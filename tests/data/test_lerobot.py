@@ -247,6 +247,10 @@ DAMAGE = {
     "no camera": (lambda p: features(p, "observation.images.wrist", dtype="float32"), "no camera"),
     "other picture size": (lambda p: features(p, "observation.images.front", shape=[32, 32, 3]), "source size"),
     "other action size": (lambda p: features(p, "action", shape=[7]), r"\[3\]"),
+    "names in another order": (
+        lambda p: features(p, "action", names=["joint.y", "joint.x", "gripper.width"]),
+        "dimension 0 is 'joint.y'",
+    ),
     "no mandatory": (lambda p: features(p, "index", dtype="float32"), "'index'"),
 }
 

@@ -24,7 +24,7 @@ from mindhand.core.progress import progress
 from mindhand.core.spec import Camera
 
 from .files import read_json, write_json
-from .lerobot_read import LeRobotReader
+from .reader import Reader
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,7 @@ class FrameCache:
         return self.arrays[role][self.rows(index)]
 
     @staticmethod
-    def open(directory: Path | str, reader: LeRobotReader, *, every: int = 1) -> FrameCache:
+    def open(directory: Path | str, reader: Reader, *, every: int = 1) -> FrameCache:
         """The finished cache in `directory`; BadData where a camera is absent, stale or damaged."""
         frames, fingerprint = _frames(reader, every), reader.fingerprint()
         arrays = {}
@@ -73,9 +73,7 @@ class FrameCache:
         return FrameCache(frames, arrays)
 
     @staticmethod
-    def build(
-        directory: Path | str, reader: LeRobotReader, *, every: int = 1, console: Console | None = None
-    ) -> FrameCache:
+    def build(directory: Path | str, reader: Reader, *, every: int = 1, console: Console | None = None) -> FrameCache:
         """Opens what is there and decodes the rest. A killed build goes on where it stopped. Processes that build the
         same cache share out its cameras, and wait for each other."""
         directory = Path(directory)
@@ -96,7 +94,7 @@ class FrameCache:
         return FrameCache.open(directory, reader, every=every)
 
 
-def _frames(reader: LeRobotReader, every: int) -> np.ndarray:
+def _frames(reader: Reader, every: int) -> np.ndarray:
     if every < 1:
         raise BadData(f"every {every}-th frame", "1 or more", "1 caches all")
     return np.flatnonzero(reader.frame_index % every == 0)
@@ -137,7 +135,7 @@ def _map_all(pictures: Any) -> None:
 
 def _build_one(
     directory: Path,
-    reader: LeRobotReader,
+    reader: Reader,
     camera: Camera,
     frames: np.ndarray,
     want: dict[str, Any],

@@ -18,8 +18,9 @@ from mindhand.core.errors import Refusal
 from mindhand.core.spec import Spec
 
 from . import lerobot_format as form
-from .lerobot_read import LeRobotReader
 from .lerobot_stage import staged_files
+from .opening import open_dataset
+from .reader import Reader
 from .sheet import contact_sheet
 from .statistics import floors
 
@@ -89,21 +90,21 @@ def doctor(
     sheet: Path | str | None = None,
     cameras: dict[str, str] | None = None,
 ) -> Report:
-    """Examines the LeRobot v3.0 dataset at `path`; never raises for what is wrong with it.
+    """Examines the dataset at `path`, of any layout that is known; never raises for what is wrong with it.
 
-    spec, cameras: as for `LeRobotReader`. sheet: where to write a contact sheet of what the model sees.
+    spec, cameras: as for `open_dataset`. sheet: where to write a contact sheet of what the model sees.
     """
     report = Report(Path(path))
     try:
-        reader = LeRobotReader(path, spec, cameras=cameras, refuse=False)
+        reader = open_dataset(path, spec, cameras=cameras, refuse=False)
     except Refusal as refusal:
         report.add("format", str(refusal), "error")
         return report
-    report.add("format", f"{form.VERSION}, {len(reader.files)} data files", "fine")
+    report.add("format", f"{reader.layout}, {len(reader.files)} data files", "fine")
     for problem in reader.problems:
         report.add("values", str(problem), "error")
     _facts(reader, report)
-    for check in (_unfinished, _lengths, _dimensions, _time, _duplicates, _instructions, _reasoning, _success):
+    for check in (_unfinished, _lengths, _dimensions, _stated, _time, _duplicates, _instructions, _reasoning, _success):
         check(reader, report)
     _pictures(reader, report)
     if sheet is not None and not report.errors:
@@ -112,7 +113,7 @@ def doctor(
     return report
 
 
-def _facts(reader: LeRobotReader, report: Report) -> None:
+def _facts(reader: Reader, report: Report) -> None:
     spec = reader.spec
     lengths = reader.ends - reader.begins
     report.facts |= {
@@ -124,7 +125,7 @@ def _facts(reader: LeRobotReader, report: Report) -> None:
     }
     for camera in spec.cameras:
         made = f"{camera.source[0]}x{camera.source[1]}, stored as {reader.pictures} "
-        made += reader.features[reader.camera_features[camera.role]]["dtype"]
+        made += reader.stored[camera.role]
         how = f" -> {camera.height}x{camera.width} by {camera.interpolation}, crop {camera.crop:g}"
         report.facts[f"camera {camera.role}"] = made + ("" if camera.interpolation == "none" else how)
     for name in ("scene", "commands"):
@@ -137,12 +138,12 @@ def _some(numbers: Sequence[int] | np.ndarray) -> str:
     return shown + (f" and {len(numbers) - 6} more" if len(numbers) > 6 else "")
 
 
-def _unfinished(reader: LeRobotReader, report: Report) -> None:
+def _unfinished(reader: Reader, report: Report) -> None:
     if staged := staged_files(reader.path):
         report.add("finished", f"{len(staged)} recorded episodes are not committed: finish the recording", "warning")
 
 
-def _lengths(reader: LeRobotReader, report: Report) -> None:
+def _lengths(reader: Reader, report: Report) -> None:
     """Beyond three interquartile ranges: Tukey's "far out"."""
     lengths = reader.ends - reader.begins
     low, high = np.quantile(lengths, (0.25, 0.75))
@@ -154,7 +155,7 @@ def _lengths(reader: LeRobotReader, report: Report) -> None:
         report.add("length", f"episodes of one frame: {_some(short)}", "error")
 
 
-def _dimensions(reader: LeRobotReader, report: Report) -> None:
+def _dimensions(reader: Reader, report: Report) -> None:
     spec = reader.spec
     for what, x, names, parts in (
         ("action", reader.action, spec.action_names(), spec.action),
@@ -169,14 +170,32 @@ def _dimensions(reader: LeRobotReader, report: Report) -> None:
             report.add("dimensions", f"all {len(names)} of {what} move", "fine")
 
 
-def _time(reader: LeRobotReader, report: Report) -> None:
+def _stated(reader: Reader, report: Report) -> None:
+    """Statistics that lie beside a dataset, which other tools train with, against its numbers."""
+    try:
+        stated = reader.stated()
+    except Refusal as refusal:
+        report.add("statistics", f"none that other tools could train with: {refusal.what}", "warning")
+        return
+    for name, x in ((form.STATE, reader.state), (form.ACTION, reader.action)):
+        if name not in stated or not np.isfinite(x).all():
+            continue
+        for end, own in (("min", x.min(0)), ("max", x.max(0))):
+            said = np.ravel(stated[name].get(end, []))
+            if said.shape != own.shape or not np.allclose(said, own, rtol=1e-3, atol=1e-3 * float(np.ptp(x)) + 1e-6):
+                what = f"those stored beside it are of other data: {end} of '{name}' is {said.tolist()}"
+                report.add("statistics", f"{what}, and {own.tolist()} by its numbers", "warning")
+                return
+
+
+def _time(reader: Reader, report: Report) -> None:
     step = np.diff(reader.time.astype(np.float64))[np.diff(reader.episode_index) == 0]
     if step.size:
         worst = float(np.abs(step - 1 / reader.fps).max())
         report.add("time", f"steps of {1000 / reader.fps:g} ms, at most {1000 * worst:.3g} ms off", "fine")
 
 
-def _duplicates(reader: LeRobotReader, report: Report) -> None:
+def _duplicates(reader: Reader, report: Report) -> None:
     """The same numbers twice, or the same key twice."""
     seen: dict[bytes, list[int]] = {}
     for i, (state, action) in enumerate(reader.vectors()):
@@ -189,7 +208,7 @@ def _duplicates(reader: LeRobotReader, report: Report) -> None:
         report.add("duplicates", f"{len(again)} keys recorded more than once, first {again[0]}", "error")
 
 
-def _instructions(reader: LeRobotReader, report: Report) -> None:
+def _instructions(reader: Reader, report: Report) -> None:
     empty = [e.number for e in reader.episodes if not reader.instruction(e.begin).strip()]
     if empty:
         report.add("instruction", f"empty in episodes {_some(empty)}", "error")
@@ -197,8 +216,8 @@ def _instructions(reader: LeRobotReader, report: Report) -> None:
     report.add("instruction", f"{count} different over {len(reader.episodes)} episodes", "fine")
 
 
-def _reasoning(reader: LeRobotReader, report: Report) -> None:
-    if form.REASONING not in reader.features:
+def _reasoning(reader: Reader, report: Report) -> None:
+    if not reader.has_reasoning:
         report.add("reasoning", "none stored: this set can train the hand and not the thought", "warning")
         return
     texts = {i: reader.reasoning(i) for i in range(len(reader))}
@@ -207,7 +226,7 @@ def _reasoning(reader: LeRobotReader, report: Report) -> None:
     report.add("reasoning", f"{len(set(texts.values()))} different texts", "fine")
 
 
-def _success(reader: LeRobotReader, report: Report) -> None:
+def _success(reader: Reader, report: Report) -> None:
     judged = [e.success for e in reader.episodes if e.success is not None]
     if not judged:
         report.add("success", "no episode was judged", "warning")
@@ -216,7 +235,7 @@ def _success(reader: LeRobotReader, report: Report) -> None:
     report.add("success", share, "fine" if sum(judged) >= 0.8 * len(judged) else "warning")
 
 
-def _pictures(reader: LeRobotReader, report: Report) -> None:
+def _pictures(reader: Reader, report: Report) -> None:
     """Decodes the last picture of every film and evenly spread ones of every camera: shapes, black ones, cameras that
     never change."""
     count = max(2, LOOK // max(1, len(reader.spec.roles)))

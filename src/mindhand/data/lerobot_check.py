@@ -1,23 +1,25 @@
-"""What is wrong with the numbers of an opened LeRobot dataset, as a list of refusals."""
+"""What is wrong with the numbers of an opened dataset, and with the names of its dimensions, as refusals."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from mindhand.core.errors import BadData
+from mindhand.core.spec import Part
 
 from . import lerobot_format as form
 
 if TYPE_CHECKING:
-    from .lerobot_read import LeRobotReader
+    from .reader import Reader
 
 TIME_TOLERANCE = 1e-4  # seconds; LeRobot's own
 
 
-def value_problems(reader: LeRobotReader) -> list[BadData]:
+def value_problems(reader: Reader) -> list[BadData]:
     """Every wrong value of an opened dataset: numbering, time stamps, tasks, NaN. Empty for a good one."""
     problems: list[BadData] = []
 
@@ -44,7 +46,7 @@ def value_problems(reader: LeRobotReader) -> list[BadData]:
             "frames were dropped or the rate is wrong: resample before training",
         )
     if ((reader.task_index < 0) | (reader.task_index >= len(reader.tasks))).any():
-        problem("a task_index names no task", f"0..{len(reader.tasks) - 1}", "restore meta/tasks.parquet")
+        problem("a task_index names no task", f"0..{len(reader.tasks) - 1}", "restore the tasks in meta")
     for name, x in ((form.STATE, reader.state), (form.ACTION, reader.action)):
         if (bad := np.argwhere(~np.isfinite(x))).size:
             i, d = bad[0]
@@ -55,6 +57,22 @@ def value_problems(reader: LeRobotReader) -> list[BadData]:
                 "remove that episode or repair its source; they are never replaced by zero",
             )
     return problems
+
+
+def name_problem(what: str, names: Any, parts: Sequence[Part]) -> BadData | None:
+    """Why dimensions that a dataset calls `names` are not those of `parts`; None where they are, or where nobody named
+    each of them. names: a list, or LeRobot's older {group: list}; "part.dimension" and "dimension" alone will do."""
+    groups = names.values() if isinstance(names, dict) else [names]
+    said = [str(n) for group in groups if isinstance(group, list) for n in group]
+    own = [(n, f"{p.name}.{n}") for p in parts for n in p.names]
+    if len(said) != len(own) or all(s in mine for s, mine in zip(said, own)):
+        return None
+    d = next(d for d, (s, mine) in enumerate(zip(said, own)) if s not in mine)
+    return BadData(
+        f"{what} calls its dimensions {said}",
+        f"those of the spec: {[full for _, full in own]} (dimension {d} is '{said[d]}' and not '{own[d][0]}')",
+        "name them in the spec as the dataset does and in its order, if they mean the same; else take another spec",
+    )
 
 
 def matrix(column: pa.ChunkedArray, size: int) -> np.ndarray:

@@ -1,62 +1,41 @@
 """Reading LeRobotDataset v3.0, with pictures inline or in mp4 files, ours or others', without LeRobot.
 
-Everything that is not a picture is in memory after opening (about 150 bytes a frame); pictures are decoded on
-request. A dataset that is truncated, of another version, not finite, or not what the spec says is refused.
+A dataset that is truncated, of another version, not finite, or not what the spec says is refused. What is said about
+v3.0 alone are the methods at the end; `lerobot_v21` says the same about its layout.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mindhand.core.errors import BadData
-from mindhand.core.keys import Key
 from mindhand.core.spec import Spec
 
 from . import lerobot_format as form
-from .episodes import Episode
-from .files import identity, read_json
-from .image import prepare
-from .lerobot_check import matrix, value_problems
+from .files import read_json
+from .lerobot_check import matrix, name_problem, value_problems
 from .lerobot_frames import Clip, ParquetPictures, Pictures, VideoPictures
+from .reader import EpisodeRow, Reader
 
 
-@dataclass(frozen=True)
-class EpisodeRow:
-    """One line of the episodes table: frames begin..end-1; success and key are None in sets of other tools."""
-
-    number: int
-    begin: int
-    end: int
-    tasks: tuple[str, ...]
-    success: bool | None
-    key: Key | None
-    columns: Mapping[str, Any]
-
-    def __len__(self) -> int:
-        return self.end - self.begin
-
-
-class LeRobotReader:
+class LeRobotReader(Reader):
     """Random access to a v3.0 dataset.
 
     spec: needed for datasets of other tools, where nothing on disk states units and frames; must equal the stored
     one where there is one. cameras {role: feature} maps roles to picture features of other names; by default role
     "front" is "observation.images.front". `refuse=False` collects wrong values in `problems` instead of raising
     the first one; a wrong structure always raises.
-
-    Arrays over all N frames: state float32 (N,S), action float32 (N,A), episode, frame, task int64 (N,),
-    time float32 (N,) in seconds since the episode began.
     """
+
+    versions: ClassVar[tuple[str, ...]] = (form.VERSION,)
+    open_ended: ClassVar[bool] = True  # rows past the last episode are of a commit that never finished
 
     def __init__(
         self,
@@ -67,23 +46,30 @@ class LeRobotReader:
         refuse: bool = True,
     ):
         self.path = Path(path)
-        self.problems: list[BadData] = []
-        self._labels: dict[str, np.ndarray] = {}
+        self.problems = []
         self._what = f"dataset {self.path}"
         self.info = self._read_info()
+        self.layout = f"LeRobot {self.info['codebase_version']}"
         self.fps = float(self.info["fps"])
         self.features: dict[str, dict[str, Any]] = self.info["features"]
-        self.about: dict[str, Any] = {}
+        self.about = {}
         self.spec = self._find_spec(spec)
-        self.pictures: form.Pictures = self.about.get("pictures", "source")
-        self.camera_features = {role: (cameras or {}).get(role, form.IMAGES + role) for role in self.spec.roles}
+        self.pictures = self.about.get("pictures", "source")
+        named = {**self.about.get("cameras", {}), **(cameras or {})}
+        self.camera_features = {role: named.get(role, form.IMAGES + role) for role in self.spec.roles}
         self._check_features()
+        self.stored = {role: self.features[key]["dtype"] for role, key in self.camera_features.items()}
         self.tasks = self._read_tasks()
         self.episodes = self._read_episodes()
         self.files = self._locate()
         self._read_values()
         self.problems += value_problems(self)
         self._cameras = {role: self._open_pictures(key) for role, key in self.camera_features.items()}
+        said = self.features.get(form.REASONING, {}).get("dtype") == "string"
+        self._read_texts = self._thoughts if said else None
+        names = [key for key in self.features if key.startswith(form.LABEL)]
+        self._read_labels = {key.removeprefix(form.LABEL): partial(self._numbers, key) for key in names}
+        self._labels = {}
         if refuse and self.problems:
             raise self.problems[0]
 
@@ -98,14 +84,15 @@ class LeRobotReader:
                     "run the recording again with the same keys (it resumes), or reopen it with LeRobotWriter and "
                     "call finalize()",
                 )
-            raise BadData(f"{self._what} has no {form.INFO}", "a LeRobotDataset v3.0 folder", "check the path")
+            raise BadData(f"{self._what} has no {form.INFO}", "a LeRobotDataset folder", "check the path")
         info = read_json(self.path / form.INFO, self._what)
         version = info.get("codebase_version")
-        if version != form.VERSION:
+        if version not in self.versions:
             raise BadData(
                 f"{self._what} is LeRobot {version}",
-                f"{form.VERSION}",
-                "convert it once with LeRobot's own converter (lerobot.datasets.v30.convert_dataset_v21_to_v30)",
+                f"{' or '.join(self.versions)}",
+                "open it with mindhand.data.opening.open_dataset, which knows v2.0, v2.1 and v3.0; convert others once "
+                "with LeRobot's own converters",
             )
         needed = ("fps", "features", "total_episodes", "total_frames", "data_path")
         if missing := [name for name in needed if name not in info]:
@@ -134,7 +121,8 @@ class LeRobotReader:
                 raise BadData(
                     f"{self._what} has no feature '{name}' of {dtype}", "the features of v3.0", "convert it again"
                 )
-        for name, size in ((form.STATE, self.spec.state_size), (form.ACTION, self.spec.action_size)):
+        for name, parts in ((form.STATE, self.spec.state), (form.ACTION, self.spec.action)):
+            size = sum(p.size for p in parts)
             if name not in self.features:
                 raise BadData(f"{self._what} has no feature '{name}'", f"one of {size} numbers", "see info.json")
             if list(self.features[name]["shape"]) != [size]:
@@ -143,6 +131,8 @@ class LeRobotReader:
                     f"[{size}] as the spec of '{self.spec.robot}' says",
                     "take the spec of this robot",
                 )
+            if complaint := name_problem(f"{self._what}: '{name}'", self.features[name].get("names"), parts):
+                raise complaint
         if self.fps != self.spec.rate:
             raise BadData(
                 f"{self._what} has {self.fps} frames/s",
@@ -172,13 +162,6 @@ class LeRobotReader:
             shape = [*shape[1:], shape[0]]
         return tuple(shape)
 
-    def _read_tasks(self) -> list[str]:
-        table = self._table(self.path / form.TASKS)
-        text = next((c for c in ("__index_level_0__", "task") if c in table.column_names), None)
-        if text is None or "task_index" not in table.column_names:
-            raise BadData(f"{self._what}: tasks have columns {table.column_names}", "task and index", "restore it")
-        return table.sort_by("task_index")[text].to_pylist()
-
     def _table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         try:
             return pq.read_table(path, columns=columns, memory_map=True)
@@ -192,15 +175,7 @@ class LeRobotReader:
             ) from error
 
     def _read_episodes(self) -> list[EpisodeRow]:
-        total, rows = self.info["total_episodes"], []
-        for file in sorted((self.path / "meta/episodes").glob("*/*.parquet")):
-            try:
-                names = [n for n in pq.read_schema(file).names if not n.startswith("stats/")]
-            except (pa.ArrowInvalid, OSError):
-                names = None
-            # Rows past info.json belong to a commit that never finished.
-            rows += [r for r in self._table(file, names).to_pylist() if r["episode_index"] < total]
-        rows.sort(key=lambda r: r["episode_index"])
+        total, rows = self.info["total_episodes"], sorted(self._rows(), key=lambda r: r["episode_index"])
         begin = 0
         for i, r in enumerate(rows):
             if r["episode_index"] != i or r["dataset_from_index"] != begin or r["length"] < 1:
@@ -238,8 +213,7 @@ class LeRobotReader:
         """(path, first frame, frames) of every data file, in order."""
         out: list[tuple[Path, int, int]] = []
         for e in self.episodes:
-            places = e.columns["data/chunk_index"], e.columns["data/file_index"]
-            path = self.path / form.path_of(self.info["data_path"], *places)
+            path = self._data_file(e)
             if out and out[-1][0] == path:
                 out[-1] = (path, out[-1][1], out[-1][2] + len(e))
             else:
@@ -251,7 +225,8 @@ class LeRobotReader:
         tables = []
         for path, begin, count in self.files:
             table = self._table(path, names)
-            if table.num_rows < count or (path != self.files[-1][0] and table.num_rows != count):
+            unfinished = self.open_ended and path == self.files[-1][0]
+            if table.num_rows < count or (table.num_rows != count and not unfinished):
                 raise BadData(
                     f"{self._what}: {path.relative_to(self.path)} holds {table.num_rows} frames from {begin}",
                     f"{count} as the episodes table says",
@@ -269,59 +244,19 @@ class LeRobotReader:
         self.begins = np.array([e.begin for e in self.episodes])
         self.ends = np.array([e.end for e in self.episodes])
 
-    # ---- access ----
-
-    def __len__(self) -> int:
-        """Frames."""
-        return self.info["total_frames"]
-
     def _open_pictures(self, key: str) -> Pictures:
         shape = self._picture_shape(key)
         if self.features[key]["dtype"] == "image":
             return ParquetPictures(self.files, key, shape)
-        template, clips = self.info.get("video_path"), []
-        names = [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
-        lacks = [] if template else ["video_path"]
-        if lacks := lacks or [n for n in names if any(e.columns.get(n) is None for e in self.episodes)]:
-            raise BadData(
-                f"{self._what} does not say where the video of '{key}' lies: no {lacks[0]}",
-                "video_path in info.json, file and time in the episodes table",
-                "restore meta, or convert it again",
-            )
+        clips: list[Clip] = []
         for e in self.episodes:
-            *at, start = (e.columns[name] for name in names)
-            path = self.path / form.path_of(template, *at, video_key=key)
+            path, start = self._film(e, key)
             if not (clips and clips[-1].path == path) and not path.exists():
                 raise BadData(f"{self._what}: no file {path.relative_to(self.path)}", "it", "copy the dataset again")
             clips.append(Clip(path, e.begin, e.end, start))
         return VideoPictures(clips, key, shape, self.fps)
 
-    def film_ends(self, role: str) -> list[int]:
-        """The last frame, by global index, of each film of a camera; none where its pictures are inline."""
-        pictures = self._cameras[role]
-        last = {clip.path: clip.end - 1 for clip in pictures.clips} if isinstance(pictures, VideoPictures) else {}
-        return list(last.values())
-
-    def images(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:
-        """uint8 (n,h,w,3) as stored, of global frames `index`."""
-        self.spec.camera(role)
-        index = np.asarray(index, np.int64)
-        if ((index < 0) | (index >= len(self))).any():
-            raise BadData(f"{self._what}: frames {index.min()}..{index.max()}", f"0..{len(self) - 1}", "check them")
-        return self._cameras[role].get(index)
-
-    def seen(self, role: str, index: np.ndarray | list[int]) -> np.ndarray:
-        """uint8 (n, height, width, 3): the same frames exactly as the model sees them, cropped and resized."""
-        pictures = self.images(role, index)
-        return prepare(pictures, self.spec.camera(role)) if self.pictures == "source" else pictures
-
-    def instruction(self, index: int) -> str:
-        """The task of a frame, in words."""
-        return self.tasks[int(self.task_index[index])]
-
-    @cached_property
-    def _reasoning(self) -> tuple[np.ndarray, list[str]]:
-        """Codes (N,) and the distinct texts they name."""
+    def _thoughts(self) -> tuple[np.ndarray, list[str]]:
         texts: dict[str, int] = {}
         codes = []
         for path, _, count in self.files:
@@ -333,55 +268,49 @@ class LeRobotReader:
                 codes.append(local[piece.indices.to_numpy()])
         return np.concatenate(codes), list(texts)
 
-    def labels(self) -> dict[str, np.ndarray]:
-        """Every label by name."""
-        names = [key.removeprefix(form.LABEL) for key in self.features if key.startswith(form.LABEL)]
-        return {name: x for name in names if (x := self.label(name)) is not None}
+    def _numbers(self, key: str) -> np.ndarray:
+        whole = pa.concat_tables([self._table(path, [key]).slice(0, count) for path, _, count in self.files])
+        return matrix(whole[key], self.features[key]["shape"][0])
 
-    def label(self, name: str) -> np.ndarray | None:
-        """float32 (N,k) of a label, NaN where a frame has none; None where the dataset has no such label."""
-        if name not in self._labels:
-            key = form.LABEL + name
-            if key not in self.features:
-                return None
-            whole = pa.concat_tables([self._table(path, [key]).slice(0, count) for path, _, count in self.files])
-            self._labels[name] = matrix(whole[key], self.features[key]["shape"][0])
-        return self._labels[name]
+    # ---- where v3.0 has it ----
 
-    def reasoning(self, index: int) -> str:
-        """The text of the sub-step a frame belongs to; "" where the dataset has none."""
-        if self.features.get(form.REASONING, {}).get("dtype") != "string":
-            return ""
-        codes, texts = self._reasoning
-        return texts[int(codes[index])]
+    def stated(self) -> dict[str, Any]:
+        """What the dataset's own statistics say of each feature; BadData where it lacks them."""
+        return read_json(self.path / form.STATS, self._what)
 
-    def episode(self, number: int) -> Episode:
-        """One whole episode, decoded."""
-        e = self.episodes[number]
-        index = np.arange(e.begin, e.end)
-        return Episode(
-            images={role: self.images(role, index) for role in self.spec.roles},
-            state=self.state[e.begin : e.end],
-            action=self.action[e.begin : e.end],
-            instruction=self.instruction(e.begin),
-            reasoning=[self.reasoning(i) for i in index],
-            success=e.success,
-            key=e.key,
-            labels={name: x[e.begin : e.end] for name, x in self.labels().items()},
-        )
+    def _read_tasks(self) -> list[str]:
+        table = self._table(self.path / form.TASKS)
+        text = next((c for c in ("__index_level_0__", "task") if c in table.column_names), None)
+        if text is None or "task_index" not in table.column_names:
+            raise BadData(f"{self._what}: tasks have columns {table.column_names}", "task and index", "restore it")
+        return table.sort_by("task_index")[text].to_pylist()
 
-    def vectors(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """State (T,S) and action (T,A) of each episode (by default of all), without decoding a picture."""
-        for e in self.episodes if numbers is None else (self.episodes[int(n)] for n in numbers):
-            yield self.state[e.begin : e.end], self.action[e.begin : e.end]
+    def _rows(self) -> list[dict[str, Any]]:
+        """One dictionary an episode: episode_index, length, tasks, dataset_from_index, dataset_to_index and whatever
+        else is known of it."""
+        rows, total = [], self.info["total_episodes"]
+        for file in sorted((self.path / "meta/episodes").glob("*/*.parquet")):
+            try:
+                names = [n for n in pq.read_schema(file).names if not n.startswith("stats/")]
+            except (pa.ArrowInvalid, OSError):
+                names = None
+            # Rows past info.json belong to a commit that never finished.
+            rows += [r for r in self._table(file, names).to_pylist() if r["episode_index"] < total]
+        return rows
 
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits of what is on disk: all numbers, and head, tail and size of every file."""
-        out = hashlib.blake2b(digest_size=8)
-        out.update(json.dumps([self.info, self.spec.to_json(), self.camera_features], sort_keys=True).encode())
-        for array in (self.state, self.action, self.task_index):
-            out.update(np.ascontiguousarray(array).tobytes())
-        videos = {c.path for p in self._cameras.values() if isinstance(p, VideoPictures) for c in p.clips}
-        for path in [*(p for p, _, _ in self.files), *sorted(videos)]:
-            out.update(str(path.relative_to(self.path)).encode() + identity(path))
-        return out.hexdigest()
+    def _data_file(self, e: EpisodeRow) -> Path:
+        places = e.columns["data/chunk_index"], e.columns["data/file_index"]
+        return self.path / form.path_of(self.info["data_path"], *places)
+
+    def _film(self, e: EpisodeRow, key: str) -> tuple[Path, float]:
+        """Where an episode's pictures are filmed, and at which second they begin."""
+        names = [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
+        lacks = [] if self.info.get("video_path") else ["video_path"]
+        if lacks := lacks or [n for n in names if e.columns.get(n) is None]:
+            raise BadData(
+                f"{self._what} does not say where the video of '{key}' lies: no {lacks[0]}",
+                "video_path in info.json, file and time in the episodes table",
+                "restore meta, or convert it again",
+            )
+        *at, start = (e.columns[name] for name in names)
+        return self.path / form.path_of(self.info["video_path"], *at, video_key=key), start

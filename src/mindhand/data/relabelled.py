@@ -24,6 +24,7 @@ from mindhand.core.folder import replacing_folder
 from .files import read_json, read_rows, write_json, write_rows
 from .lerobot_read import LeRobotReader
 from .mixture import SampleSet
+from .reader import Reader
 
 ADDED = "cf"  # protocol of the keys of episodes that were added
 TAGS = ("original", ADDED)
@@ -34,7 +35,7 @@ class Relabelled:
     """A dataset with tags. rows: what was proposed; report: counts, and under "contradicted" the frames of it that no
     sample begins with. One that nothing was done to has neither."""
 
-    reader: LeRobotReader
+    reader: Reader
     rows: Sequence[Mapping[str, Any]] = ()
     report: Mapping[str, Any] | None = None
 
@@ -58,10 +59,10 @@ class Relabelled:
         return out
 
 
-class Told(LeRobotReader):
+class Told(Reader):
     """An opened dataset whose frames are told in other words, one text a frame; all else is the dataset's."""
 
-    def __init__(self, reader: LeRobotReader, words: Sequence[str]):
+    def __init__(self, reader: Reader, words: Sequence[str]):
         if len(words) != len(reader):
             raise BadData(f"{len(words)} texts for {len(reader)} frames", "one a frame", "say all of them")
         vars(self).update(vars(reader))  # nothing is read again

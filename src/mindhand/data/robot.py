@@ -20,8 +20,8 @@ from mindhand.model.words import SAY, Words
 
 from .cache import FrameCache
 from .episodes import gather
-from .lerobot_read import LeRobotReader
 from .mixture import Mixture
+from .reader import Reader
 from .record import GAZE
 from .synthetic.grounding import deed, look_target, looks
 from .synthetic.samples import ImageText, Pixel
@@ -42,7 +42,7 @@ class RobotFrames:
     each number valid that is one; they are of frames as recorded, whatever transforms make of these.
     """
 
-    reader: LeRobotReader
+    reader: Reader
     cache: FrameCache
     words: Words
     horizon: int

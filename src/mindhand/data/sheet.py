@@ -9,16 +9,16 @@ import numpy as np
 
 from mindhand.core.files import replacing
 
-from .lerobot_read import LeRobotReader
+from .reader import Reader
 
 GAP, LINE, LEAST = 6, 14, 96  # pixels; pictures are enlarged by a whole factor to at least LEAST on the sheet
 PER_ROW = 6
 
 
-def contact_sheet(reader: LeRobotReader, path: Path | str, episodes: Sequence[int], columns: int = PER_ROW) -> Path:
+def contact_sheet(reader: Reader, path: Path | str, episodes: Sequence[int], columns: int = PER_ROW) -> Path:
     """Writes a PNG: a band for each of `episodes` and camera, `columns` evenly spaced frames from first to last.
 
-    Pictures are those of `LeRobotReader.seen`, as in training, and are enlarged by whole factors only
+    Pictures are those of `Reader.seen`, as in training, and are enlarged by whole factors only
     (every pixel a square), each under its frame number; the band's captions are the instruction and, at that
     frame, the reasoning.
     """

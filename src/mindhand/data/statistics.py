@@ -232,7 +232,7 @@ def measure(
     transform: tuple[str, ChunkTransform] | None = None,
     keep: int = EXACT,
 ) -> Statistics:
-    """Statistics over episodes of (state (T,S), action (T,A)), such as `LeRobotReader.vectors()`.
+    """Statistics over episodes of (state (T,S), action (T,A)), such as `Reader.vectors()`.
 
     With `transform` = (name, function), actions are measured as the model will see them: the chunks of `horizon`
     steps that begin at every frame go through the function together with the state measured at their start, and

@@ -1,0 +1,30 @@
+"""`open_dataset(path)`: the reader for whatever lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mindhand.core.spec import Spec
+
+from . import lerobot_format as form
+from .files import read_json
+from .lerobot_read import LeRobotReader
+from .lerobot_v21 import LeRobotV21
+from .reader import Reader
+
+
+def open_dataset(
+    path: Path | str,
+    spec: Spec | None = None,
+    *,
+    cameras: Mapping[str, str] | None = None,
+    refuse: bool = True,
+) -> Reader:
+    """The dataset at `path`, a LeRobot folder of v3.0, v2.1 or v2.0; arguments and refusals as of `LeRobotReader`."""
+    path = Path(path)
+    old = False
+    if (path / form.INFO).exists():
+        info = read_json(path / form.INFO, f"dataset {path}")
+        old = isinstance(info, dict) and info.get("codebase_version") in LeRobotV21.versions
+    return (LeRobotV21 if old else LeRobotReader)(path, spec, cameras=cameras, refuse=refuse)
