@@ -36,6 +36,7 @@ from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, Runs, SampleSet
+from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import Protocol
 from mindhand.evaluate.run import code
@@ -59,7 +60,7 @@ Parts = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Spec], Parts]
 Turns = Callable[[np.ndarray, list[str], Keys], list[Turn]]  # of `RobotFrames`
 After = Callable[["Stand", int, VLA, RobotFrames, Path], AbstractContextManager[Stage]]  # given a cell's number, folder
-Shown = tuple[LeRobotReader, FrameCache, Sequence[SampleSet]]  # frames, and of which of them batches are made
+Shown = tuple[Reader, FrameCache, Sequence[SampleSet]]  # frames, and of which of them batches are made
 BASELINE = "baseline"
 MEASURED = "measured.jsonl"
 
@@ -160,7 +161,7 @@ class Arm:
     name: str
     change: Change | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    turns: Callable[[LeRobotReader], Turns] | None = None
+    turns: Callable[[Reader], Turns] | None = None
     before: Before | None = None
     measure: Measured | None = None
     wrap: Wrap | None = None
