@@ -41,12 +41,13 @@ class Pictures(Protocol):
     def get(self, index: Sequence[int] | np.ndarray) -> np.ndarray: ...
 
 
-def _stack(pictures: list[np.ndarray], shape: tuple[int, int, int], index: np.ndarray, what: str) -> np.ndarray:
+def stack(pictures: list[np.ndarray], shape: tuple[int, int, int], index: np.ndarray, what: str) -> np.ndarray:
+    """uint8 (n,h,w,3) of single pictures of frames `index`; BadData for one of another shape."""
     for i, picture in zip(index, pictures):
         if picture.shape != shape:
             raise BadData(
                 f"{what}: frame {int(i)} is a picture of {picture.shape}",
-                f"{shape} as info.json and the spec say",
+                f"{shape} as the dataset and the spec say",
                 "record the dataset again, or correct the declared size",
             )
     return np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8)
@@ -93,7 +94,7 @@ class ParquetPictures:
     def get(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 (n,h,w,3)."""
         index = np.asarray(index, np.int64)
-        return _stack([self._one(int(i)) for i in index], self.shape, index, f"camera '{self.key}'")
+        return stack([self._one(int(i)) for i in index], self.shape, index, f"camera '{self.key}'")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class VideoPictures:
             clip = self.clips[int(np.searchsorted(self._begins, i, "right")) - 1]
             video = self._open.get_or(clip.path, lambda clip=clip: _Video(clip.path), _Video.close)
             out[int(i)] = video.at(clip.start + (int(i) - clip.begin) / self.fps, 0.1 / self.fps)
-        return _stack([out[int(i)] for i in index], self.shape, index, f"camera '{self.key}'")
+        return stack([out[int(i)] for i in index], self.shape, index, f"camera '{self.key}'")
 
 
 class _Video:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mindhand.core.spec import Spec
 
+from . import hdf5
 from . import lerobot_format as form
 from .files import read_json
+from .hdf5 import HDF5Reader
 from .lerobot_read import LeRobotReader
 from .lerobot_v21 import LeRobotV21
 from .reader import Reader
@@ -21,10 +23,14 @@ def open_dataset(
     cameras: Mapping[str, str] | None = None,
     refuse: bool = True,
 ) -> Reader:
-    """The dataset at `path`, a LeRobot folder of v3.0, v2.1 or v2.0; arguments and refusals as of `LeRobotReader`."""
+    """The dataset at `path`: a LeRobot folder of v3.0, v2.1 or v2.0, or a folder of ACT's or DexVLA's HDF5. Arguments
+    and refusals as of `LeRobotReader`."""
     path = Path(path)
-    old = False
+    made = LeRobotReader
     if (path / form.INFO).exists():
         info = read_json(path / form.INFO, f"dataset {path}")
-        old = isinstance(info, dict) and info.get("codebase_version") in LeRobotV21.versions
-    return (LeRobotV21 if old else LeRobotReader)(path, spec, cameras=cameras, refuse=refuse)
+        if isinstance(info, dict) and info.get("codebase_version") in LeRobotV21.versions:
+            made = LeRobotV21
+    elif hdf5.files(path):
+        made = HDF5Reader
+    return made(path, spec, cameras=cameras, refuse=refuse)
