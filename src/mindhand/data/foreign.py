@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -35,7 +35,8 @@ Colours = Literal["rgb", "bgr"]
 class Description:
     """What a format does not say. state, action: the names of what is put together to make a vector, in the spec's
     order; cameras {role: name}; instruction and reasoning: names of texts; task: what was asked for where no text says
-    it. colours: the order of a picture's channels once it is decoded as a viewer would. Names are the format's own."""
+    it. colours: the order of a picture's channels once it is decoded as a viewer would. Names are the format's own.
+    split: of what is divided; drop_last: whether the last frame of an episode, of no action, is left out."""
 
     spec: Spec
     state: tuple[str, ...]
@@ -45,6 +46,8 @@ class Description:
     reasoning: str
     task: str = ""
     colours: Colours = "rgb"
+    split: str = "train"
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         if self.colours not in get_args(Colours):
@@ -140,6 +143,8 @@ class ForeignReader(Reader, ABC):
         for read in self._pieces():
             try:
                 piece = read()
+                if self.told.drop_last:
+                    piece = cut(piece)
                 self._check(piece)
             except BadData as refusal:
                 if not self._skip:
@@ -222,8 +227,8 @@ class EpisodePictures:
         e = self.episodes[int(np.searchsorted(self.begins, index, "right")) - 1]
         held = self._open.get_or(e.number, lambda: self.fetch(e, self.name), _close)
         what = f"{e.columns['name']}: frame {index - e.begin} of '{self.name}'"
-        if len(held) != len(e):
-            raise BadData(f"{e.columns['name']}: {len(held)} pictures of '{self.name}'", f"{len(e)}", "record it again")
+        if index - e.begin >= len(held):
+            raise BadData(f"{what}: it has {len(held)} pictures now", "what was there when it was opened", "open again")
         picture = held[index - e.begin]
         return picture if isinstance(picture, np.ndarray) else decode(bytes(picture), what)
 
@@ -233,6 +238,12 @@ class EpisodePictures:
         found = {int(i): self._one(int(i)) for i in np.unique(index)}
         pictures = stack([found[int(i)] for i in index], self.shape, index, f"camera '{self.name}'")
         return np.ascontiguousarray(pictures[..., ::-1]) if self.flip else pictures
+
+
+def cut(piece: Piece) -> Piece:
+    """The episode without its last frame."""
+    thoughts = None if piece.thoughts is None else piece.thoughts[:-1]
+    return replace(piece, state=piece.state[:-1], action=piece.action[:-1], thoughts=thoughts)
 
 
 def _close(held: Any) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mindhand.core.spec import Spec
 
-from . import hdf5
+from . import hdf5, rlds
 from . import lerobot_format as form
 from .files import read_json
 from .hdf5 import HDF5Reader
 from .lerobot_read import LeRobotReader
 from .lerobot_v21 import LeRobotV21
 from .reader import Reader
+from .rlds import RLDSReader
 
 
 def open_dataset(
@@ -23,8 +24,8 @@ def open_dataset(
     cameras: Mapping[str, str] | None = None,
     refuse: bool = True,
 ) -> Reader:
-    """The dataset at `path`: a LeRobot folder of v3.0, v2.1 or v2.0, or a folder of ACT's or DexVLA's HDF5. Arguments
-    and refusals as of `LeRobotReader`."""
+    """The dataset at `path`: a LeRobot folder of v3.0, v2.1 or v2.0, a folder of ACT's or DexVLA's HDF5, or one of RLDS
+    in TFRecords. Arguments and refusals as of `LeRobotReader`."""
     path = Path(path)
     made = LeRobotReader
     if (path / form.INFO).exists():
@@ -33,4 +34,6 @@ def open_dataset(
             made = LeRobotV21
     elif hdf5.files(path):
         made = HDF5Reader
+    elif (path / rlds.FEATURES).exists():
+        made = RLDSReader
     return made(path, spec, cameras=cameras, refuse=refuse)
