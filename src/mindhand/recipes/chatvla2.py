@@ -32,8 +32,9 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.precision import half
 from mindhand.data.cache import FrameCache
-from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, SampleSet
+from mindhand.data.opening import open_dataset
+from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.protocol import MATHS
 from mindhand.methods.act.fast import FAST
@@ -101,7 +102,7 @@ TASKS = {  # by the name of their demonstrations
 FAMILIES = tuple(dict.fromkeys(task.partition("/")[0] for task in TASKS.values()))
 
 
-def family_of(reader: LeRobotReader) -> str:
+def family_of(reader: Reader) -> str:
     """The family of tasks that a dataset demonstrates; refuses one of several, and one of none of ours."""
     found = sorted({"" if e.key is None else e.key.task.partition("/")[0] for e in reader.episodes})
     if len(found) != 1 or found[0] not in FAMILIES:
@@ -126,7 +127,7 @@ def frames(
     folder: Path, cache: Path, plan: ChatVLA2Plan, vla: VLA, variant: Variant, console: Console | None
 ) -> RobotFrames:
     """The recorded frames, decoded once."""
-    reader = LeRobotReader(folder)
+    reader = open_dataset(folder)
     pictures = FrameCache.build(cache, reader, every=plan.every, console=console)
     words_of = str if variant.words else blank
     horizon = variant.horizon or plan.horizon
@@ -331,7 +332,7 @@ def train(
     last = variant.stages[-1] == "fine-tuning"
     early = stages_before(plan, variant) if mind is None else []
     about: dict[str, Any] = {"plan": asdict(plan), "variant": asdict(variant), "scene": scene_hash(), "stages": early}
-    about |= {"demos": LeRobotReader(demos).fingerprint(), "nano": load_checkpoint(nano, None).fingerprint}
+    about |= {"demos": open_dataset(demos).fingerprint(), "nano": load_checkpoint(nano, None).fingerprint}
     about |= {"mind": mind and load_checkpoint(mind / "checkpoint", None).fingerprint}
     # Only the end may grow: what follows a stage begins with what that stage left.
     keep_to(folder / "plan.json", about, grows=("plan.tune",) if last else ())

@@ -22,7 +22,7 @@ from rich.console import Console
 from mindhand.core.errors import Refusal
 from mindhand.core.nouns import smoke_observation
 from mindhand.data.cache import FrameCache
-from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.opening import open_dataset
 from mindhand.data.robot import FRONT, RobotFrames
 from mindhand.methods import method
 from mindhand.model.store import load_vla
@@ -45,7 +45,7 @@ def fit(name: str, checkpoint: Path, data: Path, folder: Path, every: int = 1, c
 
 def _demonstrated(checkpoint: Path, data: Path, folder: Path, every: int, console: Console | None) -> tuple[Any, Any]:
     """The policy, and its demonstrations as frames."""
-    reader = LeRobotReader(data)
+    reader = open_dataset(data)
     policy = load_vla(checkpoint, reader.spec)
     obs = smoke_observation(policy.spec)
     horizon = policy.act(obs, policy.start(obs.keys))[0].actions.shape[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mindhand.core.errors import Refusal
-from mindhand.data.lerobot_read import LeRobotReader
+from mindhand.data.opening import open_dataset
 from mindhand.data.relabelled import Relabelled
 from mindhand.methods import method
 from mindhand.model.store import load_vla
@@ -29,7 +29,7 @@ def relabel(
 ) -> Relabelled:
     """Relabel demonstrations of placing by a method, in their own world. Refusal for those of other families, of whose
     scenes nobody says what else could be asked for; BuildError for a method that relabels nothing."""
-    made, reader = method(name).relabel, LeRobotReader(data)
+    made, reader = method(name).relabel, open_dataset(data)
     tasks = tuple(dict.fromkeys(e.key.task for e in reader.episodes if e.key is not None))
     if not tasks or any(task.partition("/")[0] != FAMILY for task in tasks):
         raise Refusal(f"demonstrations of {list(tasks)}", f"tasks of '{FAMILY}'", "record some: mindhand data record")
