@@ -9,7 +9,8 @@ What differs from a textbook decoder:
   like one of the prefix continues it, which is how text is generated.
 - Tokens can be dropped between layers (`keep`); caches of different layers may then differ in length.
 - Block as in Qwen2: grouped-query attention with biases on q, k, v, RMSNorm, SwiGLU, rotary positions with
-  multimodal sections. Parity with transformers' Qwen2 and Qwen2-VL is tested.
+  multimodal sections. Where another decoder differs, its config makes the part (`gemma.py`). Parity with
+  transformers' classes is tested.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindhand.core.errors import BuildError
-from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment
+from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment, grid_position
 
 from .attention import attend, rotary, rotate
+from .gemma import GemmaConfig
 from .norm import RMSNorm
 from .plan import Group, Run, make_plan
 from .prune import prune
@@ -33,7 +35,9 @@ from .prune import prune
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """One tower. Towers of one trunk share `layers`, `heads`, `groups` and `head_size`."""
+    """One tower of Qwen2's blocks. Towers of one trunk share `layers`, `heads`, `groups` and `head_size`.
+
+    A config makes the parts in which decoders differ: the trunk asks for them and knows no decoder by name."""
 
     width: int  # D
     layers: int  # L
@@ -45,6 +49,26 @@ class TowerConfig:
     sections: tuple[int, int, int] = (16, 24, 24)  # rotary frequencies per temporal, height, width position
     eps: float = 1e-6
     bias: bool = True  # on q, k, v
+
+    def norm(self) -> nn.Module:
+        """(...,D) -> (...,D), before attention, before the FFN, and behind the last block."""
+        return RMSNorm(self.width, eps=self.eps)
+
+    def feed(self) -> nn.Module:
+        """The FFN of one block."""
+        return FFN(self.width, self.ffn)
+
+    def table(self, vocabulary: int) -> nn.Embedding:
+        """ids (B,n) -> (B,n,D)."""
+        return nn.Embedding(vocabulary, self.width)
+
+    def place(self, grid: tuple[int, int, int], valid: Tensor, start: Any) -> tuple[Tensor, Any]:
+        """Positions (B,n,3) of a picture's tokens from `start` on, an int, and the next free one: frame, row, column;
+        a picture counts as its longest side (Qwen2-VL, 2409.12191, sec. 2.1)."""
+        return grid_position(len(valid), grid, start, valid.device), start + max(grid)
+
+
+AnyTower = TowerConfig | GemmaConfig
 
 
 class FFN(nn.Module):
@@ -65,7 +89,7 @@ class FFN(nn.Module):
 class Attention(nn.Module):
     """Projections of one layer; the softmax itself is shared between towers. Site: `out`."""
 
-    def __init__(self, c: TowerConfig):
+    def __init__(self, c: AnyTower):
         super().__init__()
         self.split = [c.heads * c.head_size, c.groups * c.head_size, c.groups * c.head_size]
         self.size = c.head_size
@@ -83,23 +107,23 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm decoder block. Sites: `attn.out`, `ffn.inner`, `out`. `ffn` may be replaced by module path."""
 
-    def __init__(self, c: TowerConfig):
+    def __init__(self, c: AnyTower):
         super().__init__()
-        self.norm1 = RMSNorm(c.width, eps=c.eps)
+        self.norm1 = c.norm()
         self.attn = Attention(c)
-        self.norm2 = RMSNorm(c.width, eps=c.eps)
-        self.ffn: nn.Module = FFN(c.width, c.ffn)
+        self.norm2 = c.norm()
+        self.ffn: nn.Module = c.feed()
         self.out = nn.Identity()
 
 
 class Tower(nn.Module):
     """L blocks and a final norm."""
 
-    def __init__(self, c: TowerConfig):
+    def __init__(self, c: AnyTower):
         super().__init__()
         self.config = c
         self.layers = nn.ModuleList(Block(c) for _ in range(c.layers))
-        self.norm = RMSNorm(c.width, eps=c.eps)
+        self.norm = c.norm()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ from mindhand.core.seams import (
     StreamOut,
     Transform,
     Turn,
-    grid_position,
 )
 from mindhand.core.spec import Spec
 
@@ -110,8 +109,8 @@ class VLA(nn.Module):
 
     def image_segments(
         self, inputs: Inputs, task: Tensor | None = None, ask: Text | None = None
-    ) -> tuple[list[Segment], int]:
-        """What the trunk's cameras see, as segments, and the next free position, as Qwen2-VL counts. ask: the one
+    ) -> tuple[list[Segment], Tensor | int]:
+        """What the trunk's cameras see, as segments, and the next free position, as the backbone counts. ask: the one
         thing that is asked of each row."""
         roles = [r for r in self.see if r in inputs.pixels]
         put = self.device
@@ -120,9 +119,8 @@ class VLA(nn.Module):
         segments, start = [], 0
         for role, p in seen.items():
             valid = p.valid & inputs.present[role].unsqueeze(1)
-            place = grid_position(p.x.shape[0], p.grid, start, p.x.device)
+            place, start = self.backbone.place(p.grid, valid, start)
             segments.append(Segment(f"image/{role}", p.x, valid, place, task=task))
-            start += max(p.grid)
         return segments, start
 
     def prefix(
@@ -135,8 +133,7 @@ class VLA(nn.Module):
     ) -> tuple[list[Segment], dict[str, Segment], Tensor | int, Rule]:
         """What precedes the text: pictures and tokens of streams to the trunk. Returns these segments, those that
         `order` places elsewhere, the next free position, and the rule that the streams bring, before the backbone's."""
-        segments, end = self.image_segments(inputs, task, ask)
-        free: Tensor | int = end
+        segments, free = self.image_segments(inputs, task, ask)
         placed: dict[str, Segment] = {}
         for s in (s for out in streams.values() for s in out.segments):
             s = replace(s, task=task) if s.task is None else s

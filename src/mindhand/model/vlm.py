@@ -14,7 +14,8 @@ from mindhand.core.seams import CAUSAL, Entry, Keep, Patches, Rule, Segment, Tur
 
 from . import fits
 from .asking import Question, asked, narrowed, taught
-from .trunk import Tower, TowerConfig, Trunk, run
+from .gemma import GemmaConfig
+from .trunk import AnyTower, Tower, TowerConfig, Trunk, run
 from .vision import Stem, StemConfig, ViT, ViTConfig
 from .vision_qwen25 import WindowViT, WindowViTConfig
 from .words import Words
@@ -26,7 +27,7 @@ EYES: dict[type, Callable[..., nn.Module]] = {ViTConfig: ViT, WindowViTConfig: W
 class VLMConfig:
     """`vision` None makes a language model. Embeddings are tied to the output head (else: `model.untied`)."""
 
-    tower: TowerConfig
+    tower: TowerConfig | GemmaConfig
     vocabulary: int
     vision: ViTConfig | WindowViTConfig | StemConfig | None = None
     whole_pictures: bool = False  # patches of a picture see each other both ways (Qwen2-VL: causally)
@@ -42,7 +43,7 @@ class VLM(nn.Module):
         self.about: Tensor | None = None
         self.needs: frozenset[str] = frozenset()
         self.rule: Rule = (("image/*", "image/*", "full"), *CAUSAL) if config.whole_pictures else CAUSAL
-        self.embedding = nn.Embedding(config.vocabulary, config.tower.width)
+        self.embedding = config.tower.table(config.vocabulary)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.head: nn.Linear | None = None  # of its own, by an edit
         self.towers = nn.ModuleDict({"vlm": Tower(config.tower)})
@@ -95,9 +96,13 @@ class VLM(nn.Module):
         table = (self.embedding if self.head is None else self.head).weight
         return nn.functional.linear(hidden, table if ids is None else table[ids])
 
-    def add_tower(self, name: str, config: TowerConfig) -> None:
+    def add_tower(self, name: str, config: AnyTower) -> None:
         """A second set of weights riding in the same attention; refuses a shape that cannot."""
         own = self.config.tower
+        if type(config) is not type(own):
+            raise BuildError(
+                f"tower '{name}' of {type(config).__name__}", f"{type(own).__name__}, the trunk's", "use one decoder's"
+            )
         same = ("layers", "heads", "groups", "head_size")
         wrong = {f: (getattr(config, f), getattr(own, f)) for f in same if getattr(config, f) != getattr(own, f)}
         if wrong:
@@ -150,6 +155,11 @@ class VLM(nn.Module):
                 trunk, said = self._decode(trunk, turn)
                 texts.append(said)
         return trunk, [" ".join(text for text in row if text) for row in zip(*texts)]
+
+    def place(self, grid: tuple[int, int, int], valid: Tensor, start: Tensor | int = 0) -> tuple[Tensor, Tensor | int]:
+        """Positions (B,n,3) of a picture's tokens, valid (B,n), from `start` on, and the next free one, as the decoder
+        counts."""
+        return self.config.tower.place(grid, valid, start)
 
     def text(
         self, name: str, ids: Tensor, valid: Tensor, start: Tensor | int = 0, task: Tensor | None = None
