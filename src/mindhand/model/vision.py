@@ -1,5 +1,5 @@
-"""Two vision towers: the transformer of Qwen2-VL, and a convolutional stem that learns to read within minutes. The
-third, of Qwen2.5-VL, is in `vision_qwen25.py`."""
+"""Two vision towers: the transformer of Qwen2-VL, and a convolutional stem that learns to read within minutes. Two
+more, of Qwen2.5-VL and PaliGemma, are in `vision_qwen25.py` and `vision_siglip.py`."""
 
 from __future__ import annotations
 

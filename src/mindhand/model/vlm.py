@@ -18,9 +18,12 @@ from .gemma import GemmaConfig
 from .trunk import AnyTower, Tower, TowerConfig, Trunk, run
 from .vision import Stem, StemConfig, ViT, ViTConfig
 from .vision_qwen25 import WindowViT, WindowViTConfig
+from .vision_siglip import SigLIP, SigLIPConfig
 from .words import Words
 
-EYES: dict[type, Callable[..., nn.Module]] = {ViTConfig: ViT, WindowViTConfig: WindowViT, StemConfig: Stem}
+EYES: dict[type, Callable[..., nn.Module]] = {
+    ViTConfig: ViT, WindowViTConfig: WindowViT, SigLIPConfig: SigLIP, StemConfig: Stem
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class VLMConfig:
 
     tower: TowerConfig | GemmaConfig
     vocabulary: int
-    vision: ViTConfig | WindowViTConfig | StemConfig | None = None
+    vision: ViTConfig | WindowViTConfig | SigLIPConfig | StemConfig | None = None
     whole_pictures: bool = False  # patches of a picture see each other both ways (Qwen2-VL: causally)
 
 

@@ -33,6 +33,7 @@ from mindhand.model.streams import entries
 from mindhand.model.token_expert import SAID, Senses, TokenExpert, robots
 from mindhand.model.vision import Stem, ViT
 from mindhand.model.vision_qwen25 import WindowViT
+from mindhand.model.vision_siglip import SigLIP
 
 BOTH_WAYS: Rule = ((SAID, SAID, "full"),)  # before the pass's own rule
 
@@ -184,7 +185,7 @@ class Film:
         """`vla` is a VLM or holds one as `backbone`. BuildError for another tower."""
         backbone = getattr(vla, "backbone", vla)
         width, tower = backbone.width, backbone.vision
-        if isinstance(tower, ViT | WindowViT):
+        if isinstance(tower, ViT | WindowViT | SigLIP):
             for block in tower.blocks:
                 block.middle = FilmSite(backbone, width, tower.config.width, True)
         elif isinstance(tower, Stem):
