@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .expert import ExpertConfig
+from .gemma import GemmaConfig
 from .trunk import TowerConfig
 from .vision import StemConfig, ViTConfig
 from .vision_qwen25 import WindowViTConfig
+from .vision_siglip import SigLIPConfig
 from .vlm import VLMConfig
 
 QWEN: dict[str, VLMConfig] = {  # as their config.json say; see `untied` for the output head of those of 7B
@@ -24,12 +26,19 @@ QWEN: dict[str, VLMConfig] = {  # as their config.json say; see `untied` for the
     ),
 }
 
+GEMMA: dict[str, VLMConfig] = {  # at 224 pixels; with the edit `WholePrompt`
+    "paligemma-3b": VLMConfig(
+        GemmaConfig(2048, 18, heads=8, groups=1, head_size=256, ffn=16_384), 257_152, SigLIPConfig()
+    ),
+}
+PUBLISHED = {**QWEN, **GEMMA}
+
 
 def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
-    """The VLM of a named size; `vocabulary` as the tokenizer has it (those of Qwen bring their own). Those of 7B also
-    need the edit `Untied`. ValueError, with the names there are, for another one."""
-    if name in QWEN:
-        return QWEN[name] if vocabulary is None else replace(QWEN[name], vocabulary=vocabulary)
+    """The VLM of a named size; `vocabulary` as the tokenizer has it (published ones bring their own). Those of 7B also
+    need the edit `Untied`, PaliGemma `WholePrompt`. ValueError, with the names there are, for another one."""
+    if name in PUBLISHED:
+        return PUBLISHED[name] if vocabulary is None else replace(PUBLISHED[name], vocabulary=vocabulary)
     if vocabulary is None:
         raise ValueError(f"config '{name}' needs the size of its tokenizer's vocabulary")
     if name == "nano":
@@ -42,7 +51,7 @@ def vlm_config(name: str, vocabulary: int | None = None) -> VLMConfig:
     if name == "test":
         tower = TowerConfig(32, 2, heads=4, groups=2, head_size=8, ffn=64, theta=1e4, sections=(2, 1, 1))
         return VLMConfig(tower, vocabulary, StemConfig(channels=(8, 8, 8, 16), out=32))
-    raise ValueError(f"no config '{name}': expected test, nano, small, {' or '.join(QWEN)}")
+    raise ValueError(f"no config '{name}': expected test, nano, small, {' or '.join(PUBLISHED)}")
 
 
 def expert_config(name: str, *, action: int, horizon: int, state: int, trunk: int) -> ExpertConfig:

@@ -35,6 +35,7 @@ from .tower_hand import AddTower, TowerHand, TowerHandConfig
 from .untied import Untied
 from .vla import VLA
 from .vlm import VLM, VLMConfig
+from .whole_prompt import WholePrompt
 from .words import Words
 
 PARTS = Registry()
@@ -52,6 +53,7 @@ PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config
     "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,
     "lora": LoRA, "low_rank_experts": LowRankExperts, "fresh": Fresh, "add_tower": AddTower, "untied": Untied,
+    "whole_prompt": WholePrompt,
     "ddim": DDIM, "ode": ODE, "sde": SDE, "state_words": StateWords,
 }  # fmt: skip
 for _name, _part in PLAIN.items():

@@ -41,6 +41,7 @@ from mindhand.model.tower_hand import TOWER, AddTower, TowerHand, TowerHandConfi
 from mindhand.model.untied import Untied
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
+from mindhand.model.whole_prompt import WholePrompt
 from mindhand.train.anchor import AnchorLoss
 from mindhand.train.glyph import GlyphLoss
 from mindhand.train.look import LookLoss
@@ -126,6 +127,7 @@ ONE: dict[str, dict[str, Make]] = {  # slots
 SEVERAL: dict[str, tuple[str, dict[str, Make]]] = {  # the stack, and what may be added to it
     "start": ("edits", {"fresh": _same(Fresh(1))}),
     "head": ("edits", {"own": _same(Untied())}),
+    "prompt": ("edits", {"whole": _same(WholePrompt())}),
     "FFN": (
         "edits",
         {
