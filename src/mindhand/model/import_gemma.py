@@ -1,4 +1,4 @@
-"""Weights of transformers' Gemma and PaliGemma, as a state dictionary of our VLM."""
+"""transformers' Gemma and PaliGemma: weights as a state dictionary of our VLM, and configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mindhand.core.errors import BadCheckpoint
+
+from .gemma import GemmaConfig
 from .import_names import Names, renamed
+from .transformers_folder import Fields
+from .vision_siglip import SigLIPConfig
+from .vlm import VLMConfig
 
 ONCE = {"embed_tokens": "embedding", "norm": "towers.vlm.norm", "lm_head": "head"}
 LAYER = {
@@ -47,3 +53,38 @@ def from_gemma(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_paligemma(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same of a Gemma with SigLIP's vision tower and a linear projector, by names of old and new transformers."""
     return renamed(theirs, PALIGEMMA)
+
+
+def gemma_tower(f: Fields) -> GemmaConfig:
+    """A tower from the config.json of a Gemma; what Gemma 2 and later have besides is refused."""
+    f.only("model_type", "gemma")
+    for name in ("hidden_act", "hidden_activation"):
+        f.only(name, "gelu", "gelu_pytorch_tanh")  # "gelu" is meant to be the other, as transformers reads it
+    f.only("attention_bias", False)
+    names = "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"
+    ffn, theta = f.count("intermediate_size"), f.rope(1e4)[0]
+    return GemmaConfig(
+        *(f.count(n) for n in names), f.count("head_dim", 256), ffn, theta, f.number("rms_norm_eps", 1e-6)
+    )
+
+
+def gemma(f: Fields) -> VLMConfig:
+    """From the config.json of a Gemma; of later ones refused."""
+    f.only("use_bidirectional_attention", False)
+    return VLMConfig(gemma_tower(f), f.count("vocab_size"))
+
+
+def paligemma(f: Fields) -> VLMConfig:
+    """From the config.json of a PaliGemma, or from that part of another's."""
+    text, v = f.part("text_config"), f.part("vision_config")
+    text.only("use_bidirectional_attention", True)
+    v.only("hidden_act", "gelu_pytorch_tanh")
+    tower, patch, pixels = gemma_tower(text), v.count("patch_size"), v.count("image_size", 224)
+    out = f.count("projection_dim", tower.width)
+    if pixels % patch or out != tower.width:
+        what = f"pictures of {pixels} pixels in patches of {patch}, projected to {out}"
+        raise BadCheckpoint(what, f"whole patches, projected to {tower.width}", "check the config.json")
+    names = "hidden_size", "num_hidden_layers", "num_attention_heads"
+    ffn, eps = v.count("intermediate_size"), v.number("layer_norm_eps", 1e-6)
+    eyes = SigLIPConfig(*(v.count(n) for n in names), patch, pixels // patch, ffn, out, eps)
+    return VLMConfig(tower, text.count("vocab_size"), eyes)

@@ -1,4 +1,4 @@
-"""Weights of transformers' Qwen2-VL and Qwen2.5-VL (and Qwen2), as a state dictionary of our VLM."""
+"""transformers' Qwen2-VL and Qwen2.5-VL (and Qwen2): weights as a state dictionary of our VLM, and configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mindhand.core.errors import BadCheckpoint
+
 from .import_names import Names, renamed
+from .transformers_folder import Fields
+from .trunk import TowerConfig
+from .vision import ViTConfig
+from .vision_qwen25 import WindowViTConfig
+from .vlm import VLMConfig
 
 ONCE = {  # names of theirs, without "weight" or "bias": ours
     "embed_tokens": "embedding", "norm": "towers.vlm.norm", "lm_head": "head",
@@ -40,3 +47,51 @@ def from_qwen(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     "model.language_model.", "model.visual.", "visual."). Raises BadCheckpoint for a name it does not know.
     """
     return renamed(theirs, NAMES)
+
+
+def _tower(f: Fields, pictures: bool) -> TowerConfig:
+    f.only("hidden_act", "silu")
+    f.only("use_sliding_window", False)
+    width, heads, (theta, how) = f.count("hidden_size"), f.count("num_attention_heads"), f.rope()
+    size = f.count("head_dim", width // heads)
+    # A text counts all three axes alike, so that of a text model alone no division of frequencies can be told.
+    sections = how.counts("mrope_section") if pictures else (size // 2, 0, 0)
+    if len(sections) != 3 or sum(sections) != size // 2:
+        raise BadCheckpoint(f"mrope_section {sections}", f"three that add up to {size // 2}", "check the config.json")
+    layers, groups, ffn = (f.count(n) for n in ("num_hidden_layers", "num_key_value_heads", "intermediate_size"))
+    return TowerConfig(width, layers, heads, groups, size, ffn, theta, sections, f.number("rms_norm_eps"))
+
+
+def qwen2(f: Fields) -> VLMConfig:
+    """From the config.json of a Qwen2."""
+    return VLMConfig(_tower(f, False), f.count("vocab_size"))
+
+
+def _patches(f: Fields) -> dict[str, int]:
+    names = {"layers": "depth", "heads": "num_heads", "patch": "patch_size"}
+    more = {"frames": "temporal_patch_size", "merge": "spatial_merge_size"}
+    return {**{o: f.count(t) for o, t in names.items()}, **{o: f.count(t, 2) for o, t in more.items()}}
+
+
+def qwen2_vl(f: Fields) -> VLMConfig:
+    """From the config.json of a Qwen2-VL."""
+    text, v = f.part("text_config") if "text_config" in f else f, f.part("vision_config")
+    v.only("hidden_act", "quick_gelu")
+    eyes = ViTConfig(v.count("embed_dim"), ratio=v.count("mlp_ratio", 4), out=v.count("hidden_size"), **_patches(v))
+    return VLMConfig(_tower(text, True), text.count("vocab_size"), eyes)
+
+
+def qwen2_5_vl(f: Fields) -> VLMConfig:
+    """From the config.json of a Qwen2.5-VL."""
+    text, v = f.part("text_config") if "text_config" in f else f, f.part("vision_config")
+    v.only("hidden_act", "silu")
+    sizes = _patches(v)
+    eyes = WindowViTConfig(
+        v.count("hidden_size"),
+        ffn=v.count("intermediate_size"),
+        window=v.count("window_size") // (sizes["patch"] * sizes["merge"]),
+        whole=v.counts("fullatt_block_indexes"),
+        out=v.count("out_hidden_size"),
+        **sizes,
+    )
+    return VLMConfig(_tower(text, True), text.count("vocab_size"), eyes)

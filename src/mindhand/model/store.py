@@ -28,6 +28,8 @@ from .ffn_edits import PerTask, Widen
 from .fresh import Fresh
 from .low_rank import LoRA, LowRankExperts
 from .moe import Upcycle
+from .padded_codec import PaddedCodec, PaddedConfig
+from .pi0_hand import Pi0Config, Pi0Hand
 from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner, unread
 from .state_words import StateWords
 from .token_expert import TokenConfig, TokenExpert
@@ -44,6 +46,8 @@ PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(
 PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
 PARTS.add(Entry("token_expert", TokenConfig, lambda config, **_: TokenExpert(config)))
 PARTS.add(Entry("tower_hand", TowerHandConfig, lambda config, **_: TowerHand(config)))
+PARTS.add(Entry("pi0_hand", Pi0Config, lambda config, **_: Pi0Hand(config)))
+PARTS.add(Entry("padded_codec", PaddedConfig, lambda config, *, spec, **_: PaddedCodec(spec, config)))
 PARTS.add(Entry("bin_codec", BinConfig, lambda config, *, spec, **_: BinCodec(spec, config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))

@@ -90,12 +90,16 @@ class TowerHand(nn.Module):
         """What does not change while a chunk is drawn: the pass, and what is sensed."""
         return ctx.trunk.extend([self.senses(ctx)], rule=(*RULE, *ctx.trunk.rule), extras=entries(ctx))
 
+    def noisy(self, x: Tensor, t: Tensor) -> Tensor:
+        """Tokens (N,H,width) of noisy actions (N,H,A') at t (N,)."""
+        time = self.time(sinusoid(t * self.process.scale, self.config.width).to(x.dtype))
+        return self.enter(x) + time.unsqueeze(1)
+
     def velocity(
         self, prefix: Trunk, x: Tensor, t: Tensor, valid: Tensor, extras: Sequence[Sequence[Entry]] = ()
     ) -> Tensor:
         """ONE network call: noisy actions (N,H,A') at t (N,) behind the prefix and beside `extras` -> (N,H,A')."""
-        time = self.time(sinusoid(t * self.process.scale, self.config.width).to(self.leave.weight.dtype))
-        z = self.enter(x.to(self.leave.weight.dtype)) + time.unsqueeze(1)
+        z = self.noisy(x.to(self.leave.weight.dtype), t)
         place = text_position(torch.ones_like(valid), prefix.end)
         said = prefix.extend([Segment(SAID, z, valid, place, TOWER)], rule=prefix.rule, extras=extras)
         return self.leave(said.hidden[SAID])

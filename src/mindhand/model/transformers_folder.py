@@ -122,3 +122,12 @@ class Fields:
                 f"one of {list(allowed)}",
                 "no other is built here: take another model",
             )
+
+    def rope(self, theta: float | None = None) -> tuple[float, Fields]:
+        """theta (by default the given one) and what else is said of rotary positions, as transformers says it now or
+        said it before. Only unscaled ones are known."""
+        place = next((n for n in ("rope_parameters", "rope_scaling") if n in self), None)
+        how = Fields({}, self._where) if place is None else self.part(place)
+        for name in ("rope_type", "type"):
+            how.only(name, "default", "mrope")
+        return (how if "rope_theta" in how else self).number("rope_theta", theta), how

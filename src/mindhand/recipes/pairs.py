@@ -34,6 +34,8 @@ from mindhand.model.ffn_edits import PerTask, Widen
 from mindhand.model.fresh import Fresh
 from mindhand.model.low_rank import LoRA, LowRankConfig, LowRankExperts
 from mindhand.model.moe import MoEConfig, Upcycle
+from mindhand.model.padded_codec import PaddedCodec, PaddedConfig
+from mindhand.model.pi0_hand import Pi0Config, Pi0Hand
 from mindhand.model.reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner, unread
 from mindhand.model.state_words import StateWords
 from mindhand.model.token_expert import TokenConfig, TokenExpert
@@ -76,6 +78,12 @@ def _tower(model: VLM) -> Parts:
     return {"expert": TowerHand(config), "codec": ChunkCodec(SPEC), "edits": [AddTower(TOWER, WIDTH, 2 * WIDTH)]}
 
 
+def _pi0(model: VLM) -> Parts:
+    config = Pi0Config(SPEC.state_size, SPEC.action_size + 2, HORIZON, WIDTH, SPEC.state_size + 1)
+    codec = PaddedCodec(SPEC, PaddedConfig(config.action))
+    return {"expert": Pi0Hand(config), "codec": codec, "edits": [AddTower(TOWER, WIDTH, 2 * WIDTH)]}
+
+
 def _gaze(model: VLM) -> Gaze:
     camera = SPEC.cameras[0]
     return Gaze(GazeConfig(0, grid(model), (camera.height, camera.width), WIDTH, SPEC.state_size, 16))
@@ -106,6 +114,7 @@ HANDS: dict[str, Make] = {
     "cascade": _diffusion({}, Cascade),
     "tokens": _tokens,
     "tower": _tower,
+    "pi0": _pi0,
 }
 ONE: dict[str, dict[str, Make]] = {  # slots
     "backbone": {"stem": lambda _: vlm("stem"), "vit": lambda _: vlm("vit")},
