@@ -50,8 +50,8 @@ from .bases import SPEC as BASE
 DIFFUSION, FLOW = "unmoved former latter", "film all"
 FOLLOWING = "film former latter all cascade"
 MEANS = f"{DIFFUSION} {FLOW} cascade"  # hands that the mind conditions by two vectors
-NUMBERS = f"{MEANS} tower oft"
-HANDS = r"(ActionExpert|Cascade|TokenExpert|TowerHand|OFT) \(slot expert\)"
+NUMBERS = f"{MEANS} tower pi0 oft"
+HANDS = r"(ActionExpert|Cascade|TokenExpert|TowerHand|Pi0Hand|OFT) \(slot expert\)"
 WALKED = rf"(DDIM|ODE|SDE) \(slot sampler\) needs 'expert/.*', which {HANDS} lacks"
 HEARD = (
     r"(Memory|Summary|SaidActions) \((streams|objectives)\[0\]\) needs 'expert/hears the mind', "
@@ -69,9 +69,10 @@ REFUSED = (
         rf"{HANDS} needs 'codec/3 numbers.*, which (BinCodec|FAST) \(slot codec\)",
     ),
     ("codec", "chunks", "expert", "tokens", r"TokenExpert \(slot expert\) needs 'codec/256 ids', which ChunkCodec"),
+    ("codec", "padded", "expert", "tokens", r"TokenExpert \(slot expert\) needs 'codec/256 ids', which PaddedCodec"),
     # a sampler walks back what the hand has not learned: a flow, a diffusion, noise where it tells actions, nothing
     ("expert", f"{DIFFUSION} cascade", "sampler", "ode sde", WALKED),
-    ("expert", f"{FLOW} former tower", "sampler", "ddim", WALKED),
+    ("expert", f"{FLOW} former tower pi0", "sampler", "ddim", WALKED),
     ("expert", "tokens oft", "sampler", "ddim ode sde", WALKED),
     ("codec", "bins fast", "sampler", "ddim ode sde", ""),
     # a hand that follows words, and nobody says any

@@ -79,9 +79,12 @@ def _tower(model: VLM) -> Parts:
 
 
 def _pi0(model: VLM) -> Parts:
-    config = Pi0Config(SPEC.state_size, SPEC.action_size + 2, HORIZON, WIDTH, SPEC.state_size + 1)
-    codec = PaddedCodec(SPEC, PaddedConfig(config.action))
-    return {"expert": Pi0Hand(config), "codec": codec, "edits": [AddTower(TOWER, WIDTH, 2 * WIDTH)]}
+    config = Pi0Config(SPEC.state_size, SPEC.action_size, HORIZON, WIDTH, SPEC.state_size + 1)
+    return {**_tower(model), "expert": Pi0Hand(config), "codec": _padded(model)}
+
+
+def _padded(model: VLM) -> PaddedCodec:
+    return PaddedCodec(SPEC, PaddedConfig(SPEC.action_size))  # no more numbers than other hands have
 
 
 def _gaze(model: VLM) -> Gaze:
@@ -118,7 +121,7 @@ HANDS: dict[str, Make] = {
 }
 ONE: dict[str, dict[str, Make]] = {  # slots
     "backbone": {"stem": lambda _: vlm("stem"), "vit": lambda _: vlm("vit")},
-    "codec": {"chunks": lambda _: ChunkCodec(SPEC), "bins": lambda _: BinCodec(SPEC)},
+    "codec": {"chunks": lambda _: ChunkCodec(SPEC), "bins": lambda _: BinCodec(SPEC), "padded": _padded},
     "expert": HANDS,
     "sampler": {
         ABSENT: _same(None),
