@@ -27,8 +27,8 @@ from mindhand.model.store import PARTS, load_vla, name_of
 from mindhand.model.vla import VLA
 from mindhand.recipes import bench_catalogue
 from mindhand.recipes.covering import all_pairs, pairs_of
+from mindhand.recipes.levels import ABSENT
 from mindhand.recipes.pairs import (
-    ABSENT,
     ON,
     acted,
     around,
@@ -50,12 +50,12 @@ from .bases import SPEC as BASE
 DIFFUSION, FLOW = "unmoved former latter", "film all"
 FOLLOWING = "film former latter all cascade"
 MEANS = f"{DIFFUSION} {FLOW} cascade"  # hands that the mind conditions by two vectors
-NUMBERS = f"{MEANS} tower pi0 oft"
-HANDS = r"(ActionExpert|Cascade|TokenExpert|TowerHand|Pi0Hand|OFT) \(slot expert\)"
+NUMBERS = f"{MEANS} tower pi0 oft act"
+HANDS = r"(ActionExpert|Cascade|TokenExpert|TowerHand|Pi0Hand|OFT|ActHand) \(slot expert\)"
 WALKED = rf"(DDIM|ODE|SDE) \(slot sampler\) needs 'expert/.*', which {HANDS} lacks"
 HEARD = (
     r"(Memory|Summary|SaidActions) \((streams|objectives)\[0\]\) needs 'expert/hears the mind', "
-    r"which Cascade \(slot expert\) lacks"
+    r"which (Cascade|ActHand) \(slot expert\) lacks"
 )
 # What does not fit, and why: levels of one factor and of another, and the refusal; "" where the two are at odds only
 # because no hand is left for both.
@@ -68,23 +68,28 @@ REFUSED = (
         NUMBERS,
         rf"{HANDS} needs 'codec/3 numbers.*, which (BinCodec|FAST) \(slot codec\)",
     ),
-    ("codec", "chunks", "expert", "tokens", r"TokenExpert \(slot expert\) needs 'codec/256 ids', which ChunkCodec"),
-    ("codec", "padded", "expert", "tokens", r"TokenExpert \(slot expert\) needs 'codec/256 ids', which PaddedCodec"),
+    (
+        "codec",
+        "chunks standard padded",
+        "expert",
+        "tokens",
+        r"TokenExpert \(slot expert\) needs 'codec/256 ids', which (Chunk|Standard|Padded)Codec",
+    ),
     # a sampler walks back what the hand has not learned: a flow, a diffusion, noise where it tells actions, nothing
     ("expert", f"{DIFFUSION} cascade", "sampler", "ode sde", WALKED),
     ("expert", f"{FLOW} former tower pi0", "sampler", "ddim", WALKED),
-    ("expert", "tokens oft", "sampler", "ddim ode sde", WALKED),
+    ("expert", "tokens oft act", "sampler", "ddim ode sde", WALKED),
     ("codec", "bins fast", "sampler", "ddim ode sde", ""),
     # a hand that follows words, and nobody says any
     ("expert", FOLLOWING, "reasoner", ABSENT, r"(ActionExpert|Cascade) \(slot expert\) needs 'reasoning' and no other"),
-    # a hand that is told words alone would hear more, and be no control
-    ("expert", "cascade", "memoryvla", ON, HEARD),
-    ("expert", "cascade", "rs_cl", ON, HEARD),
-    ("expert", "cascade", "also learns", "say", HEARD),
+    # a hand that is told words alone would hear more, and be no control; one that is told nothing hears nothing
+    ("expert", "cascade act", "memoryvla", ON, HEARD),
+    ("expert", "cascade act", "rs_cl", ON, HEARD),
+    ("expert", "cascade act", "also learns", "say", HEARD),
     # only the hand in a tower sees the depth tower
     (
         "expert",
-        f"{MEANS} tokens oft",
+        f"{MEANS} tokens oft act",
         "depthvla",
         ON,
         rf"Depth \(streams\[0\]\) needs 'expert/attends.*, which {HANDS} lacks",
@@ -94,6 +99,7 @@ REFUSED = (
     # its encoder is made like the backbone's, which is none of that kind
     ("backbone", "vit", "depthvla", ON, "a depth encoder like ViTConfig"),
 )
+QUIET = ("VLM *.low*_in", "Cascade hand.prompt.*", "ActHand decoder.0.own.*")
 REFUSALS = {
     ((f, a), (g, b)): words for f, left, g, right, words in REFUSED for a in left.split() for b in right.split()
 }
@@ -146,17 +152,15 @@ def test_every_part_that_a_checkpoint_can_name_is_among_them():
 
 
 def test_every_parameter_learns_somewhere(found):
-    """But what is quiet by construction: the inner half of a low-rank layer whose outer half is zero, and what reads
-    the prompt of a hand that hears none."""
+    """But what is quiet by construction: the inner half of a low-rank layer whose outer half is zero, what reads the
+    prompt of a hand that hears none, and how the steps of ACT, all zeros at first, attend to each other."""
     every, reached = set(), set()
     for one in found:
         held = (one.vla.backbone, one.vla.expert, *one.vla.streams, *one.vla.objectives)
         every |= {(type(p).__name__, n) for p in held for n, _ in p.named_parameters()}
         reached |= one.reached
     quiet = {f"{part} {name}" for part, name in every - reached}
-    assert quiet and not [
-        q for q in quiet if not any(fnmatchcase(q, p) for p in ("VLM *.low*_in", "Cascade hand.prompt.*"))
-    ]
+    assert quiet and not [q for q in quiet if not any(fnmatchcase(q, p) for p in QUIET)]
 
 
 def test_records_are_computed_of_what_was_tried(found, tmp_path):

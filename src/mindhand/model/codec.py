@@ -117,30 +117,32 @@ class ChunkCodec(nn.Module):
         """The same without bounds: for codecs that bound what they say themselves, in other ways."""
         middle, half = self._scale()
         x = code.values.float() * half + middle
-        bad = ~torch.isfinite(x).flatten(1).all(1) | self._no_rotation(x)
+        bad = ~torch.isfinite(x).flatten(1).all(1) | no_rotation(self.spec, x)
         assert state is not None
-        held = self.hold(state[:, -1])
+        held = hold(self.spec, state[:, -1])
         y = np.repeat(held[:, None], x.shape[1], 1)
         if (good := ~bad.cpu().numpy()).any():
             y[good] = self._decode(x[~bad].cpu().numpy(), state[~bad][:, -1].cpu().numpy())
         return Decoded(y.astype(np.float32), code.valid.cpu().numpy(), (~good).astype(np.int64))
 
-    def _no_rotation(self, x: Tensor) -> Tensor:
-        """(B,): rows of which some step's rot6d is too short to be a rotation."""
-        bad = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        for p in self.spec.action:
-            if p.kind == "rotation" and p.rotation == "rot6d":
-                a, b = x[..., self.spec.part(p.name)].split(3, -1)
-                bad |= (torch.linalg.cross(a, b).norm(dim=-1) < 1e-3).any(1)
-        return bad
 
-    def hold(self, state: Tensor) -> np.ndarray:
-        """The command that holds still: (B,A) from a measured state (B,S); parts the state lacks are zero."""
-        out = np.zeros((state.shape[0], self.size))
-        for p in self.spec.action:
-            if any(q.name == p.name and q.size == p.size for q in self.spec.state):
-                out[:, self.spec.part(p.name)] = state[:, self.spec.part(p.name, "state")].cpu().numpy()
-        return out
+def no_rotation(spec: Spec, x: Tensor) -> Tensor:
+    """(B,): rows of actions (B,H,A) of which some step's rot6d is too short to be a rotation."""
+    bad = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+    for p in spec.action:
+        if p.kind == "rotation" and p.rotation == "rot6d":
+            a, b = x[..., spec.part(p.name)].split(3, -1)
+            bad |= (torch.linalg.cross(a, b).norm(dim=-1) < 1e-3).any(1)
+    return bad
+
+
+def hold(spec: Spec, state: Tensor) -> np.ndarray:
+    """The command that holds still: (B,A) from a measured state (B,S); parts the state lacks are zero."""
+    out = np.zeros((state.shape[0], spec.action_size))
+    for p in spec.action:
+        if any(q.name == p.name and q.size == p.size for q in spec.state):
+            out[:, spec.part(p.name)] = state[:, spec.part(p.name, "state")].cpu().numpy()
+    return out
 
 
 class StateScale(nn.Module):

@@ -18,6 +18,7 @@ from mindhand.core.parts import Entry, Registry
 from mindhand.core.red_team import refuse_attack
 from mindhand.core.spec import Spec
 
+from .act_hand import ActConfig, ActHand
 from .bins import BinCodec, BinConfig
 from .cascade import Cascade
 from .codec import ChunkCodec, CodecConfig
@@ -31,6 +32,8 @@ from .moe import Upcycle
 from .padded_codec import PaddedCodec, PaddedConfig
 from .pi0_hand import Pi0Config, Pi0Hand
 from .reasoner import KeepingConfig, KeepingReasoner, ReasonerConfig, WordsReasoner, unread
+from .resnet import ResNetEyes, ResNetEyesConfig
+from .standard_codec import StandardCodec, StandardConfig
 from .state_words import StateWords
 from .token_expert import TokenConfig, TokenExpert
 from .tower_hand import AddTower, TowerHand, TowerHandConfig
@@ -43,6 +46,7 @@ from .words import Words
 PARTS = Registry()
 PARTS.add(Entry("vlm", VLMConfig, lambda config, *, words, **_: VLM(config, words)))
 PARTS.add(Entry("action_expert", ExpertConfig, lambda config, **_: ActionExpert(config)))
+PARTS.add(Entry("act_hand", ActConfig, lambda config, **_: ActHand(config)))
 PARTS.add(Entry("cascade", ExpertConfig, lambda config, **_: Cascade(config)))
 PARTS.add(Entry("token_expert", TokenConfig, lambda config, **_: TokenExpert(config)))
 PARTS.add(Entry("tower_hand", TowerHandConfig, lambda config, **_: TowerHand(config)))
@@ -50,9 +54,11 @@ PARTS.add(Entry("pi0_hand", Pi0Config, lambda config, **_: Pi0Hand(config)))
 PARTS.add(Entry("padded_codec", PaddedConfig, lambda config, *, spec, **_: PaddedCodec(spec, config)))
 PARTS.add(Entry("bin_codec", BinConfig, lambda config, *, spec, **_: BinCodec(spec, config)))
 PARTS.add(Entry("chunk_codec", CodecConfig, lambda config, *, spec, **_: ChunkCodec(spec, config)))
+PARTS.add(Entry("standard_codec", StandardConfig, lambda config, *, spec, **_: StandardCodec(spec, config)))
 PARTS.add(Entry("words_reasoner", ReasonerConfig, lambda config, *, parse, **_: WordsReasoner(config, parse)))
 PARTS.add(Entry("keeping_reasoner", KeepingConfig, lambda config, *, parse, **_: KeepingReasoner(config, parse)))
 PARTS.add(Entry("wrist_eye", EyeConfig, lambda config, **_: WristEye(config)))
+PARTS.add(Entry("resnet_eyes", ResNetEyesConfig, lambda config, **_: ResNetEyes(config)))
 PARTS.add(Entry("gaze", GazeConfig, lambda config, **_: Gaze(config)))
 PLAIN = {  # each its own Config
     "upcycle": Upcycle, "per_task": PerTask, "widen": Widen,

@@ -42,8 +42,8 @@ def _named(streams: Iterable[Any]) -> list[tuple[str, Any]]:
 
 
 def cameras(streams: Iterable[Any]) -> set[str]:
-    """Roles of the cameras that they look through themselves: what each says as its `camera`."""
-    return {s.camera for s in streams if getattr(s, "camera", None)}
+    """Roles of the cameras that they look through themselves: what each says as its `camera`, or its `cameras`."""
+    return {role for s in streams for role in (getattr(s, "camera", None), *getattr(s, "cameras", ())) if role}
 
 
 def start_streams(streams: Iterable[Any], rows: int) -> dict[str, State]:

@@ -23,15 +23,16 @@ WHAT_RAN = (
     "lerobot", "torch", "torchvision", "torchcodec", "datasets", "huggingface-hub", "av", "numpy", "draccus",
     "accelerate", "diffusers", "safetensors",
 )  # fmt: skip
+HELD: list[Any] = []  # what must live as long as the process
 
 
 def get(module: str, name: str) -> Any:
     """A name of LeRobot, which is imported when it is asked for. torchvision's wheels declare operators for CUDA that a
     CPU build of PyTorch lacks; declared here, it imports, and nothing here calls them."""
     if not hasattr(torch.ops.torchvision, "nms"):
-        get.library = torch.library.Library("torchvision", "DEF")
+        HELD.append(torch.library.Library("torchvision", "DEF"))
         for op in ("nms", "qnms"):
-            get.library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            HELD[0].define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return getattr(import_module(f"lerobot.{module}"), name)
 
 
