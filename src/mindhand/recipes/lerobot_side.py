@@ -130,8 +130,8 @@ def frames(dataset: Any) -> Iterator[dict[str, np.ndarray]]:
 
 def read(folder: Path) -> None:
     """For each of plan.json's "datasets" {name: path}: NAME.npz with what LeRobot gives of all frames, columns as
-    LeRobot names them, and NAME.json: "episodes" and "frames" as it counts them, the "lengths" of the episodes, and its
-    first picture statistics. "ahead" steps of actions are asked for with each frame."""
+    LeRobot names them, and NAME.json: "episodes" and "frames" as it counts them, and the "lengths" of the episodes.
+    "ahead" {name: seconds}: actions so far ahead are asked for with each frame of that one."""
     plan = plan_of(folder)
     for name, path in plan["datasets"].items():
         ahead = plan["ahead"].get(name)
