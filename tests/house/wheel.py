@@ -21,6 +21,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (["--help"], ["doctor"], ["demo", "--quick"])
+BOARD = """
+from PIL import Image
+from mindhand.data.synthetic.gates import gate_items
+from mindhand.data.synthetic.toy_picture import tabletop
+item = next(gate_items("equation_reading", 1, tabletop))
+Image.fromarray(item.image).save("board.png")
+print(item.answer)
+"""  # a picture that the weights of the wheel are asked about, and what they should say
 EXTRAS = ("transformers", "ray", "gymnasium", "metaworld", "pytest")  # must not be there
 
 
@@ -86,6 +94,13 @@ def main() -> None:
         for command in COMMANDS:
             said = run(python.parent / "mindhand", *command, cwd=folder / "empty", env=env)
             print(f"mindhand {' '.join(command)}: {len(said.splitlines())} lines")
+        wanted = run(python, "-c", BOARD, cwd=folder / "empty", env=env).strip()
+        read = run(
+            python.parent / "mindhand", "chat", "board.png", "--ask", "read the board", cwd=folder / "empty", env=env
+        )
+        if read.strip() != wanted:
+            sys.exit(f"the weights that came with the wheel read {read!r} where the board says {wanted!r}")
+        print(f"mindhand chat: {wanted}")
         told = re.search(r"The report: (/.*\.html)$", said, re.MULTILINE)
         if told is None or not Path(told[1]).is_file() or not Path(told[1]).is_relative_to(folder.resolve() / "empty"):
             sys.exit(f"the demo names no report of its own that is there:\n{said}")
