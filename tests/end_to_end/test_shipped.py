@@ -1,4 +1,4 @@
-"""nano as it is shipped: it knows this world, passes a part of its gates anew, and its card says what its records say."""
+"""nano as it is shipped: of this world, right about a part of its gates anew, and its card says what records say."""
 
 from __future__ import annotations
 
