@@ -8,7 +8,8 @@ import pytest
 
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
-from mindhand.recipes.lerobot_round_trip import FILE_MB, LENGTHS, OURS, SPEC, checks, episodes, filmed, main, ours
+from mindhand.recipes.lerobot_env import proof
+from mindhand.recipes.lerobot_round_trip import FILE_MB, LENGTHS, OURS, SPEC, checks, episodes, filmed, ours, publish
 
 
 @pytest.fixture(scope="module", params=[*OURS])
@@ -52,4 +53,4 @@ def test_a_film_that_lost_too_much_is_seen():
 
 
 def test_what_is_asked_wrongly_is_refused(capsys):
-    assert main([]) == 2 and "LeRobot's folder" in capsys.readouterr().err
+    assert proof(publish, []) == 2 and "LeRobot's folder" in capsys.readouterr().err

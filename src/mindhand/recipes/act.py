@@ -21,8 +21,8 @@ from mindhand.core.nouns import smoke_observation
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import write_json
-from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.mixture import Mixture, SampleSet
+from mindhand.data.opening import open_dataset
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.model.act_hand import ActConfig, ActHand
 from mindhand.model.resnet import ResNetEyes, ResNetEyesConfig
@@ -71,7 +71,7 @@ def train(
 ) -> Path:
     """Train on every frame of a dataset; returns the checkpoint. sizes: the paper's for its robot unless given. Its
     words are those of the dataset's own tasks: they are only ever counted."""
-    reader = LeRobotReader(data)
+    reader = open_dataset(data)
     cache = FrameCache.build(run / "frames", reader, console=console)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ from a clean checkout, or with a FOLDER for drafts. LeRobot's policy is made, sa
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 import mindhand.model.act_hand
 import mindhand.model.resnet
 import mindhand.model.standard_codec
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.errors import BadData
 from mindhand.core.keys import Key
 from mindhand.core.nouns import Observation
 from mindhand.core.record import Record, write_record
@@ -115,18 +115,5 @@ def publish(lerobot: Path, folder: Path | None = None) -> Record:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code, 2 for a refusal."""
-    try:
-        if len(argv) not in (1, 2):
-            raise Refusal(f"{len(argv)} words", "LeRobot's folder, and one for drafts", "see act_parity.py")
-        record = publish(*map(Path, argv))
-    except Refusal as refusal:
-        print(f"mindhand: {refusal}", file=sys.stderr)
-        return 2
-    print(f"{record.name}: {record.show()}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(lerobot_env.proof(publish, sys.argv[1:]))

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import venv
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindhand.core.errors import Refusal
 from mindhand.core.files import locked
+from mindhand.core.record import Record
 from mindhand.data.files import read_json, write_json
 
 # With their own dependencies, and without: of these, what they pin does not fit the others or is never imported.
@@ -103,6 +104,20 @@ def lerobot_side(folder: Path) -> Side:
         versions = read_json(folder / "versions.json", "LeRobot's versions")
         write_json(made, {"of": wanted, "versions": versions})
     return Side(folder, versions)
+
+
+def proof(publish: Callable[..., Record], argv: Sequence[str]) -> int:
+    """The command of a proof, which publishes with LeRobot's folder and, where it is given, one for drafts; its exit
+    code, 2 for a refusal."""
+    try:
+        if len(argv) not in (1, 2):
+            raise Refusal(f"{len(argv)} words", "LeRobot's folder, and one for drafts", "for example runs/lerobot")
+        record = publish(*map(Path, argv))
+    except Refusal as refusal:
+        print(f"mindhand: {refusal}", file=sys.stderr)
+        return 2
+    print(f"{record.name}: {record.show()}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 import mindhand.data
-from mindhand.core.errors import Refusal
 from mindhand.core.keys import Key, Keys
 from mindhand.core.record import Record, write_record
 from mindhand.core.spec import Camera, Part, Spec
@@ -185,18 +184,5 @@ def publish(lerobot: Path, folder: Path | None = None) -> Record:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code, 2 for a refusal."""
-    try:
-        if len(argv) not in (1, 2):
-            raise Refusal(f"{len(argv)} words", "LeRobot's folder, and one for drafts", "see lerobot_round_trip.py")
-        record = publish(*map(Path, argv))
-    except Refusal as refusal:
-        print(f"mindhand: {refusal}", file=sys.stderr)
-        return 2
-    print(f"{record.name}: {record.show()}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(lerobot_env.proof(publish, sys.argv[1:]))
