@@ -178,11 +178,12 @@ def test_what_a_camera_does_not_see_is_not_drawn_and_not_missed(monkeypatch):
             stage = world._stages[0]
             out += [stage.paint(world._canvas, role, (64, 128)).tobytes() for role in ("front", "wrist")]
             for camera in stage.ids.cameras.values():
-                saved.append(len(canvas.outside(stage.model, stage.data, camera, 1.0, stage._brush._radius)))
+                radius = canvas.spheres(stage.model)
+                saved.append(canvas.outside(stage.model, stage.data, camera, 1.0, radius).sum())
         return out
 
     some = pictures()
-    monkeypatch.setattr(canvas, "outside", lambda *_: np.zeros(0, int))
+    monkeypatch.setattr(canvas, "outside", lambda model, *_: np.zeros(model.ngeom, bool))
     assert pictures() == some and min(saved[:2]) > 0
 
 

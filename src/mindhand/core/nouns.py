@@ -22,7 +22,7 @@ from .spec import Spec
 def _shape(what: str, x: Any, *want: int | None) -> None:
     if not isinstance(x, np.ndarray):
         raise BadData(f"{what} is a {type(x).__name__}", "a numpy array", "convert it with np.asarray")
-    if x.ndim != len(want) or any(w is not None and w != n for w, n in zip(want, x.shape)):
+    if x.ndim != len(want) or x.shape != tuple([n if w is None else w for w, n in zip(want, x.shape)]):
         raise BadData(
             f"{what} has shape {x.shape}",
             "(" + ", ".join("any" if w is None else str(w) for w in want) + ")",
@@ -31,7 +31,10 @@ def _shape(what: str, x: Any, *want: int | None) -> None:
 
 
 def _finite(what: str, x: np.ndarray, valid: np.ndarray | None = None) -> None:
-    bad = ~np.isfinite(x)
+    good = np.isfinite(x)
+    if good.all():
+        return
+    bad = ~good
     if valid is not None:
         bad &= valid.reshape(valid.shape + (1,) * (x.ndim - valid.ndim))
     if bad.any():

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from .errors import BadData, SpecMismatch
@@ -119,12 +120,12 @@ class Spec:
         if len({c.role for c in self.cameras}) != len(self.cameras):
             raise BadData("two cameras have one role", "unique roles", "rename one")
 
-    @property
+    @cached_property
     def action_size(self) -> int:
         """A."""
         return sum(p.size for p in self.action)
 
-    @property
+    @cached_property
     def state_size(self) -> int:
         """S."""
         return sum(p.size for p in self.state)

@@ -322,7 +322,7 @@ class MetaWorld:
     def _picture(self, row: _Row, role: str) -> np.ndarray:
         camera, env = self.spec.camera(role), row.env
         eye = env.model.camera(CAMERAS[role]).id
-        picture = self._brush(row).paint(env.model, env.data, eye, camera.source, {})
+        (picture,) = self._brush(row).paint(env.model, env.data, [(eye, camera.source)], {})
         upright = picture[:: TURNED[CAMERAS[role]], :: TURNED[CAMERAS[role]]]
         return area_resize(upright, camera.height, camera.width)
 

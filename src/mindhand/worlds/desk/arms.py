@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,7 +39,9 @@ class Arm:
     def __init__(self, data: mujoco.MjData, mount: Mount, joints: np.ndarray, fingers: np.ndarray, site: int):
         """joints (6,), fingers (2,): addresses in qpos. site: the TCP's."""
         self.mount = mount
-        self._data, self._joints, self._fingers, self._site = data, joints, fingers, site
+        self._data, self._joints, self._site = data, joints, site
+        self._left, self._right = fingers.tolist()
+        self._base, self._axes = mount.base.tolist(), mount.axes.tolist()
 
     @property
     def joints(self) -> np.ndarray:
@@ -64,8 +67,8 @@ class Arm:
     @property
     def gripper(self) -> float:
         """0 closed to 1 open, the mean of both fingers."""
-        left, right = self._data.qpos[self._fingers]
-        return float((left - right) / 2 - FINGER_RANGE[0]) / _SPAN
+        qpos = self._data.qpos
+        return float((qpos[self._left] - qpos[self._right]) / 2 - FINGER_RANGE[0]) / _SPAN
 
     @property
     def pose(self) -> tuple[np.ndarray, np.ndarray]:
@@ -73,19 +76,29 @@ class Arm:
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
         return self.mount.local(self._data.site_xpos[self._site]), self.mount.turned(rotation)
 
+    @property
+    def state(self) -> list[float]:
+        """The ten numbers of a state: `pose`, its rotation as rot6d, and the gripper. Plain floats, as in `follow`:
+        after a picture has been drawn, numpy's own code has to be fetched from memory again."""
+        a, b, c = self._axes
+        x, y, z = ((p - q) * s for p, q, s in zip(self._data.site_xpos[self._site].tolist(), self._base, self._axes))
+        xx, yx, _, xy, yy, _, xz, yz, _ = self._data.site_xmat[self._site].tolist()
+        return [x, y, z, xx * a, xy * b, xz * c, yx * a, yy * b, yz * c, self.gripper]
+
     def measured(self) -> dict[str, np.ndarray | float]:
         """tcp (3,), tool (3,3), joints (6,) and gripper, as they are called in a world's geometry."""
         return {"tcp": self.tcp, "tool": self.rotation, "joints": self.joints.copy(), "gripper": self.gripper}
 
     def follow(self, target: Sequence[float], joints: np.ndarray, gripper: float) -> Told:
         """The command after `joints` and `gripper`, the last one, towards a target: ten numbers of an action."""
-        position = [min(max(x, low), high) for x, (low, high) in zip(target[:3], WORKSPACE)]
+        position = [x if a <= x <= b else a if x < a else b for x, (a, b) in zip(target[:3], WORKSPACE)]
         rotation = from_rot6d(target[3:9])
         clipped = position != target[:3] or rotation is None
         found = inverse(position, self.pose[1] if rotation is None else rotation, joints)
-        move = found.joints - joints
-        slow = np.minimum(np.maximum(move, -JOINT_STEP), JOINT_STEP)
+        last = joints.tolist()
+        move = [q - p for q, p in zip(found.joints.tolist(), last)]
+        slow = [x if -JOINT_STEP <= x <= JOINT_STEP else math.copysign(JOINT_STEP, x) for x in move]
         squeeze = min(max(target[9], 0.0), 1.0) - gripper
         shut = max(-GRIPPER_STEP, min(GRIPPER_STEP, squeeze))
-        limited = shut != squeeze or bool((slow != move).any())
-        return Told(joints + slow, gripper + shut, clipped or not found.exact, limited)
+        limited = shut != squeeze or slow != move
+        return Told(np.array([p + x for p, x in zip(last, slow)]), gripper + shut, clipped or not found.exact, limited)

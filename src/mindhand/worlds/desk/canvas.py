@@ -24,7 +24,9 @@ UNSEEN = 5  # the group of geoms that are not drawn
 MOST = 200  # geoms of a picture: forty toys, or more
 _SIZE = np.ones(3)  # of a mesh: not looked at
 _GEOM = mujoco.mjtObj.mjOBJ_GEOM
+_ALL = int(mujoco.mjtCatBit.mjCAT_ALL)
 _SEGMENT = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
+View = tuple[int, tuple[int, int]]  # a camera's index in the model; height and width in pixels
 _OPEN: weakref.WeakSet[Canvas] = weakref.WeakSet()
 
 
@@ -74,10 +76,15 @@ def _edges(fovy: float, aspect: float) -> np.ndarray:
 
 
 def outside(model: mujoco.MjModel, data: mujoco.MjData, camera: int, aspect: float, radius: np.ndarray) -> np.ndarray:
-    """Geoms (indices) of which nothing is in the picture of a camera, `aspect` times as wide as high: their bounding
-    spheres of `radius` (infinite for planes) lie behind it or beyond an edge."""
+    """Of which geoms nothing is in the picture of a camera, `aspect` times as wide as high (bool, one a geom): their
+    bounding spheres of `radius` (infinite for planes) lie behind it or beyond an edge."""
     normals = data.cam_xmat[camera].reshape(3, 3) @ _edges(float(model.cam_fovy[camera]), aspect)
-    return ((data.geom_xpos - data.cam_xpos[camera]) @ normals > radius).any(1).nonzero()[0]
+    return ((data.geom_xpos - data.cam_xpos[camera]) @ normals > radius).any(1)
+
+
+def spheres(model: mujoco.MjModel) -> np.ndarray:
+    """(ngeom,1) radii in m of geoms' bounding spheres, infinite for planes. Asked for anew: shapes may change."""
+    return np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)[:, None]
 
 
 class Canvas:
@@ -144,9 +151,7 @@ class Brush:
         self._canvas = canvas
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self.context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR  # the other way loses digits
-        self._scene = mujoco.MjvScene(model, maxgeom=MOST)
-        for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
-            self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
+        self._scenes: list[mujoco.MjvScene] = []  # one a view of the most that were ever asked for at once
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
         self._option.sitegroup[list(sites)] = 1
@@ -161,26 +166,30 @@ class Brush:
         self,
         model: mujoco.MjModel,
         data: mujoco.MjData,
-        camera: int,
-        shape: tuple[int, int],
+        views: Sequence[View],
         textures: Mapping[int, np.ndarray],
         loose: Sequence[Loose] = (),
-    ) -> np.ndarray:
-        """A picture uint8 (height, width, 3). `textures`: the pictures in use by texture index, which
+    ) -> list[np.ndarray]:
+        """A picture uint8 (height, width, 3) a view. `textures`: the pictures in use by texture index, which
         `model.tex_data` holds too; one that is the same object as last time is not uploaded again. `loose`: meshes
-        to draw besides."""
+        to draw besides.
+
+        All views are composed before any is drawn: software that draws leaves nothing of ours in the caches, and what
+        takes 11 us takes 60 after it."""
         self._canvas.activate()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
         for index, content in textures.items():
             if self._loaded.get(index) is not content:
                 mujoco.mjr_uploadTexture(model, self.context, index)
                 self._loaded[index] = content
-        self._compose(model, data, camera, shape, loose)
-        rect = mujoco.MjrRect(0, 0, shape[1], shape[0])
-        mujoco.mjr_render(rect, self._scene, self.context)
-        out = np.empty((*shape, 3), np.uint8)
-        mujoco.mjr_readPixels(out, None, rect, self.context)
-        return out[::-1]
+        radius = spheres(model)
+        scenes = [self._compose(k, model, data, view, radius, loose) for k, view in enumerate(views)]
+        rects = [mujoco.MjrRect(0, 0, width, height) for _, (height, width) in views]
+        out = [np.empty((*shape, 3), np.uint8) for _, shape in views]
+        for rect, scene, picture in zip(rects, scenes, out):
+            mujoco.mjr_render(rect, scene, self.context)
+            mujoco.mjr_readPixels(picture, None, rect, self.context)
+        return [picture[::-1] for picture in out]
 
     def measure(
         self,
@@ -195,8 +204,8 @@ class Brush:
         `model.ngeom` + k for the k-th of `loose`, -1 for nothing. Round shapes are as coarse as in a picture."""
         self._canvas.activate()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
-        self._compose(model, data, camera, shape, loose)
-        scene, first = self._scene, self._scene.ngeom - len(loose)
+        scene = self._compose(0, model, data, (camera, shape), spheres(model), loose)
+        first = scene.ngeom - len(loose)
         for k, geom in enumerate(scene.geoms[: scene.ngeom]):
             geom.segid = model.ngeom + k - first if k >= first else geom.objid if geom.objtype == _GEOM else -1
         rect, view = mujoco.MjrRect(0, 0, shape[1], shape[0]), scene.camera[0]
@@ -216,31 +225,46 @@ class Brush:
 
     def _compose(
         self,
+        k: int,
         model: mujoco.MjModel,
         data: mujoco.MjData,
-        camera: int,
-        shape: tuple[int, int],
+        view: View,
+        radius: np.ndarray,
         loose: Sequence[Loose],
-    ) -> None:
-        """Make the scene what this camera sees; `loose` comes last in it."""
+    ) -> mujoco.MjvScene:
+        """What a camera sees, as the `k`-th scene; `loose` comes last in it."""
+        if k == len(self._scenes):
+            self._scenes.append(_scene(model))
+        scene, (camera, shape) = self._scenes[k], view
         self._camera.fixedcamid = camera
-        self._radius = np.where(model.geom_rbound > 0, model.geom_rbound, np.inf)[:, None]  # shapes may have changed
-        unseen = outside(model, data, camera, shape[1] / shape[0], self._radius)
-        was = model.geom_group[unseen]
-        model.geom_group[unseen] = UNSEEN  # the driver works on every geom, wherever it is
-        mujoco.mjv_updateScene(
-            model, data, self._option, self._perturb, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-        )
-        model.geom_group[unseen] = was
+        group = model.geom_group
+        was, textured = group.copy(), model.geom_matid >= 0
+        # The driver works on every geom, wherever it is, and whenever one with a texture follows one without.
+        hidden = outside(model, data, camera, shape[1] / shape[0], radius)
+        group[hidden | textured] = UNSEEN
+        mujoco.mjv_updateScene(model, data, self._option, self._perturb, self._camera, _ALL, scene)
+        group[:] = was
+        group[hidden | ~textured] = UNSEEN
+        mujoco.mjv_addGeoms(model, data, self._option, self._perturb, _ALL, scene)
+        group[:] = was
         for one in loose:
-            self._add(one)
+            _add(scene, one)
+        return scene
 
-    def _add(self, one: Loose) -> None:
-        geom = self._scene.geoms[self._scene.ngeom]
-        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_MESH, _SIZE, one.position, one.rotation, one.colour)
-        geom.dataid = 2 * one.mesh  # odd numbers are convex hulls
-        geom.matid, geom.texcoord = one.material, 1
-        self._scene.ngeom += 1
+
+def _scene(model: mujoco.MjModel) -> mujoco.MjvScene:
+    scene = mujoco.MjvScene(model, maxgeom=MOST)
+    for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
+        scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
+    return scene
+
+
+def _add(scene: mujoco.MjvScene, one: Loose) -> None:
+    geom = scene.geoms[scene.ngeom]
+    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_MESH, _SIZE, one.position, one.rotation, one.colour)
+    geom.dataid = 2 * one.mesh  # odd numbers are convex hulls
+    geom.matid, geom.texcoord = one.material, 1
+    scene.ngeom += 1
 
 
 def _close_all() -> None:

@@ -20,6 +20,7 @@ LOW = np.array([-3.14158, -1.85005, -1.76278, -3.14158, -1.8675, -3.14158])
 HIGH = np.array([3.14158, 1.25664, 1.6057, 3.14158, 2.23402, 3.14158])
 
 _LOW, _HIGH = LOW.tolist(), HIGH.tolist()
+_WRIST_LOW, _WRIST_HIGH = _LOW[3:], _HIGH[3:]
 
 SHOULDER_Z = 0.079 + 0.04805  # base to shoulder axis
 ELBOW = (0.05955, 0.3)  # shoulder to elbow at zero: x, z
@@ -68,8 +69,11 @@ def _nearest(branches: list[tuple[float, ...]], seed: list[float]) -> tuple[floa
     """The wrist branch (three angles) within limits that is nearest to the seed."""
 
     def cost(angles: tuple[float, ...]) -> tuple[bool, float]:
-        outside = any(not low <= q <= high for q, low, high in zip(angles, _LOW[3:], _HIGH[3:]))
-        return outside, sum((q - s) ** 2 for q, s in zip(angles, seed))
+        outside, far = False, 0.0
+        for q, s, low, high in zip(angles, seed, _WRIST_LOW, _WRIST_HIGH):
+            outside = outside or not low <= q <= high
+            far += (q - s) ** 2
+        return outside, far
 
     return min(branches, key=cost)
 
@@ -113,7 +117,7 @@ def inverse(position: Sequence[float] | np.ndarray, rotation: np.ndarray, seed: 
         roll = float(seed[3])
         branches = [(roll, 0.0 if m00 > 0 else math.pi, _wrap(math.atan2(m21, m11) - roll))]
     joints = [q1, q2, q3, *_nearest(branches, seed[3:].tolist())]
-    clipped = [min(max(q, low), high) for q, low, high in zip(joints, _LOW, _HIGH)]
+    clipped = [q if low <= q <= high else low if q < low else high for q, low, high in zip(joints, _LOW, _HIGH)]
     return Solution(np.array(clipped), exact and clipped == joints)
 
 

@@ -127,7 +127,8 @@ def render_toys(
         starts.append(begin)
         begin += len(edge)
         middles.append((x, y, z + toy.kind.height / 2))
-    image = studio.brush.paint(studio.model, studio.data, studio.ids.cameras["front"], (size, size), studio.used, loose)
+    front = studio.ids.cameras["front"], (size, size)
+    (image,) = studio.brush.paint(studio.model, studio.data, [front], studio.used, loose)
     if not middles:
         return Shown(image, np.empty((0, 4)), np.empty((0, 2)))
     pixels = here.project(np.concatenate([*points, middles]), size)

@@ -84,7 +84,7 @@ _TRAY = TILE[0] / 2 + 0.013, TILE[1] / 2 + 0.014
 def in_tray(x: float, y: float) -> bool:
     """Whether a tile with this centre lies at least partly in the tray."""
     dx, dy = _TRAY
-    return any(abs(x - px) < dx and abs(y - py) < dy for px, py in PLACES)
+    return any([abs(x - px) < dx and abs(y - py) < dy for px, py in PLACES])
 
 
 def resting(x: float, y: float) -> float:
@@ -234,10 +234,14 @@ class Stage:
 
     def paint(self, canvas: Canvas, camera: str, shape: tuple[int, int]) -> np.ndarray:
         """What a camera sees, uint8 (height, width, 3)."""
+        return self.paint_all(canvas, {camera: shape})[0]
+
+    def paint_all(self, canvas: Canvas, shapes: Mapping[str, tuple[int, int]]) -> list[np.ndarray]:
+        """What each of these cameras sees, uint8 (height, width, 3) as `shapes` has them."""
         if self._brush is None:
             self._brush = canvas.brush(self.model)
-        index = self.ids.cameras[camera]
-        return self._brush.paint(self.model, self.data, index, shape, self._textures, self.loose)
+        views = [(self.ids.cameras[camera], shape) for camera, shape in shapes.items()]
+        return self._brush.paint(self.model, self.data, views, self._textures, self.loose)
 
     def project(self, points: np.ndarray, camera: str, shape: tuple[int, int]) -> np.ndarray:
         """(N,3) points to (N,2) pixels (u right, v down, the top left corner of the picture is 0, 0) of a picture

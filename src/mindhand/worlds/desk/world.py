@@ -34,7 +34,7 @@ from .build import MOUNTS
 from .canvas import Canvas
 from .driver import Driver
 from .families import FAMILIES, Family, family_of
-from .kinematics import HIGH, LOW, inverse, to_rot6d, tool_down
+from .kinematics import HIGH, LOW, inverse, tool_down
 from .pair import Pair
 from .placing_judge import PlacingJudge
 from .sense_views import look
@@ -51,13 +51,19 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
         return picture
     many = fy * fx
     wide = np.uint16 if 255 * many + many // 2 < 2**16 else np.uint32
-    rows = picture[::fy].astype(wide)  # whole rows first: they lie together
+    # Numpy is quick where numbers lie together: a block's sum is worked out at every pixel, and each fx-th taken.
+    flat = picture.reshape(picture.shape[0], -1)
+    rows = flat[::fy].astype(wide)
     for i in range(1, fy):
-        rows += picture[i::fy]
-    total = rows[:, ::fx] + wide(many // 2)
+        rows += flat[i::fy]
+    wanted = rows.shape[1] - 3 * (fx - 1)
+    total = rows[:, :wanted] + wide(many // 2)
     for j in range(1, fx):
-        total += rows[:, j::fx]
-    return (total // wide(many)).astype(np.uint8)
+        total += rows[:, 3 * j : 3 * j + wanted]
+    total //= wide(many)
+    out = np.zeros((height, rows.shape[1]), np.uint8)
+    out[:, :wanted] = total
+    return out.view("V3")[:, ::fx].copy().view(np.uint8).reshape(height, width, 3)
 
 
 class _Row:
@@ -168,8 +174,8 @@ class DeskWorld:
         further `senses` tell, and where cameras are named, as by filters, only what needs none: touch."""
         roles = self.spec.roles if cameras is None else tuple(cameras)
         return Observation(
-            images={role: np.stack([self._picture(r, role) for r in rows])[:, None] for role in roles},
-            state=np.stack([self._state(r) for r in rows])[:, None],
+            images=self._pictures(rows, roles),
+            state=np.array([self._state(r) for r in rows], np.float32)[:, None],
             text={"instruction": tuple(self._row(r).scene.instruction for r in rows)},
             time=np.array([[self._row(r).steps * SECONDS] for r in rows]),
             keys=tuple(self._row(r).key for r in rows),
@@ -223,7 +229,7 @@ class DeskWorld:
 
     def expert(self, rows: Sequence[int]) -> np.ndarray:
         """The scripted expert's next action (R,A), from whatever state the row is in."""
-        return np.stack(
+        return np.array(
             [self._row(r).expert.act(self._stages[r], self._row(r).judge, self._row(r).steps) for r in rows]
         )
 
@@ -341,12 +347,8 @@ class DeskWorld:
             made[family.name] = family.stage(**self._arms)
         return made[family.name]
 
-    def _state(self, r: int) -> np.ndarray:
-        out = []
-        for arm in self._stages[r].arms:
-            tcp, rotation = arm.pose
-            out += [tcp, to_rot6d(rotation), [arm.gripper]]
-        return np.concatenate(out).astype(np.float32)
+    def _state(self, r: int) -> list[float]:
+        return [x for arm in self._stages[r].arms for x in arm.state]
 
     def _sensed(self, rows: Sequence[int], whole: bool) -> dict[str, np.ndarray]:
         """Extras (R,1,...), after the pictures: toys are where they were last painted. Not whole: what is felt."""
@@ -366,13 +368,18 @@ class DeskWorld:
             self._canvas = Canvas(max(max(c.source) for c in self.spec.cameras))
         return self._canvas
 
-    def _picture(self, r: int, role: str) -> np.ndarray:
-        camera, stage = self.spec.camera(role), self._stages[r]
-        row = self._row(r)
-        picture = stage.paint(self._drawn, role, camera.source)
-        if row.sensor is not None:
-            picture = row.sensor.see(picture, role, row.steps)
-        return area_resize(picture, camera.height, camera.width)
+    def _pictures(self, rows: Sequence[int], roles: Sequence[str]) -> dict[str, np.ndarray]:
+        """{role: uint8 (R,1,h,w,3)}."""
+        cameras = [self.spec.camera(role) for role in roles]
+        out = {c.role: np.empty((len(rows), 1, c.height, c.width, 3), np.uint8) for c in cameras}
+        shapes = {c.role: c.source for c in cameras}
+        for k, r in enumerate(rows if shapes else ()):
+            row = self._row(r)
+            for c, picture in zip(cameras, self._stages[r].paint_all(self._drawn, shapes)):
+                if row.sensor is not None:
+                    picture = row.sensor.see(picture, c.role, row.steps)
+                out[c.role][k, 0] = area_resize(picture, c.height, c.width)
+        return out
 
     def _geometry(self, r: int) -> Mapping[str, Any]:
         judge, stage = self._row(r).judge, self._stages[r]
