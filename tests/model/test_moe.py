@@ -114,12 +114,13 @@ def test_upcycling_twice_is_refused():
         MoE(MoEConfig(2, 3), FFN(4, 4))
 
 
-def test_while_it_acts_a_token_does_not_depend_on_its_neighbours_in_any_bit():
+@pytest.mark.parametrize("tokens", [1, 5, 70])  # a word at a time; less than a block; several blocks
+def test_while_it_acts_a_token_does_not_depend_on_its_neighbours_in_any_bit(tokens):
     torch.manual_seed(0)
     moe = MoE(MoEConfig(8, 2), FFN(128, 384))
     for p in moe.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    x, others = torch.randn(3, 5, 128), torch.randn(40, 5, 128)
+    x, others = torch.randn(3, tokens, 128), torch.randn(40, tokens, 128)
     with torch.no_grad():
         moe.eval()
         alone = moe(torch.cat([x, others[:5]]))[:3]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mindhand.core.errors import BuildError
 from mindhand.core.seams import CAUSAL, Backbone, Segment, Trunk
+from mindhand.model.attention import attend, attend_runs
 from mindhand.model.configs import vlm_config
 from mindhand.model.moe import MoEConfig, Upcycle
 from mindhand.model.trunk import TowerConfig
@@ -228,3 +229,19 @@ def test_refusals():
         model([segs[1], segs[1]])
     with pytest.raises(BuildError, match="sees no key"):
         model(segs, rule=(("text", "*", "none"), *CAUSAL))
+
+
+@pytest.mark.parametrize("mask", [None, "bool", "added"])
+@torch.no_grad()
+def test_a_word_alone_attends_to_runs_as_to_what_they_join_to(mask):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 4, 1, 8), torch.randn(3, 2, 11, 8), torch.randn(3, 2, 11, 8)
+    seen = torch.rand(3, 1, 1, 11) > 0.4
+    seen[..., -1] = True  # itself
+    told = {None: None, "bool": seen, "added": torch.where(seen, 0.0, float("-inf"))}[mask]
+    parts = [x.split([6, 0, 4, 1], 2) for x in (k, v)]
+    assert torch.allclose(attend_runs(q, *parts, told), attend(q, k, v, told), atol=1e-6)
+    if mask is not None:  # what is not seen does not count, whatever it holds
+        k[:, :, 2][~seen[:, 0, 0, 2]] = 1e4
+        parts[0] = k.split([6, 0, 4, 1], 2)
+        assert torch.allclose(attend_runs(q, *parts, told), attend(q, k, v, told), atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +33,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     else:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=groups != heads)
     return out.transpose(1, 2).reshape(batch, count, heads * size)
+
+
+def attend_runs(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+    """`attend` over keys and values in several runs (B,G,nk_i,d). A word at a time on a CPU, the runs stay where they
+    are: to copy the whole prefix for each word at every layer took longer than to attend to it."""
+    batch, heads, count, size = q.shape
+    if count > 1 or len(k) == 1 or torch.is_grad_enabled() or q.device.type != "cpu":
+        return attend(q, *(runs[0] if len(runs) == 1 else torch.cat(runs, 2) for runs in (k, v)), mask)
+    q = (q * size**-0.5).reshape(batch, k[0].shape[1], -1, size)  # queries of a group share its keys
+    score = torch.cat([torch.matmul(q, run.transpose(-1, -2)) for run in k], -1)
+    if mask is not None:
+        score = score.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else score + mask
+    weights = score.softmax(-1).split([run.shape[2] for run in v], -1)
+    out = torch.stack([torch.matmul(w, run) for w, run in zip(weights, v)]).sum(0)
+    return out.reshape(batch, 1, heads * size)
+
+
+def lying(x: Tensor) -> Tensor:
+    """Keys or values (B,G,n,d) as `attend_runs` reads them again and again without a copy; in training as they are."""
+    return x if torch.is_grad_enabled() else x.contiguous()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from .ffn_edits import TaskFFN, copied, replace_ffns
 from .steady import steady
 from .trunk import FFN
 
+BLOCK = 64  # rows that an expert multiplies at a time while it acts
 Mixture = Literal["dynamic", "shared+dynamic", "static+dynamic", "static+shared+dynamic"]
 # what the raw sums of the rejected mixtures multiply the FFN by at initialisation
 GAIN: dict[str, float] = {
@@ -46,8 +47,8 @@ class MoEConfig:
 
 
 class MoE(nn.Module):
-    """Replaces an FFN. Sites: `scores` (router logits, B,n,E), `inner` (an expert's rows at a time,
-    some of zeros behind them; all experts' at once, (E,N,F), while it acts)."""
+    """Replaces an FFN. Sites: `scores` (router logits, B,n,E), `inner` (an expert's rows at a time, some of zeros
+    behind them; while it writes, a word a row, all experts' at once: (E,B,F))."""
 
     def __init__(self, c: MoEConfig, like: FFN):
         super().__init__()
@@ -79,32 +80,34 @@ class MoE(nn.Module):
 
     def routed(self, x: Tensor) -> Tensor:
         """The dynamic part alone. No capacity limit: no token is dropped, and rows do not affect each other: while it
-        acts (`eval`) not even in the last bit."""
+        acts (`eval`) not even in the last bit. A product rounds by how many rows it has: with runs as long as happened
+        to be chosen, a token's sum depends on its neighbours, and an evaluation on who shared a batch (72 episodes of a
+        policy with random weights: 11 went otherwise). So all products have `BLOCK` rows then."""
         flat = x.reshape(-1, x.shape[-1])
         logits = self.scores(self.router(x)).reshape(flat.shape[0], -1)
         top, chosen = logits.float().topk(self.config.active, -1)
         weights = top.softmax(-1).to(x.dtype)
-        if not self.training:
+        if not self.training and x.shape[1] == 1:  # a word at a time: nearly every expert has a token
             return self._alike(flat, torch.zeros_like(logits).scatter(1, chosen, weights)).reshape(x.shape)
         gate, expert = weights.reshape(-1), chosen.reshape(-1)
-        # sorted by expert: each expert multiplies one contiguous block, filled up with a row of zeros
+        # sorted by expert: each expert multiplies one contiguous run, filled up with a row of zeros
         sizes = torch.bincount(expert, minlength=self.config.experts).tolist()
-        steadied = [steady(n) for n in sizes]
-        runs = zip(expert.argsort(stable=True).split(sizes), sizes, steadied)
+        filled = [steady(n) if self.training else -(-n // BLOCK) * BLOCK for n in sizes]
+        runs = zip(expert.argsort(stable=True).split(sizes), sizes, filled)
         slot = torch.cat([F.pad(run, (0, more - n), value=len(expert)) for run, n, more in runs])
         token, flat, gate = slot // self.config.active, F.pad(flat, (0, 0, 0, 1)), F.pad(gate, (0, 1))
         blocks = []
-        for e, block in enumerate(flat[token].split(steadied)):
-            if block.shape[0]:
-                g, u = F.linear(block, self.gate_up[e]).chunk(2, -1)
-                blocks.append(F.linear(self.inner(F.silu(g) * u), self.down[e]))
+        for e, run in enumerate(flat[token].split(filled)):
+            for block in run.split(max(len(run), 1) if self.training else BLOCK):
+                if len(block):
+                    g, u = F.linear(block, self.gate_up[e]).chunk(2, -1)
+                    blocks.append(F.linear(self.inner(F.silu(g) * u), self.down[e]))
         out = torch.cat(blocks) * gate[slot].unsqueeze(-1)
         return torch.zeros_like(flat).index_add(0, token, out.to(flat.dtype))[:-1].reshape(x.shape)
 
     def _alike(self, flat: Tensor, gates: Tensor) -> Tensor:
-        """Every expert on every token, (N,D) with gates (N,E) that are zero for those not chosen. A product rounds by
-        how many rows it has: with blocks as large as happened to be chosen, a token's sum depends on its neighbours,
-        and an evaluation on who shared a batch (72 episodes of a policy with random weights: 11 went otherwise)."""
+        """Every expert on every token, (N,D) with gates (N,E) that are zero for those not chosen: products of one size
+        here, too."""
         g, u = torch.matmul(flat, self.gate_up.mT).chunk(2, -1)  # (E,N,F) each
         each = torch.matmul(self.inner(F.silu(g) * u), self.down.mT)
         return (each * gates.T.unsqueeze(-1)).sum(0)

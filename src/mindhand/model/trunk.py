@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mindhand.core.errors import BuildError
 from mindhand.core.seams import CAUSAL, Entry, Keep, Rule, Segment, grid_position
 
-from .attention import attend, rotary, rotate
+from .attention import attend_runs, lying, rotary, rotate
 from .gemma import GemmaConfig
 from .norm import RMSNorm
 from .plan import Group, Run, make_plan
@@ -315,13 +315,12 @@ def run(
             for which, stored in ((1, [before[j].k for j in old]), (2, [before[j].v for j in old])):
                 if any(g.stop):
                     runs = [*stored, *(part(i, which) for i in new)]
-                    kv.append(torch.cat([r.detach() if stop else r for r, stop in zip(runs, g.stop)], 2))
+                    kv.append([r.detach() if stop else r for r, stop in zip(runs, g.stop)])
                 else:
-                    runs = [*stored, several(new, which)] if new else stored
-                    kv.append(runs[0] if len(runs) == 1 else torch.cat(runs, 2))
-            a = attend(several(g.queries, 0), *kv, g.mask)
+                    kv.append([*stored, several(new, which)] if new else stored)
+            a = attend_runs(several(g.queries, 0), *kv, g.mask)
             out.update(zip(g.queries, a.split([sizes[i] for i in g.queries], 1)))
-        entries = [Entry(s.name, part(i, 1), part(i, 2), valids[i]) for i, s in enumerate(segments)]
+        entries = [Entry(s.name, lying(part(i, 1)), lying(part(i, 2)), valids[i]) for i, s in enumerate(segments)]
         cache.append(_join(past.cache[l] if past else [], entries, joined))
         attn_out: dict[int, Tensor] = {}
         for t in order:

@@ -46,7 +46,6 @@ from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
 from mindhand.model.eyes import EyeConfig, Gaze, GazeConfig, WristEye
 from mindhand.model.fresh import Fresh
-from mindhand.model.moe import MoE
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
@@ -290,9 +289,6 @@ def remembered_thoughts(vla: VLA, robot: RobotFrames, index: np.ndarray, file: P
             if str(found.get("of", "")) == mine.hexdigest():
                 return {n: found[n] for n in found.files if n != "of"}
     vla.eval()
-    for part in vla.modules():  # a third of the time; nobody needs these to the last bit
-        if isinstance(part, MoE):
-            part.train()
     parts: dict[str, list[np.ndarray]] = {}
     episode = robot.reader.episode_index[index]
     query = robot.reader.frame_index[index] // MATHS.replan
