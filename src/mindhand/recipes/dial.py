@@ -175,8 +175,9 @@ WORDS = """<!-- Made by `python -m mindhand.recipes.dial page` from records. -->
 
 nano's gates and loss against its size, its pictures and the time of one processor core; nano without each of its parts
 (dense targets, the pointer, sums in words alone, Muon) for as many pictures; and, as a bridge to other eyes, pretrained
-on flat pictures or without the fonts of robots' boards. Gates are taken on the rendered desk by all alike. One training
-each.
+on flat pictures or without the fonts of robots' boards. Gates are taken on the rendered desk by all alike; the
+loss is of what each was taught, so without sums in words it is of questions about pictures alone, which are harder. One
+training each.
 """
 NOTHING = "\nNo cell has been trained yet: `python -m mindhand.recipes.dial` trains them.\n"
 
