@@ -11,8 +11,8 @@ from mindhand.core.keys import Key, Keys
 from mindhand.data.record import GAZE, Noise, demonstrate, gaze
 from mindhand.worlds.course import FAMILY, HOME, LEVELS, MOVED, CourseScene, Obstacle, circles, sample_course_task
 from mindhand.worlds.course_sight import corners, hidden
-from mindhand.worlds.desk import build
 from mindhand.worlds.desk.altered import toys_to_be_seen, viewpoint
+from mindhand.worlds.desk.body import ARM_POS
 from mindhand.worlds.desk.controls import careless
 from mindhand.worlds.desk.course_judge import FAR
 from mindhand.worlds.desk.course_stage import CourseStage, Shapes, free_start
@@ -340,7 +340,7 @@ def test_a_perturbed_start_touches_nothing(world, level):
 
 def test_a_start_in_an_obstacle_is_refused():
     scene = sample_course_task(key(0))
-    at = np.array([HOME[0] + 0.02, HOME[1], 0.15]) - build.ARM_POS
+    at = np.array([HOME[0] + 0.02, HOME[1], 0.15]) - ARM_POS
     joints = inverse(at, tool_down(0.0), np.zeros(6)).joints
     assert free_start(scene, joints)
     there = Obstacle("post", HOME[0] + 0.1, HOME[1], 0.0, (0.012, 0.012), 0.25)

@@ -9,7 +9,7 @@ from mindhand.core.errors import BadData
 from mindhand.worlds import grips
 from mindhand.worlds.boards import Notice
 from mindhand.worlds.desk import arm
-from mindhand.worlds.desk.build import ARM_POS
+from mindhand.worlds.desk.body import ARM_POS
 from mindhand.worlds.desk.kinematics import inverse, tool_down
 from mindhand.worlds.desk.placing_judge import gap
 from mindhand.worlds.desk.playground import ToyStage

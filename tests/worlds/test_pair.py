@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindhand.core.keys import Keys
-from mindhand.worlds.desk.build import MOUNTS
+from mindhand.worlds.desk.body import VIPERX
 from mindhand.worlds.desk.kinematics import to_rot6d, tool_down
 from mindhand.worlds.desk.pair import Pair
 from mindhand.worlds.desk.spec import LIMITS
@@ -73,7 +73,7 @@ def find(want):
 
 
 def far_from_the_right(goal):
-    return math.dist(goal[:2], MOUNTS[1].base[:2]) > HIGHEST
+    return math.dist(goal[:2], VIPERX.mounts[1].base[:2]) > HIGHEST
 
 
 def test_a_toy_is_put_by_the_arm_on_its_side_or_by_the_one_that_reaches_the_goal(world):
@@ -138,7 +138,8 @@ def test_nobody_begins_before_the_other_is_home(world):
         if row.expert.plan.phase == "approach":
             break
         assert (
-            row.expert.turn == 1 and np.abs(action[0, 10:13] - MOUNTS[1].local(np.array(stage.by(1).home))).max() < 0.03
+            row.expert.turn == 1
+            and np.abs(action[0, 10:13] - VIPERX.mounts[1].local(np.array(stage.by(1).home))).max() < 0.03
         )
         world.step(action, [0])
     assert math.dist(left.tcp, left.home) < 0.06

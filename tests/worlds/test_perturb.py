@@ -14,7 +14,7 @@ from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds import perturb as p
 from mindhand.worlds.desk.altered import to_be_seen
-from mindhand.worlds.desk.build import ARM_POS
+from mindhand.worlds.desk.body import ARM_POS
 from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.kinematics import forward, inverse, tool_down
 from mindhand.worlds.desk.spec import HOME

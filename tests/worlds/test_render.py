@@ -9,11 +9,11 @@ import pytest
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.worlds.desk import canvas
-from mindhand.worlds.desk.canvas import Canvas
+from mindhand.worlds.desk.canvas import Canvas, area_resize
 from mindhand.worlds.desk.render import render_scene
 from mindhand.worlds.desk.stage import Stage
 from mindhand.worlds.desk.textures import board, glyph, label
-from mindhand.worlds.desk.world import DeskWorld, area_resize
+from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.scene import FACES, FONTS, PLACES, sample_maths, sample_task
 
 SCENES = [sample_maths(Keys.seeded(1, "render", i), "K-dev", fonts="RKX"[i % 3]) for i in range(6)]

@@ -29,8 +29,7 @@ from mindhand.core.errors import BadData, Refusal
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation, Outcome
 
-from .desk.canvas import Brush, Canvas
-from .desk.world import area_resize
+from .desk.canvas import Brush, Canvas, area_resize
 from .draw import Draw
 from .metaworld_spec import FAMILY, FRONT, LIMIT, SPEC, TASKS
 

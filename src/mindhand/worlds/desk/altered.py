@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -29,6 +29,7 @@ from mindhand.worlds.things import COLOURS, THINGS, Toy
 from mindhand.worlds.things import FIELD as TOY_FIELD
 
 from .arm import look_at
+from .body import VIPERX, Body
 from .build import (
     BOARD_AXES,
     BOARD_HALF,
@@ -57,7 +58,7 @@ Good = Callable[[np.ndarray], bool]  # whether a front camera may stand there (3
 
 
 @cache
-def _compiled(make: Callable[..., mujoco.MjSpec], *how: int) -> mujoco.MjModel:
+def _compiled(make: Callable[..., mujoco.MjSpec], *how: Any) -> mujoco.MjModel:
     spec = make(*how)
     spec.add_texture(
         name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
@@ -68,8 +69,8 @@ def _compiled(make: Callable[..., mujoco.MjSpec], *how: int) -> mujoco.MjModel:
     return spec.compile()
 
 
-def _littered_spec(size: int, arms: int) -> mujoco.MjSpec:
-    spec = make_spec(size, arms)
+def _littered_spec(size: int, arms: int, body: Body) -> mujoco.MjSpec:
+    spec = make_spec(size, arms, body)
     add_costumes(spec, LITTER)
     return spec
 
@@ -131,8 +132,8 @@ class Looks:
 class AlteredStage(Stage):
     """A row whose looks are perturbed: `alter` it before it is dressed."""
 
-    def __init__(self, size: int = 128, arms: int = 1):
-        super().__init__(size, copy.copy(_compiled(_littered_spec, size, arms)))
+    def __init__(self, size: int = 128, arms: int = 1, body: Body = VIPERX):
+        super().__init__(size, copy.copy(_compiled(_littered_spec, size, arms, body)), body=body)
         self._looks, self._wardrobe = Looks(self, to_be_seen()), Wardrobe(self.model, LITTER)
 
     def alter(self, key: Key, perturb: Perturbation, scene: MathsScene) -> None:
@@ -149,8 +150,8 @@ class AlteredStage(Stage):
 class AlteredToyStage(ToyStage):
     """The same with toys, which are all in the scene: there is no litter."""
 
-    def __init__(self, size: int = 128, arms: int = 1):
-        super().__init__(size, model=copy.copy(_compiled(make_toy_spec, size, arms)))
+    def __init__(self, size: int = 128, arms: int = 1, body: Body = VIPERX):
+        super().__init__(size, model=copy.copy(_compiled(make_toy_spec, size, arms, body)), body=body)
         self._looks = Looks(self, toys_to_be_seen(), _SHOWN)
 
     def alter(self, key: Key, perturb: Perturbation, _: PlacingScene) -> None:

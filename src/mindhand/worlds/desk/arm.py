@@ -5,6 +5,7 @@ Geoms have no mass: the explicit inertias rule, whatever the arm wears.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -64,14 +65,16 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     return quat
 
 
-def _capsule(body, start, end, radius, colour, bits) -> None:
+def add_capsule(body, start, end, radius, colour, bits) -> None:
+    """From `start` to `end` (m) in the body's frame, colliding by `bits` (contype, conaffinity)."""
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end], size=[radius, 0, 0], rgba=colour, mass=0,
         contype=bits[0], conaffinity=bits[1], friction=[0.7, 0.005, 0.0001],
     )  # fmt: skip
 
 
-def _box(body, pos, half, colour, bits=(0, 0), **more) -> None:
+def add_box(body, pos, half, colour, bits=(0, 0), **more) -> None:
+    """At `pos` in the body's frame, with half sizes `half` (m)."""
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX, pos=list(pos), size=list(half), rgba=colour, mass=0,
         contype=bits[0], conaffinity=bits[1], **more,
@@ -81,14 +84,14 @@ def _box(body, pos, half, colour, bits=(0, 0), **more) -> None:
 def _dress(links: list, bits: tuple[int, int]) -> None:
     """Visible and colliding shapes; the base does not collide, nor do the first links, which reach nothing."""
     free = (0, 0)
-    _capsule(links[0], (0, 0, -0.06), (0, 0, 0.02), 0.042, DARK, free)
-    _capsule(links[1], (0, 0, 0), (0, 0, ELBOW[1]), 0.026, SHELL, free)
-    _capsule(links[1], (0, 0, ELBOW[1]), (ELBOW[0], 0, ELBOW[1]), 0.026, SHELL, free)
-    _capsule(links[2], (0, 0, 0), (FOREARM[0] - 0.03, 0, 0), 0.024, SHELL, bits)
-    _capsule(links[3], (-0.01, 0, 0), (FOREARM[1] - 0.02, 0, 0), 0.020, DARK, bits)
-    _capsule(links[4], (0, 0, 0), (0.03, 0, 0), 0.020, SHELL, bits)
-    _box(links[5], (0.0, 0, 0), (0.030, 0.032, 0.018), DARK, bits)
-    _box(links[5], (0.048, 0, 0), (0.008, 0.062, 0.012), SHELL, bits)
+    add_capsule(links[0], (0, 0, -0.06), (0, 0, 0.02), 0.042, DARK, free)
+    add_capsule(links[1], (0, 0, 0), (0, 0, ELBOW[1]), 0.026, SHELL, free)
+    add_capsule(links[1], (0, 0, ELBOW[1]), (ELBOW[0], 0, ELBOW[1]), 0.026, SHELL, free)
+    add_capsule(links[2], (0, 0, 0), (FOREARM[0] - 0.03, 0, 0), 0.024, SHELL, bits)
+    add_capsule(links[3], (-0.01, 0, 0), (FOREARM[1] - 0.02, 0, 0), 0.020, DARK, bits)
+    add_capsule(links[4], (0, 0, 0), (0.03, 0, 0), 0.020, SHELL, bits)
+    add_box(links[5], (0.0, 0, 0), (0.030, 0.032, 0.018), DARK, bits)
+    add_box(links[5], (0.048, 0, 0), (0.008, 0.062, 0.012), SHELL, bits)
 
 
 def add_arm(spec: mujoco.MjSpec, name: str, pos: tuple[float, float, float], yaw: float, bits: tuple[int, int]) -> None:
@@ -100,7 +103,7 @@ def add_arm(spec: mujoco.MjSpec, name: str, pos: tuple[float, float, float], yaw
     body = spec.worldbody.add_body(
         name=f"{name}/base", pos=list(pos), quat=[np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)], gravcomp=1
     )
-    _capsule(body, (0, 0, 0), (0, 0, 0.05), 0.05, DARK, (0, 0))
+    add_capsule(body, (0, 0, 0), (0, 0, 0.05), 0.05, DARK, (0, 0))
     links = []
     for k, (joint, link) in enumerate(zip(JOINTS, _LINKS)):
         body = body.add_body(
@@ -115,13 +118,28 @@ def add_arm(spec: mujoco.MjSpec, name: str, pos: tuple[float, float, float], yaw
     _dress(links, bits)
     gripper = links[-1]
     gripper.add_site(name=f"{name}/tcp", pos=[PINCH, 0, 0], size=[0.002] * 3, rgba=[0, 0, 0, 0])
+    add_wrist_camera(gripper, name, yaw, (0.02, 0.0, 0.095), (0.14, 0.0, 0.0))
+    add_fingers(gripper, name, PINCH, FINGER_X, (-0.003, 0.020), bits)
+    add_servos(spec, name, JOINTS, [(kp, FORCE, None) for kp in KP])
+
+
+def add_wrist_camera(gripper, name: str, yaw: float, eye: Sequence[float], look: Sequence[float]) -> None:
+    """The camera "<name>/wrist" at `eye` (m), which sees `look` in its middle, in the frame of a gripper: x along the
+    fingers, y closing."""
     # Up is the closing direction, or its opposite where the arm looks the other way: a tile that the tool is aligned
     # with is seen upright, by whichever arm.
-    eye, look, up = np.array([0.02, 0.0, 0.095]), np.array([0.14, 0.0, 0.0]), np.array([0.0, np.sign(np.cos(yaw)), 0.0])
-    gripper.add_camera(name=f"{name}/wrist", pos=eye, quat=look_at(eye, look, up), fovy=WRIST_FOVY)
+    quat = look_at(np.array(eye), np.array(look), np.array([0.0, np.sign(np.cos(yaw)), 0.0]))
+    gripper.add_camera(name=f"{name}/wrist", pos=np.array(eye), quat=quat, fovy=WRIST_FOVY)
+
+
+def add_fingers(
+    gripper, name: str, pinch: float, begin: float, root: tuple[float, float], bits: tuple[int, int]
+) -> None:
+    """Two fingers on slides, whose pads meet at `pinch` (m along the gripper's x). Their bodies are at `begin`; `root`:
+    the middle and half the length of what holds a pad, from there."""
     for side, sign in (("left", 1), ("right", -1)):
         finger = gripper.add_body(
-            name=f"{name}/{side}_finger", pos=[FINGER_X, 0, 0], gravcomp=1, mass=_FINGER_MASS,
+            name=f"{name}/{side}_finger", pos=[begin, 0, 0], gravcomp=1, mass=_FINGER_MASS,
             ipos=[0.017344, -sign * 0.0060692, 0], inertia=list(_FINGER_INERTIA), explicitinertial=True,
             iquat=[0.449364, 0.449364, -0.54596, -0.54596] if sign > 0 else [0.44937, -0.44937, 0.545955, -0.545955],
         )  # fmt: skip
@@ -131,19 +149,25 @@ def add_arm(spec: mujoco.MjSpec, name: str, pos: tuple[float, float, float], yaw
             armature=0.1, damping=2.0,
         )  # fmt: skip
         face = -sign * (PAD_INSET - PAD[1])
-        _box(
-            finger, (PINCH + TIP - FINGER_X - PAD[0], face, 0), PAD, PAD_COLOUR, bits, name=f"{name}/{side}_pad",
+        add_box(
+            finger, (pinch + TIP - begin - PAD[0], face, 0), PAD, PAD_COLOUR, bits, name=f"{name}/{side}_pad",
             condim=4, friction=[1.2, 0.02, 0.0001], solref=[0.0125, 1], solimp=[0.95, 0.99, 0.001, 0.5, 2], priority=1,
         )  # fmt: skip
-        _box(finger, (-0.003, face, 0), (0.020, 0.004, 0.008), SHELL)
-    for joint, kp in zip(JOINTS, KP):
-        _servo(spec, f"{name}/{joint}", kp, FORCE)
-    for side in ("left", "right"):
-        _servo(spec, f"{name}/{side}_finger", FINGER_KP, FINGER_FORCE)
+        add_box(finger, (root[0], face, 0), (root[1], 0.004, 0.008), SHELL)
 
 
-def _servo(spec: mujoco.MjSpec, joint: str, kp: float, force: float) -> None:
-    actuator = spec.add_actuator(
-        name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT, forcelimited=True, forcerange=[-force, force]
-    )
-    actuator.set_to_position(kp=kp, dampratio=1.0)
+def add_servos(
+    spec: mujoco.MjSpec, name: str, joints: Sequence[str], gains: Sequence[tuple[float, float, float | None]]
+) -> None:
+    """Position actuators of the joints, by stiffness, greatest force and damping (None: critical where joints are 0),
+    and of the fingers."""
+    fingers = [(f"{side}_finger", (FINGER_KP, FINGER_FORCE, None)) for side in ("left", "right")]
+    for joint, (kp, force, kv) in (*zip(joints, gains), *fingers):
+        joint = f"{name}/{joint}"
+        actuator = spec.add_actuator(
+            name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT, forcelimited=True, forcerange=[-force, force]
+        )
+        if kv is None:
+            actuator.set_to_position(kp=kp, dampratio=1.0)
+        else:
+            actuator.set_to_position(kp=kp, kv=kv)

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 
 from .arm import FINGER_RANGE
-from .build import Mount
-from .kinematics import from_rot6d, inverse, tool_yaw
-from .spec import GRIPPER_STEP, JOINT_STEP, WORKSPACE
+from .body import Body, Mount
+from .kinematics import from_rot6d, tool_yaw
+from .spec import GRIPPER_STEP
 
 _SPAN = FINGER_RANGE[1] - FINGER_RANGE[0]
 
@@ -24,7 +24,7 @@ def slides(gripper: float) -> tuple[float, float]:
 
 
 class Told(NamedTuple):
-    """A command: joints (6,) rad and gripper 0..1; whether the target was moved to where it can be reached, and whether
+    """A command: joints (J,) rad and gripper 0..1; whether the target was moved to where it can be reached, and whether
     the way there was cut short."""
 
     joints: np.ndarray
@@ -36,16 +36,18 @@ class Told(NamedTuple):
 class Arm:
     """One arm, measured. Positions and rotations are in the table's frame, but for `pose`."""
 
-    def __init__(self, data: mujoco.MjData, mount: Mount, joints: np.ndarray, fingers: np.ndarray, site: int):
-        """joints (6,), fingers (2,): addresses in qpos. site: the TCP's."""
-        self.mount = mount
+    def __init__(
+        self, data: mujoco.MjData, body: Body, mount: Mount, joints: np.ndarray, fingers: np.ndarray, site: int
+    ):
+        """joints (J,), fingers (2,): addresses in qpos. site: the TCP's."""
+        self.mount, self.body = mount, body
         self._data, self._joints, self._site = data, joints, site
         self._left, self._right = fingers.tolist()
         self._base, self._axes = mount.base.tolist(), mount.axes.tolist()
 
     @property
     def joints(self) -> np.ndarray:
-        """(6,) radians."""
+        """(J,) radians."""
         return self._data.qpos[self._joints]
 
     @property
@@ -86,18 +88,18 @@ class Arm:
         return [x, y, z, xx * a, xy * b, xz * c, yx * a, yy * b, yz * c, self.gripper]
 
     def measured(self) -> dict[str, np.ndarray | float]:
-        """tcp (3,), tool (3,3), joints (6,) and gripper, as they are called in a world's geometry."""
+        """tcp (3,), tool (3,3), joints (J,) and gripper, as they are called in a world's geometry."""
         return {"tcp": self.tcp, "tool": self.rotation, "joints": self.joints.copy(), "gripper": self.gripper}
 
     def follow(self, target: Sequence[float], joints: np.ndarray, gripper: float) -> Told:
         """The command after `joints` and `gripper`, the last one, towards a target: ten numbers of an action."""
-        position = [x if a <= x <= b else a if x < a else b for x, (a, b) in zip(target[:3], WORKSPACE)]
+        position = [x if a <= x <= b else a if x < a else b for x, (a, b) in zip(target[:3], self.body.workspace)]
         rotation = from_rot6d(target[3:9])
         clipped = position != target[:3] or rotation is None
-        found = inverse(position, self.pose[1] if rotation is None else rotation, joints)
-        last = joints.tolist()
+        found = self.body.inverse(position, self.pose[1] if rotation is None else rotation, joints)
+        last, most = joints.tolist(), self.body.step
         move = [q - p for q, p in zip(found.joints.tolist(), last)]
-        slow = [x if -JOINT_STEP <= x <= JOINT_STEP else math.copysign(JOINT_STEP, x) for x in move]
+        slow = [x if -most <= x <= most else math.copysign(most, x) for x in move]
         squeeze = min(max(target[9], 0.0), 1.0) - gripper
         shut = max(-GRIPPER_STEP, min(GRIPPER_STEP, squeeze))
         limited = shut != squeeze or slow != move

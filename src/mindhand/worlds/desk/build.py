@@ -8,7 +8,6 @@ when changed say so.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cache
 
 import mujoco
@@ -16,11 +15,10 @@ import numpy as np
 
 from mindhand.worlds.scene import FACES, PLACES, TILE, TILES
 
-from .arm import add_arm, look_at
-from .spec import HOME, SECONDS
+from .arm import look_at
+from .body import ARM, VIPERX, Body
+from .spec import SECONDS
 
-ARM = "arm"
-ARM_POS = (-0.41, 0.0, 0.0)  # the frame "arm_base" is the table's, moved here and not turned
 SUBSTEPS = 8  # a control step; 5 would let a pad sink 7 mm into a tile
 MAX_TILES = TILES[1]
 LABEL = (64, 76)  # pixels: width, height of a tile's label
@@ -43,33 +41,6 @@ PAIR_BITS = (4, 11), (8, 7)  # and of two neither meets itself, but each the oth
 CAMERAS = {"front": "front", "wrist": f"{ARM}/wrist", "wrist_right": "arm_right/wrist"}
 PLACE_COLOURS = ((0.20, 0.42, 0.80, 1), (0.94, 0.55, 0.16, 1))  # first digit blue, second orange
 PARK = (0.9, 0.9)  # where unused tiles lie, out of every picture
-
-
-@dataclass(frozen=True, eq=False)
-class Mount:
-    """Where an arm stands: its name in the model, what names of the second of two end with, where its base is (3,) m,
-    where its TCP is at home (3,) m, and the diagonal of its base's axes: the first arm looks to +x and its frame is the
-    table's, moved; the second looks to -x and its frame is also turned half about z."""
-
-    name: str
-    suffix: str
-    base: np.ndarray
-    home: tuple[float, float, float]
-    axes: np.ndarray
-
-    def local(self, position: np.ndarray) -> np.ndarray:
-        """A position (3,) m of the table's frame in the base's."""
-        return (position - self.base) * self.axes
-
-    def turned(self, rotation: np.ndarray) -> np.ndarray:
-        """A rotation (3,3) of the table's frame in the base's."""
-        return rotation * self.axes[:, None]
-
-
-MOUNTS = (
-    Mount(ARM, "", np.array(ARM_POS), HOME, np.array([1.0, 1.0, 1.0])),
-    Mount("arm_right", "_right", np.array([-ARM_POS[0], 0.0, 0.0]), (-HOME[0], *HOME[1:]), np.array([-1.0, -1.0, 1.0])),
-)
 
 
 def _material(spec: mujoco.MjSpec, name: str, size: tuple[int, int]) -> None:
@@ -160,13 +131,13 @@ def _front(spec: mujoco.MjSpec) -> None:
     spec.worldbody.add_camera(name="front", pos=FRONT_EYE, quat=front, fovy=FRONT_FOVY)
 
 
-def add_arms(spec: mujoco.MjSpec, count: int) -> None:
-    """Mount the first `count` of MOUNTS."""
-    for mount, bits in zip(MOUNTS[:count], (ARM_BITS,) if count == 1 else PAIR_BITS):
-        add_arm(spec, mount.name, tuple(mount.base), 0.0 if mount.axes[0] > 0 else np.pi, bits)
+def add_arms(spec: mujoco.MjSpec, count: int, body: Body = VIPERX) -> None:
+    """Mount the first `count` of the body's mounts."""
+    for mount, bits in zip(body.mounts[:count], (ARM_BITS,) if count == 1 else PAIR_BITS):
+        body.add(spec, mount.name, tuple(mount.base), 0.0 if mount.axes[0] > 0 else np.pi, bits)
 
 
-def make_spec(size: int = 128, arms: int = 1) -> mujoco.MjSpec:
+def make_spec(size: int = 128, arms: int = 1, body: Body = VIPERX) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = _table(size)
     # Trees of bounding boxes cost more than the few boxes they spare: a twentieth of a step, for the same contacts.
@@ -175,7 +146,7 @@ def make_spec(size: int = 128, arms: int = 1) -> mujoco.MjSpec:
     _board(spec)
     for k in range(MAX_TILES):
         _tile(spec, k)
-    add_arms(spec, arms)
+    add_arms(spec, arms, body)
     _front(spec)
     return spec
 
@@ -189,10 +160,10 @@ def bare_spec(size: int = 128) -> mujoco.MjSpec:
 
 
 @cache
-def _compiled(size: int, arms: int) -> mujoco.MjModel:
-    return make_spec(size, arms).compile()
+def _compiled(size: int, arms: int, body: Body) -> mujoco.MjModel:
+    return make_spec(size, arms, body).compile()
 
 
-def make_model(size: int = 128, arms: int = 1) -> mujoco.MjModel:
+def make_model(size: int = 128, arms: int = 1, body: Body = VIPERX) -> mujoco.MjModel:
     """A model of its own, ready to simulate (compiled once a process, copied in a millisecond)."""
-    return copy.copy(_compiled(size, arms))
+    return copy.copy(_compiled(size, arms, body))

@@ -16,7 +16,8 @@ import numpy as np
 from mindhand.worlds.course import COLOUR, CourseScene, Obstacle
 from mindhand.worlds.course_hand import turned_gap
 
-from .build import ARM, ARM_POS, PARK, SUBSTEPS, TILE_BITS
+from .body import ARM, ARM_POS
+from .build import PARK, SUBSTEPS, TILE_BITS
 from .canvas import UNSEEN
 from .gap import box_gaps
 from .kinematics import forward

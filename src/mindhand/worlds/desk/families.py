@@ -65,7 +65,8 @@ class Family:
     lying: where its things are at first; perturbed: the same as it then lies and is asked for; wordings: what else
     could be said; misled: what would be wrong to think. axes: the perturbations that it knows; lowest: the height (m)
     that a perturbed start keeps above the table; free: whether an arm may then have these joints; arms: the most that
-    its desk may have, where `stage` is given their number, and its expert says what way a thing goes (`Driver.way`)."""
+    its desk may have, where `stage` is given their number, and its expert says what way a thing goes (`Driver.way`);
+    bodies: whose arm may be there, where `stage` is given another than the first."""
 
     name: str
     sample: Callable[[Key], Any]
@@ -81,6 +82,7 @@ class Family:
     axes: tuple[str, ...]
     lowest: float
     arms: int = 1
+    bodies: tuple[str, ...] = ("viperx", "panda")
     free: Callable[[Any, np.ndarray], bool] = lambda scene, joints: True
 
 
@@ -128,6 +130,7 @@ _COURSE = replace(  # toys are placed, among obstacles, whose layout is what a l
     axes=tuple(axis for axis in AXES if axis != "layout"),
     free=free_start,
     arms=1,
+    bodies=("viperx",),  # detours are planned, and found free, for its shape
 )
 _HEIGHTS = Family(
     name=heights.FAMILY,
@@ -178,9 +181,9 @@ IMPOSSIBLE = {
 }
 
 
-def family_of(key: Key, perturb: Perturbation, arms: int = 1) -> Family:
-    """The family that a key's task names; refuses one that there is not, perturbations that it does not know, and more
-    arms than it has a use for."""
+def family_of(key: Key, perturb: Perturbation, arms: int = 1, body: str = "viperx") -> Family:
+    """The family that a key's task names; refuses one that there is not, perturbations that it does not know, more arms
+    than it has a use for, and a body that its scenes are not made for."""
     name = key.task.partition("/")[0]
     if name not in FAMILIES:
         raise BadData(f"task '{key.task}'", f"one of the families {tuple(FAMILIES)}", "correct Key.task")
@@ -189,4 +192,6 @@ def family_of(key: Key, perturb: Perturbation, arms: int = 1) -> Family:
         raise BadData(f"perturbation of {sorted(unknown)} in '{name}'", f"axes among {family.axes}", "leave them clean")
     if arms > family.arms:
         raise BadData(f"'{name}' on a desk with {arms} arms", f"at most {family.arms}", "DeskWorld(rows, arms=1)")
+    if body not in family.bodies:
+        raise BadData(f"'{name}' with the body '{body}'", f"one of {family.bodies}", "choose another body or family")
     return family

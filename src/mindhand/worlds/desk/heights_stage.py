@@ -12,37 +12,38 @@ import numpy as np
 
 from mindhand.worlds.heights import COLOURS, HeightScene
 
-from .build import ARM, STATIC, SUBSTEPS, add_arms, bare_spec
+from .body import ARM, VIPERX, Body
+from .build import STATIC, SUBSTEPS, add_arms, bare_spec
 from .stage import Stage
 
 NAME = "obstacle0"  # of the body and of its shape
 _SIZE = [0.02, 0.02, 0.03]
 
 
-def make_heights_spec(size: int = 128) -> mujoco.MjSpec:
+def make_heights_spec(size: int = 128, body: Body = VIPERX) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = bare_spec(size)
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE  # its boxes would be those of compiling
     # Askew where the compiler sees it, or it would mark the frame as the world's and a turn set later would not count.
-    body = spec.worldbody.add_body(name=NAME, pos=[0.01, 0.02, 0.03], quat=[0.9, 0.3, 0.2, 0.1])
-    body.add_geom(
+    block = spec.worldbody.add_body(name=NAME, pos=[0.01, 0.02, 0.03], quat=[0.9, 0.3, 0.2, 0.1])
+    block.add_geom(
         name=NAME, type=mujoco.mjtGeom.mjGEOM_BOX, size=_SIZE, contype=STATIC[0], conaffinity=STATIC[1],
         friction=[0.7, 0.005, 0.0001],
     )  # fmt: skip
-    add_arms(spec, 1)
+    add_arms(spec, 1, body)
     return spec
 
 
 @cache
-def _compiled(size: int) -> mujoco.MjModel:
-    return make_heights_spec(size).compile()
+def _compiled(size: int, body: Body) -> mujoco.MjModel:
+    return make_heights_spec(size, body).compile()
 
 
 class HeightsStage(Stage):
     """A row."""
 
-    def __init__(self, size: int = 128):
-        super().__init__(size, model=copy.copy(_compiled(size)), loose=())
+    def __init__(self, size: int = 128, body: Body = VIPERX):
+        super().__init__(size, model=copy.copy(_compiled(size, body)), loose=(), body=body)
         m = self.model
         self._body, self._geom = m.body(NAME).id, m.geom(NAME).id
         self._of_arm = m.body_rootid[m.geom_bodyid] == m.body(f"{ARM}/base").id
@@ -59,7 +60,7 @@ class HeightsStage(Stage):
         m.body_quat[self._body] = math.cos(scene.yaw / 2), 0.0, 0.0, math.sin(scene.yaw / 2)
 
     def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
-        """Put the arm at joints (6,), its gripper at 0..1, at rest; nothing lies loose, so there are no poses."""
+        """Put the arm at joints (J,), its gripper at 0..1, at rest; nothing lies loose, so there are no poses."""
         mujoco.mj_resetData(self.model, self.data)
         self._put_arm(joints, gripper)
 

@@ -16,6 +16,7 @@ import numpy as np
 from mindhand.worlds.hidden import MOST, HiddenScene
 from mindhand.worlds.things import COLOURS
 
+from .body import VIPERX, Body
 from .build import PARK, add_arms, bare_spec
 from .canvas import UNSEEN
 from .spec import SECONDS
@@ -33,31 +34,31 @@ def _lay(spec: mujoco.MjSpec, name: str, half: Sequence[float], rgba: Sequence[f
     return body
 
 
-def make_hidden_spec(size: int = 128) -> mujoco.MjSpec:
+def make_hidden_spec(size: int = 128, body: Body = VIPERX) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = bare_spec(size)
     for k in range(MOST):
-        body = _lay(spec, f"pad{k}", (PAD, PAD, _FLAT), _WHITE)
-        body.add_geom(
+        pad = _lay(spec, f"pad{k}", (PAD, PAD, _FLAT), _WHITE)
+        pad.add_geom(
             name=f"rim{k}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[RIM, RIM, _FLAT], pos=[0, 0, -_FLAT / 2],
             rgba=_WHITE, contype=0, conaffinity=0,
         )  # fmt: skip
         _lay(spec, f"cap{k}", (PAD, PAD, _FLAT), _WHITE)
     _lay(spec, "cube0", (CUBE,) * 3, _RED)
-    add_arms(spec, 1)
+    add_arms(spec, 1, body)
     return spec
 
 
 @cache
-def _compiled(size: int) -> mujoco.MjModel:
-    return make_hidden_spec(size).compile()
+def _compiled(size: int, body: Body) -> mujoco.MjModel:
+    return make_hidden_spec(size, body).compile()
 
 
 class HiddenStage(Stage):
     """A row."""
 
-    def __init__(self, size: int = 128):
-        super().__init__(size, copy.copy(_compiled(size)), ())
+    def __init__(self, size: int = 128, body: Body = VIPERX):
+        super().__init__(size, copy.copy(_compiled(size, body)), (), body=body)
         m = self.model
         self._at = {name: int(m.body_mocapid[m.body(name).id]) for name in NAMES}
 
@@ -72,7 +73,7 @@ class HiddenStage(Stage):
         self._show({})
 
     def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
-        """Put the arm at joints (6,) and its gripper at 0..1, everything else as the scene has it at first."""
+        """Put the arm at joints (J,) and its gripper at 0..1, everything else as the scene has it at first."""
         mujoco.mj_resetData(self.model, self.data)
         for k, pad in enumerate(self.scene.pads):
             self._put(f"pad{k}", pad.x, pad.y, _FLAT)

@@ -18,6 +18,7 @@ from mindhand.worlds.placing import PlacingScene
 from mindhand.worlds.things import Toy
 
 from . import notices
+from .body import VIPERX, Body
 from .build import PARK, TILE_BITS, add_arms, bare_spec
 from .canvas import UNSEEN, Loose
 from .costumes import Wardrobe, add_costumes
@@ -48,28 +49,28 @@ def _slot(spec: mujoco.MjSpec, k: int) -> None:
         )  # fmt: skip
 
 
-def make_toy_spec(size: int = 128, arms: int = 1) -> mujoco.MjSpec:
+def make_toy_spec(size: int = 128, arms: int = 1, body: Body = VIPERX) -> mujoco.MjSpec:
     """The editable model; `size` is the largest picture side it can render, in pixels."""
     spec = bare_spec(size)
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE  # its boxes would be those of compiling
     for k in range(SLOTS):
         _slot(spec, k)
-    add_arms(spec, arms)
+    add_arms(spec, arms, body)
     add_costumes(spec)
     return spec
 
 
 @cache
-def _compiled(size: int, arms: int) -> mujoco.MjModel:
-    return make_toy_spec(size, arms).compile()
+def _compiled(size: int, arms: int, body: Body) -> mujoco.MjModel:
+    return make_toy_spec(size, arms, body).compile()
 
 
 class ToyStage(Stage):
     """A row. Positions are those of toys' frames: the middle of what they stand on."""
 
-    def __init__(self, size: int = 128, arms: int = 1, model: mujoco.MjModel | None = None):
-        """arms: of the usual model; one that is given has its own."""
-        super().__init__(size, copy.copy(_compiled(size, arms)) if model is None else model, NAMES)
+    def __init__(self, size: int = 128, arms: int = 1, model: mujoco.MjModel | None = None, body: Body = VIPERX):
+        """arms: of the usual model; one that is given has its own, of this body."""
+        super().__init__(size, copy.copy(_compiled(size, arms, body)) if model is None else model, NAMES, body=body)
         self._wardrobe = Wardrobe(self.model)
 
     def dress(self, scene: PlacingScene) -> None:

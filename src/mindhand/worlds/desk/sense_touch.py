@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from .arm import PAD
-from .build import ARM
+from .body import ARM
 from .stage import STATE, Stage
 
 TAXELS = (4, 4)  # along x, from the root to the tip, and along y

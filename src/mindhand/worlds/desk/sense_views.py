@@ -18,7 +18,7 @@ import numpy as np
 
 from mindhand.core.errors import BadData
 
-from .build import ARM
+from .body import ARM
 from .canvas import Canvas
 from .kinematics import JOINTS
 from .stage import Stage
@@ -33,7 +33,7 @@ LABELS: Mapping[int, str] = {
     **{_OBSTACLE + k: f"obstacle {k}" for k in range(_MANY)},
 }  # fmt: skip
 IDS: Mapping[str, int] = {name: k for k, name in LABELS.items()}
-_GRIPPER = (JOINTS[-1], "left_finger", "right_finger")
+_GRIPPER = (JOINTS[-1], "hand", "left_finger", "right_finger")
 _FLIP = np.array([1.0, -1.0, -1.0])  # OpenGL's camera, y up and z backwards, is turned half about x
 _labels: weakref.WeakKeyDictionary[mujoco.MjModel, np.ndarray] = weakref.WeakKeyDictionary()
 

@@ -19,7 +19,8 @@ from mindhand.worlds.things import Toy, ToyScene
 
 from . import textures
 from .arms import slides
-from .build import ARM_POS, add_arms, bare_spec
+from .body import ARM_POS
+from .build import add_arms, bare_spec
 from .canvas import Canvas, Loose
 from .costumes import Wardrobe, add_costumes
 from .kinematics import inverse, tool_down

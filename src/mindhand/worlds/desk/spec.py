@@ -28,6 +28,13 @@ HOME = (-0.225, -0.03, 0.15)  # TCP, table frame: out of the front picture; a se
 START_SPREAD = 0.02  # m: the first pose lies this close to HOME, each way
 
 
+# A Panda in its stead covers the same table from farther away; its own top speed.
+PANDA_POS, PANDA_JOINT_STEP = (-0.62, 0.0, 0.0), 2.175 * SECONDS
+PANDA_WORKSPACE = ((0.29, 0.83), *WORKSPACE[1:])
+PANDA_LOW, PANDA_HIGH = ACTION_LOW.copy(), ACTION_HIGH.copy()
+PANDA_LOW[0], PANDA_HIGH[0] = PANDA_WORKSPACE[0]
+
+
 def _pose(suffix: str, frame: str) -> tuple[Part, ...]:
     """What an action says of an arm, and a state too: names end with `suffix`."""
     return (
@@ -59,3 +66,4 @@ SPECS = {  # by the number of arms
         cameras=(*SPEC.cameras, replace(SPEC.cameras[1], role="wrist_right")),
     ),
 }
+PANDA_SPEC = replace(SPEC, robot="desk-panda")

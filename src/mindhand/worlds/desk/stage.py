@@ -15,9 +15,9 @@ from mindhand.worlds.scene import FACES, PLACES, TILE, MathsScene
 
 from . import textures
 from .arms import Arm, slides
-from .build import ARM_POS, CAMERAS, MAX_TILES, MOUNTS, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, Mount, make_model
+from .body import ARM_POS, VIPERX, Body, Mount
+from .build import CAMERAS, MAX_TILES, PARK, PLATE, REST, SUBSTEPS, TILE_BITS, make_model
 from .canvas import UNSEEN, Brush, Canvas, Loose
-from .kinematics import JOINTS
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 TILES = tuple(f"tile{k}" for k in range(MAX_TILES))
@@ -30,17 +30,17 @@ def _id(model: mujoco.MjModel, kind: str, name: str) -> int:
     return found
 
 
-def mounts_of(model: mujoco.MjModel) -> tuple[Mount, ...]:
-    """Those of `MOUNTS` that a model has an arm on."""
+def mounts_of(model: mujoco.MjModel, body: Body) -> tuple[Mount, ...]:
+    """Those of a body's mounts that a model has an arm on."""
     bodies = {model.body(k).name for k in range(model.nbody)}
-    return tuple(m for m in MOUNTS if f"{m.name}/base" in bodies)
+    return tuple(m for m in body.mounts if f"{m.name}/base" in bodies)
 
 
 @dataclass(frozen=True)
 class Ids:
     """Where things are in the model's arrays."""
 
-    arm: np.ndarray  # (6,) qpos addresses of the joints; of two arms (12,), the first one's first
+    arm: np.ndarray  # (J,) qpos addresses of the joints; of two arms (2J,), the first one's first
     fingers: np.ndarray  # (2,) qpos addresses; of two arms (4,)
     tiles: np.ndarray  # (n,) bodies: of tiles, or of whatever else lies loose
     tile_qpos: tuple[int, ...]
@@ -54,10 +54,10 @@ class Ids:
     cameras: dict[str, int]
 
     @staticmethod
-    def of(m: mujoco.MjModel, loose: Sequence[str] = TILES) -> Ids:
+    def of(m: mujoco.MjModel, loose: Sequence[str] = TILES, body: Body = VIPERX) -> Ids:
         """loose: the names of the free bodies; tiles have a label each."""
-        arms = mounts_of(m)
-        joints = [_id(m, "JOINT", f"{a.name}/{j}") for a in arms for j in JOINTS]
+        arms = mounts_of(m, body)
+        joints = [_id(m, "JOINT", f"{a.name}/{j}") for a in arms for j in body.joints]
         fingers = [_id(m, "JOINT", f"{a.name}/{side}_finger") for a in arms for side in ("left", "right")]
         roles = ("front", *(f"wrist{a.suffix}" for a in arms))
         free = [_id(m, "JOINT", name) for name in loose]
@@ -100,14 +100,20 @@ class Stage:
     base = np.array(ARM_POS)
 
     def __init__(
-        self, size: int = 128, model: mujoco.MjModel | None = None, loose: Sequence[str] = TILES, arms: int = 1
+        self,
+        size: int = 128,
+        model: mujoco.MjModel | None = None,
+        loose: Sequence[str] = TILES,
+        arms: int = 1,
+        body: Body = VIPERX,
     ):
-        """arms: of the usual model; one that is given has its own."""
-        self.model = make_model(size, arms) if model is None else model
+        """arms: of the usual model; one that is given has its own, of this body."""
+        self.model = make_model(size, arms, body) if model is None else model
+        self.body, self.base = body, body.mounts[0].base
         self.data = mujoco.MjData(self.model)
-        self.ids = ids = Ids.of(self.model, loose)
-        limbs = zip(mounts_of(self.model), ids.arm.reshape(-1, 6), ids.fingers.reshape(-1, 2), ids.tcps)
-        self.arms = tuple(Arm(self.data, *limb) for limb in limbs)
+        self.ids = ids = Ids.of(self.model, loose, body)
+        each = ids.arm.reshape(-1, len(body.joints)), ids.fingers.reshape(-1, 2), ids.tcps
+        self.arms = tuple(Arm(self.data, body, *limb) for limb in zip(mounts_of(self.model, body), *each))
         self.scene: Any = None  # the one it is dressed as
         self.count = 0
         self.loose: Sequence[Loose] = ()  # what is drawn besides
@@ -140,7 +146,7 @@ class Stage:
         self._textures = used
 
     def set(self, joints: np.ndarray, gripper: float | Sequence[float], poses: Sequence[tuple[float, ...]]) -> None:
-        """Put arms at joints (6,) each, grippers (all alike or each) at 0..1 and the tiles at (x, y, yaw), lying, or
+        """Put arms at joints (J,) each, grippers (all alike or each) at 0..1 and the tiles at (x, y, yaw), lying, or
         (x, y, yaw, z); everything at rest."""
         m, d, ids = self.model, self.data, self.ids
         mujoco.mj_resetData(m, d)
@@ -162,8 +168,9 @@ class Stage:
         self.refresh()
 
     def command(self, joints: np.ndarray, *grippers: float) -> None:
-        """Set the servos' targets: joints (6,) in radians of each arm, its gripper 0 (closed) to 1 (open)."""
-        each = [joints[6 * k : 6 * k + 6] for k in range(len(grippers))]
+        """Set the servos' targets: joints (J,) in radians of each arm, its gripper 0 (closed) to 1 (open)."""
+        n = len(self.body.joints)
+        each = [joints[n * k : n * k + n] for k in range(len(grippers))]
         self.data.ctrl[:] = [x for own, gripper in zip(each, grippers) for x in (*own, *slides(gripper))]
 
     def advance(self) -> None:
@@ -186,7 +193,7 @@ class Stage:
 
     @property
     def joints(self) -> np.ndarray:
-        """(6,) radians."""
+        """(J,) radians."""
         return self.arms[0].joints
 
     @property

@@ -4,6 +4,8 @@ Action (10): absolute TCP pose in "arm_base" (metres; rot6d, the tool's first tw
 world does the inverse kinematics. State (10): the same numbers, measured. "arm_base" is the table's frame moved to
 the arm's base (-0.41, 0, 0), not turned; `geometry` and `project` speak the table's frame.
 
+"arm_base" of a Panda (`body="panda"`) is the same moved to (-0.62, 0, 0); all else is as with the usual arm.
+
 With two arms action and state are (20): the left arm's ten, then the right one's in "right_arm_base", which is the
 table's frame moved to (0.41, 0, 0) and turned half about z; there is a camera "wrist_right" besides.
 
@@ -30,52 +32,30 @@ from mindhand.worlds.perturb import CLEAN, Perturbation
 from mindhand.worlds.perturb_noise import Sensor
 
 from .altered import Altered, needed
-from .build import MOUNTS
-from .canvas import Canvas
+from .body import VIPERX, body_of
+from .canvas import Canvas, area_resize
 from .driver import Driver
 from .families import FAMILIES, Family, family_of
-from .kinematics import HIGH, LOW, inverse, tool_down
+from .kinematics import tool_down
 from .pair import Pair
 from .placing_judge import PlacingJudge
 from .sense_views import look
 from .senses import PLAIN, Senses
-from .spec import SECONDS, SPEC, SPECS, START_SPREAD
+from .spec import SECONDS, SPEC, START_SPREAD
 from .stage import Stage
 from .starts import start_joints
-
-
-def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (H,W,3) to (height,width,3) by averaging whole blocks, halves rounded up."""
-    fy, fx = picture.shape[0] // height, picture.shape[1] // width
-    if (fy, fx) == (1, 1):
-        return picture
-    many = fy * fx
-    wide = np.uint16 if 255 * many + many // 2 < 2**16 else np.uint32
-    # Numpy is quick where numbers lie together: a block's sum is worked out at every pixel, and each fx-th taken.
-    flat = picture.reshape(picture.shape[0], -1)
-    rows = flat[::fy].astype(wide)
-    for i in range(1, fy):
-        rows += flat[i::fy]
-    wanted = rows.shape[1] - 3 * (fx - 1)
-    total = rows[:, :wanted] + wide(many // 2)
-    for j in range(1, fx):
-        total += rows[:, 3 * j : 3 * j + wanted]
-    total //= wide(many)
-    out = np.zeros((height, rows.shape[1]), np.uint8)
-    out[:, :wanted] = total
-    return out.view("V3")[:, ::fx].copy().view(np.uint8).reshape(height, width, 3)
 
 
 class _Row:
     """One episode in progress."""
 
-    def __init__(self, key: Key, family: Family, scene: Any, perturb: Perturbation, arms: int):
+    def __init__(self, key: Key, family: Family, scene: Any, perturb: Perturbation, arms: int, size: int):
         self.key, self.family, self.scene, self.perturb = key, family, scene, perturb
         self.sensor = Sensor.of(key, perturb.noise) if perturb.noise else None
         self.judge, keys = family.judge(scene), Keys.of([key])
         self.expert: Driver | Pair = family.expert(keys) if arms == 1 else Pair(family.expert, keys)
         self.steps = 0
-        self.joints = np.zeros(6 * arms)  # the last command, before any disturbance: the seed of the next
+        self.joints = np.zeros(size)  # the last command, before any disturbance: the seed of the next
         self.gripper = [1.0] * arms
         self.noise: np.ndarray | None = None  # of the next command only
 
@@ -89,17 +69,24 @@ class DeskWorld:
     ...), and impossible ones (`worlds.absent`); a row may have one of another family every time.
     Use it from one thread, and `close()` it (or use it in a with statement) to free the context early.
 
-    arms: 1 or 2. A scripted expert of two uses one after the other.
+    body: which arm stands there, "viperx" or "panda". arms: 1, or 2 ViperX; their scripted expert uses one after the
+    other.
     perturb: of every episode that `reset` begins; may be assigned between two of them. A restored row keeps its own.
     senses: what a policy is told besides pictures: depth, labels, a second eye, points, touch (`senses.Senses`).
     """
 
     spec = SPEC  # with one arm
 
-    def __init__(self, rows: int = 1, perturb: Perturbation = CLEAN, senses: Senses = PLAIN, arms: int = 1):
-        if arms not in SPECS:
-            raise BadData(f"a desk with {arms} arms", f"one of {tuple(SPECS)}", "correct arms=")
-        self.arms, self.spec = arms, SPECS[arms]
+    def __init__(
+        self,
+        rows: int = 1,
+        perturb: Perturbation = CLEAN,
+        senses: Senses = PLAIN,
+        arms: int = 1,
+        body: str = VIPERX.name,
+    ):
+        self.arms, self.body = arms, body_of(body, arms)
+        self.spec, self._joints = self.body.specs[arms], arms * len(self.body.joints)
         self.perturb, self.senses = perturb, senses
         self._made: list[dict[str, Stage]] = [{} for _ in range(rows)]  # by family, and
         self._altered: list[dict[str, Altered]] = [{} for _ in range(rows)]  # when first needed
@@ -117,18 +104,18 @@ class DeskWorld:
         if len(keys) != len(rows):
             raise BadData(f"{len(keys)} keys for {len(rows)} rows", "one key a row", "pass equally many of both")
         for key, r in zip(keys, rows):
-            family = family_of(key, self.perturb, self.arms)
+            family = family_of(key, self.perturb, self.arms, self.body.name)
             scene = family.sample(key)
             if self.perturb:
                 scene = family.perturbed(scene, key, self.perturb)
-            row = _Row(key, family, scene, self.perturb, self.arms)
+            row, body = _Row(key, family, scene, self.perturb, self.arms, self._joints), self.body
             draw = Draw(Keys.of([key]).fold("start"))
-            for mount, joints in zip(MOUNTS, row.joints.reshape(-1, 6)):
+            for mount, joints in zip(body.mounts, row.joints.reshape(self.arms, -1)):
                 start = np.array(mount.home) + [draw.uniform(-START_SPREAD, START_SPREAD) for _ in range(3)]
-                joints[:] = inverse(mount.local(start), tool_down(draw.normal(0.05, 0.1)), np.zeros(6)).joints
+                joints[:] = body.inverse(mount.local(start), tool_down(draw.normal(0.05, 0.1)), body.rest).joints
             if self.perturb.start:
                 free = partial(family.free, scene)
-                row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest, free)
+                row.joints = start_joints(row.joints, key, self.perturb.start, family.lowest, free, body)
             stage = self._begin(r, row)
             stage.set(row.joints, row.gripper, family.lying(scene))
 
@@ -153,14 +140,14 @@ class DeskWorld:
         return Outcome(success.astype(np.float32), success, success.copy(), late & ~success, tuple(facts))
 
     def _step(self, action: np.ndarray, row: _Row, stage: Stage) -> Mapping[str, Any]:
-        target, told = action.tolist(), []
+        target, told, n = action.tolist(), [], len(self.body.joints)
         for k, arm in enumerate(stage.arms):
-            last = row.joints[6 * k : 6 * k + 6]
+            last = row.joints[n * k : n * k + n]
             told.append(arm.follow(target[10 * k : 10 * k + 10], last, row.gripper[k]))
             last[:], row.gripper[k] = told[k].joints, told[k].gripper
         joints = row.joints
         if row.noise is not None:
-            joints = np.clip((row.joints + row.noise).reshape(-1, 6), LOW, HIGH).ravel()
+            joints = np.clip((row.joints + row.noise).reshape(-1, n), self.body.low, self.body.high).ravel()
             row.noise = None
         stage.command(joints, *row.gripper)
         stage.advance()
@@ -194,6 +181,7 @@ class DeskWorld:
                 "joints": row.joints.tolist(), "noise": None if row.noise is None else row.noise.tolist(),
                 "scene": row.scene.to_json(), "judge": row.judge.data(), "expert": row.expert.data(),
                 **({"perturb": row.perturb.to_json()} if row.perturb else {}),
+                **({} if self.body is VIPERX else {"body": self.body.name}),
             }  # fmt: skip
             text = json.dumps(header).encode()
             out.append(_MAGIC + struct.pack("<I", len(text)) + text + stage.get_state().tobytes())
@@ -209,17 +197,20 @@ class DeskWorld:
                 header = json.loads(snap[begin : begin + length])
                 state = np.frombuffer(snap[begin + length :], np.float64)
                 key, perturb = Key(**header["key"]), Perturbation.from_json(header.get("perturb", {}))
-                family = family_of(key, perturb, self.arms)
+                if header.get("body", VIPERX.name) != self.body.name:
+                    raise ValueError("another body")
+                family = family_of(key, perturb, self.arms, self.body.name)
                 grippers = np.atleast_1d(header["gripper"]).tolist()
                 good = snap.startswith(_MAGIC) and header["scene_hash"] == scene_hash()
                 good = good and state.size == self._stage(r, family).get_state().size
             except (ValueError, KeyError, TypeError, struct.error):
                 good = False
             if not good:
-                raise BadData("a snapshot that is damaged, of another scene declaration or another number of arms",
-                              f"one written by this version of the desk (scene {scene_hash()}) with arms={self.arms}",
+                raise BadData("a snapshot that is damaged, of another scene declaration, body or number of arms",
+                              f"one of this version of the desk (scene {scene_hash()}) with arms={self.arms}, "
+                              f"body='{self.body.name}'",
                               "take the snapshot again")  # fmt: skip
-            row = _Row(key, family, family.read(header["scene"]), perturb, self.arms)
+            row = _Row(key, family, family.read(header["scene"]), perturb, self.arms, self._joints)
             row.steps, row.gripper = header["steps"], grippers
             row.joints = np.array(header["joints"])
             row.noise = None if header["noise"] is None else np.array(header["noise"])
@@ -234,7 +225,7 @@ class DeskWorld:
         )
 
     def geometry(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
-        """Privileged geometry, table frame: tcp (3,), tool (3,3), joints (6,), gripper, and of a second arm
+        """Privileged geometry, table frame: tcp (3,), tool (3,3), joints (J,), gripper, and of a second arm
         "tcp_right" ...; target (index of the thing now wanted, -1 when done), object (4,) (that thing) and goal (4,)
         (`goal`), x y z yaw, NaN when done; and the judge's own: of tiles, or of toys."""
         return [self._geometry(r) for r in rows]
@@ -249,12 +240,12 @@ class DeskWorld:
     # ---- besides ---------------------------------------------------------------------------------------
 
     def disturb(self, rows: Sequence[int], noise: np.ndarray) -> None:
-        """Add (R,6) radians, of two arms (R,12), to the joint command of the next `step` only: the recorder's noise,
+        """Add (R,J) radians, of two arms (R,2J), to the joint command of the next `step` only: the recorder's noise,
         which the action recorded as label does not contain. For Ornstein-Uhlenbeck noise call it before every step."""
         noise = np.asarray(noise, np.float64)
-        if noise.shape != (len(rows), 6 * self.arms):
-            raise BadData(f"joint noise of shape {noise.shape}", f"({len(rows)}, {6 * self.arms})",
-                          f"name all joints: a recorder is told by Noise(size={6 * self.arms})")  # fmt: skip
+        if noise.shape != (len(rows), self._joints):
+            raise BadData(f"joint noise of shape {noise.shape}", f"({len(rows)}, {self._joints})",
+                          f"name all joints: a recorder is told by Noise(size={self._joints})")  # fmt: skip
         for r, x in zip(rows, noise):
             self._row(r).noise = x.copy()
 
@@ -329,7 +320,7 @@ class DeskWorld:
         if needed(row.perturb):
             made = self._altered[r]
             if row.family.name not in made:
-                made[row.family.name] = row.family.altered(**self._arms)
+                made[row.family.name] = row.family.altered(**self._built)
             stage = made[row.family.name]
             stage.alter(row.key, row.perturb, row.scene)
         self._rows[r], self._stages[r] = row, stage
@@ -337,14 +328,15 @@ class DeskWorld:
         return stage
 
     @property
-    def _arms(self) -> dict[str, int]:
-        """What a stage is told of the arms: of one nothing, since not every family has room for more."""
-        return {} if self.arms == 1 else {"arms": self.arms}
+    def _built(self) -> dict[str, Any]:
+        """What a stage is told of the arms: of one ViperX nothing, since not every family has room for more."""
+        told: dict[str, Any] = {} if self.arms == 1 else {"arms": self.arms}
+        return told if self.body is VIPERX else {**told, "body": self.body}
 
     def _stage(self, r: int, family: Family) -> Stage:
         made = self._made[r]
         if family.name not in made:
-            made[family.name] = family.stage(**self._arms)
+            made[family.name] = family.stage(**self._built)
         return made[family.name]
 
     def _state(self, r: int) -> list[float]:
