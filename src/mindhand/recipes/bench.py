@@ -57,6 +57,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "nano": ("records of the pretraining in runs/nano: gates, scorecard, size, time", bench_nano.publish),
     "course": ("the same where obstacles stand about (8 minutes)", bench_desk.obstacle_course),
     "others": ("the same of heights, and of what no picture shows (6 minutes)", bench_others.others),
+    "panda": ("the desk with a Panda: expert, steps a second (4 minutes)", bench_desk.panda),
     "placing": ("the same of toys that are placed (6 minutes)", bench_desk.spatial_placing),
     "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
     "shield": ("whether AEGIS holds its constraint in 10,000 random states (3 minutes)", shield.publish),

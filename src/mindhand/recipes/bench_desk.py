@@ -22,6 +22,7 @@ from mindhand.core.record import Record, write_record
 from mindhand.worlds.absent import WORDS as ABSENT
 from mindhand.worlds.course import FAMILY as COURSE
 from mindhand.worlds.course import LEVELS
+from mindhand.worlds.desk.body import BODIES
 from mindhand.worlds.desk.controls import Wanderer, careless, insist, mislead, nearest_order, wrong_order
 from mindhand.worlds.desk.placing_controls import MISTAKES, mistaken, nearest
 from mindhand.worlds.desk.render import render_scene
@@ -51,15 +52,17 @@ def _keys(protocol: str, task: str, count: int) -> Iterator[Key]:
     return (Key(protocol, task, i) for i in range(count))
 
 
-def expert(split: str, episodes: int = 500, noise: float = 0.0, family: str = MATHS, arms: int = 1) -> list[Row]:
+def expert(
+    split: str, episodes: int = 500, noise: float = 0.0, family: str = MATHS, arms: int = 1, body: str = "viperx"
+) -> list[Row]:
     """The scripted expert's episodes; `noise`: sd (rad) of Ornstein-Uhlenbeck noise on the joint command.
 
     Expected of 500: 500 without noise, R and K-dev alike (Wilson 95 %: from 99.2 %); 498 with NOISE. Of placing 500 of
     every class; 494 with NOISE. With two arms the same. Of impossible requests 500, and 500 with NOISE. Of 200 of each
-    level of the obstacle course: 200.
+    level of the obstacle course: 200. With a Panda the same of the first two families.
     """
-    rows, joints = [], 6 * arms
-    with DeskWorld(1, arms=arms) as world:
+    rows, joints = [], len(BODIES[body].joints) * arms
+    with DeskWorld(1, arms=arms, body=body) as world:
         for key in _keys("bench-desk", f"{family}/{split}", episodes):
             world.reset([key], [0])
             draws = Keys.of([key]).fold("noise").normal(400, joints)[0].astype(float)
@@ -180,6 +183,7 @@ def steps_per_second(
     family: str = MATHS,
     arms: int = 1,
     split: str = "R",
+    body: str = "viperx",
 ) -> list[Row]:
     """Control steps a processor second of one row with the expert driving, resets included; `cameras` as in
     `observe`, drawn every step. One row a window; the first, which warms up, is left out. Seconds of the
@@ -190,7 +194,7 @@ def steps_per_second(
     """
     rows: list[Row] = []
     task = f"{family}/{split}"
-    with DeskWorld(1, arms=arms) as world:
+    with DeskWorld(1, arms=arms, body=body) as world:
         index = 0
         world.reset([Key("bench-speed", task, index)], [0])
         for window in range(windows + 1):
@@ -318,8 +322,20 @@ def obstacle_course(folder: str | None = None) -> list[Record]:
     return out
 
 
+def panda(folder: str | None = None, episodes: int = 500, windows: int = 16, seconds: float = 1.0) -> list[Record]:
+    """The first two families with a Panda. episodes: of each; windows of so many seconds: of the speed."""
+    write = _writer(folder)
+    out = [
+        write(f"expert_success/panda_{family}", expert("R", episodes, family=family, body="panda"))
+        for family in (MATHS, PLACING)
+    ]
+    rows = steps_per_second(None, windows, seconds, body="panda")
+    return [*out, write("steps_per_second/panda_two_cameras", rows, "rate", "mean", "steps/cpu-s")]
+
+
 if __name__ == "__main__":
     maths_matching(*sys.argv[1:2])
     spatial_placing(*sys.argv[1:2])
     impossible(*sys.argv[1:2])
     obstacle_course(*sys.argv[1:2])
+    panda(*sys.argv[1:2])

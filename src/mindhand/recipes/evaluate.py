@@ -28,7 +28,7 @@ from .bases import of_this_world
 from .perturbed import axes_table, levels_table, measures_of, of_task, rates
 from .places import axes_of, place_of, worlds
 from .race import race, race_table
-from .rollouts import Rows, RunRows, is_control, perturbations, rows_of, shield_of
+from .rollouts import Rows, RunRows, is_control, perturbations, robot_of, rows_of, shield_of
 from .stages import ALL, StageRows, kept_tables, mind_rows, stages_of
 
 ITEMS = 200  # of every part of the scorecard
@@ -122,7 +122,7 @@ def evaluate(
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
     wraps = {label(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
-    behind = shield_of(shield, place_of(p.tasks)) if shield else None
+    behind = shield_of(shield, place_of(p.tasks, robot_of(last))) if shield else None
     run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps, shield=behind)
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))
@@ -130,7 +130,7 @@ def evaluate(
     told = [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]
     altered = perturbations(perturb, axes_of(p.tasks))
     require(p, (*told, *altered))  # before the first episode, not behind the last clean one
-    spec = place_of(p.tasks).spec
+    spec = place_of(p.tasks, robot_of(last)).spec
     rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 

@@ -39,7 +39,9 @@ from mindhand.worlds.desk.families import FAMILIES
 from mindhand.worlds.desk.world import DeskWorld
 from mindhand.worlds.metaworld import MetaWorld, release
 from mindhand.worlds.perturb import AXES
+from mindhand.worlds.placing import FAMILY as PLACING
 from mindhand.worlds.placing import read_placing
+from mindhand.worlds.scene import FAMILY as MATHS
 from mindhand.worlds.scene import read_reasoning
 
 from .planned import keep_to, require_plan
@@ -85,6 +87,10 @@ METAWORLD = Place(
     MetaWorld, metaworld_spec.SPEC, (metaworld_spec.FAMILY,), metaworld_spec.ACTION_LOW, metaworld_spec.ACTION_HIGH,
     release, noise=Noise(sd=0.1, size=3),
 )  # fmt: skip
+PANDA = replace(  # the same desk with another arm; taken where its robot is named
+    DESK, world=partial(DeskWorld, body="panda"), spec=desk.PANDA_SPEC, families=(MATHS, PLACING),
+    low=desk.PANDA_LOW, high=desk.PANDA_HIGH, noise=Noise(size=7),
+)  # fmt: skip
 HEIGHTS = replace(
     DESK, families=(heights.FAMILY,), scene=heights_hash, parse=unread, thinks=False, noise=Noise(sd=0.006),
     labels=DEPTH, look=depth,
@@ -92,11 +98,13 @@ HEIGHTS = replace(
 PLACES = (DESK, HEIGHTS, HIDDEN, METAWORLD)
 
 
-def place_of(tasks: Sequence[str]) -> Place:
-    """Where these tasks are done: all of them in one world, or a refusal."""
-    found = [p for p in PLACES if all(task.partition("/")[0] in p.families for task in tasks)]
+def place_of(tasks: Sequence[str], robot: str | None = None) -> Place:
+    """Where these tasks are done, by a Panda where a dataset's or a policy's spec names that robot: all of them in one
+    world, or a refusal."""
+    places = (PANDA,) if robot == PANDA.spec.robot else PLACES
+    found = [p for p in places if all(task.partition("/")[0] in p.families for task in tasks)]
     if len(found) != 1:
-        known = [family for p in PLACES for family in p.families]
+        known = [family for p in places for family in p.families]
         raise BadData(
             f"no one world for {list(tasks)}", f"tasks of one world, of families {known}", "correct the tasks"
         )
@@ -109,10 +117,11 @@ def axes_of(tasks: Sequence[str]) -> tuple[str, ...]:
     return tuple(axis for axis in AXES if all(axis in some for some in known))
 
 
-def worlds(protocol: Protocol) -> Callable[[int], Any]:
-    """A maker of a protocol's worlds, for its arm: "clean", a perturbation ("camera3+light2"), one of `ARMS`, or both.
-    Refuses an arm that the world does not know."""
-    place, perturb, axes = place_of(protocol.tasks), perturbation_of(protocol.arm), axes_of(protocol.tasks)
+def worlds(protocol: Protocol, robot: str | None = None) -> Callable[[int], Any]:
+    """A maker of a protocol's worlds, with the `robot` of a policy (`place_of`), for its arm: "clean", a perturbation
+    ("camera3+light2"), one of `ARMS`, or both. Refuses an arm that the world does not know."""
+    place, axes = place_of(protocol.tasks, robot), axes_of(protocol.tasks)
+    perturb = perturbation_of(protocol.arm)
     told = [w for w in protocol.arm.split("+") if w in ARMS]
     if len(told) > 1:
         raise BadData(f"arm '{protocol.arm}'", f"at most one of {ARMS}", "evaluate one after the other")
@@ -160,12 +169,13 @@ def demonstrate(
     console: Console | None = None,
     thoughts: str = "own",
     video: bool = False,
+    robot: str | None = None,
 ) -> Path:
     """Demonstrations of some tasks in turn, by their world's expert, with injected noise, as a LeRobot dataset.
     Resumes, and finds finished what is finished; with more episodes the first ones stay the same. thoughts: of `SAID`.
-    video: pictures as h264 instead of exactly. BadData, with nothing touched, for a folder of another recording: other
-    tasks, or in another order, other thoughts, another noise or seed, more episodes."""
-    place = place_of(tasks)
+    video: pictures as h264 instead of exactly. robot: as of `place_of`. BadData, with nothing touched, for a folder of
+    another recording: other tasks, or in another order, other thoughts, another noise or seed, more episodes."""
+    place = place_of(tasks, robot)
     keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
     how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command,
            "video": video}  # fmt: skip

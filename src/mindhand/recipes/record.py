@@ -15,12 +15,14 @@ from .places import demonstrate
 RECORDED = {  # by name: the tasks that are demonstrated in turn
     **{name: (task,) for name, task in chatvla2.TASKS.items()},
     "placing-boxes": (chatvla2.TASKS["placing"],),
+    **{f"panda-{name}": (chatvla2.TASKS[name],) for name in ("maths", "placing")},
     **{f"metaworld-{name}": (task_of(name),) for name in TASKS},
     "metaworld-mt10": tuple(map(task_of, MT10)),
     "metaworld-mt50": tuple(map(task_of, TASKS)),
 }
 
 
+ROBOTS = {"panda-maths": "desk-panda", "panda-placing": "desk-panda"}  # those of another arm than the usual one
 BOXED = ("placing-boxes",)  # whose thoughts hold the boxes of what they name
 
 
@@ -30,6 +32,6 @@ def record(task: str, episodes: int, workers: int, run: Path, video: bool = Fals
         raise BadData(f"no demonstrations of '{task}'", f"one of {sorted(RECORDED)}", "check the spelling")
     console, command = Console(), f"mindhand data record {task} --episodes {episodes}" + " --video" * video
     folder = demonstrate(run, RECORDED[task], episodes, command=command, workers=workers, console=console,
-                         thoughts="boxes" if task in BOXED else "own", video=video)  # fmt: skip
+                         thoughts="boxes" if task in BOXED else "own", video=video, robot=ROBOTS.get(task))  # fmt: skip
     console.print(f"{episodes} episodes in {folder}; look them over: mindhand data doctor {folder}")
     return 0

@@ -84,6 +84,11 @@ def control(name: str, protocol: Protocol) -> Policy:
     return Chance(place.spec, protocol.replan, place.low, place.high)
 
 
+def robot_of(checkpoint: Path) -> str | None:
+    """The robot that a checkpoint's spec names; of a control none, which means the usual one of a task."""
+    return None if is_control(checkpoint) else load_checkpoint(checkpoint, None).spec.robot
+
+
 def rows_of(
     checkpoint: Path,
     protocol: Protocol,
@@ -100,7 +105,8 @@ def rows_of(
     look at K-test is entered in the ledger first. films: of each task so many first episodes, and first failures, are
     filmed. checkpoint: a folder, or one of `CONTROLS`. wraps: what goes round
     the policy, by name, the first innermost; shield: what stands behind it; its rows are another policy's."""
-    place = place_of(protocol.tasks)
+    robot = robot_of(checkpoint)
+    place = place_of(protocol.tasks, robot)
     policy: Callable[[], Policy] = partial(load_policy, checkpoint, place)
     if is_control(checkpoint):
         name, policy = str(checkpoint), partial(control, str(checkpoint), protocol)
@@ -108,7 +114,7 @@ def rows_of(
         name = load_checkpoint(checkpoint, place.spec).fingerprint
     if wraps:
         name, policy = " in ".join([name, *wraps]), partial(_within, policy, wraps)
-    made, filters = worlds(protocol), None
+    made, filters = worlds(protocol, robot), None
     if shield is not None:
         name, made, filters = f"{name} behind {shield.name}", shield.worlds(made), shield.filters
     look = open_ktest(protocol, name, folder)
