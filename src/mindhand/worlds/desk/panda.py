@@ -27,8 +27,8 @@ _LINKS = (
 _HAND = (0.73, (0.03, 0.0, -0.01), (0.0017, 0.0025, 0.001, 0.0, 0.0, 0.0))  # in the tool's axes
 # As stiff as the step allows: with twice that the dampers, which a contact's forces are worked out without, shake a
 # tile out of the hand.
-KP = (2700.0, 3200.0, 2200.0, 1700.0, 190.0, 230.0, 160.0)
-KV = (110.0, 130.0, 88.0, 68.0, 7.5, 9.5, 6.5)
+KP = (1800.0, 2200.0, 1500.0, 1150.0, 130.0, 155.0, 107.0)
+KV = (77.0, 92.0, 62.0, 48.0, 5.3, 6.6, 4.5)
 FORCE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)  # N m
 ARMATURE, DAMPING = 0.1, 1.0
 PALM = 0.0584  # m from the flange: where the fingers begin
