@@ -32,7 +32,7 @@ def test_demonstrations_say_which_arm_they_are_of(tmp_path, monkeypatch):
     assert reader.spec == PANDA_SPEC
     assert place_of([MATHS], reader.spec.robot) is PANDA
     assert place_of([MATHS]) is DESK
-    with pytest.raises(BadData, match="noise.size"):
+    with pytest.raises(BadData, match=r"noise\.size"):
         verb.record("maths", 1, 1, tmp_path / "demos")
 
 

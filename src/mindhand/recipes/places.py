@@ -89,7 +89,8 @@ METAWORLD = Place(
 )  # fmt: skip
 PANDA = replace(  # the same desk with another arm; taken where its robot is named
     DESK, world=partial(DeskWorld, body="panda"), spec=desk.PANDA_SPEC, families=(MATHS, PLACING),
-    low=desk.PANDA_LOW, high=desk.PANDA_HIGH, noise=Noise(size=7),
+    low=desk.PANDA_LOW, high=desk.PANDA_HIGH,
+    noise=Noise(sd=0.006, size=7),  # it works farther from its base: as far at the tool as the other arm's noise
 )  # fmt: skip
 HEIGHTS = replace(
     DESK, families=(heights.FAMILY,), scene=heights_hash, parse=unread, thinks=False, noise=Noise(sd=0.006),
