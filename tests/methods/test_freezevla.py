@@ -20,6 +20,7 @@ from mindhand.methods.act.fast import plug as with_fast
 from mindhand.methods.guard.freezevla import HELD, MOVES, Attack, Attacked, Config, Guard, Score, freeze, wrap
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
+from mindhand.model.words import ASK
 from mindhand.serve.execute import run_episodes
 from mindhand.train.rollouts import Seen
 
@@ -121,7 +122,7 @@ def test_3_the_steepest_word_is_changed_and_no_prompt_of_the_test_is_made():
 
     def other(word, held=frozenset()):
         steep[:] = 1e-3
-        steep[[words.ask, words.end]] = 50.0
+        steep[[*words.cue(ASK), words.end]] = 50.0
         steep[words.encode(f" {word}")] = 9.0
         with torch.no_grad():  # whatever comes instead lowers the score
             before = vla.backbone.embedding.weight.clone()

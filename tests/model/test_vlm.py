@@ -23,7 +23,7 @@ def test_words_round_trip(text):
 def test_digits_are_single_tokens():
     assert len(W.encode("1234567890")) == 10
     assert W.encode("7")[0] in W.encode("17")
-    assert [W.id(w) for w in (ASK, SAY, END)] == [W.ask, W.say, W.end]
+    assert [*W.cue(ASK), *W.cue(SAY), W.id(END)] == [W.id(ASK), W.id(SAY), W.end]
     assert Words.from_bytes(W.to_bytes()).encode("take 7 left") == W.encode("take 7 left")
 
 

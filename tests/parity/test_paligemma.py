@@ -146,7 +146,7 @@ def test_gradients():
 
 def test_greedy_words_with_a_cache():
     theirs, ours = models()
-    told = [(prompt, [*said, W.say]) for prompt, said in ROWS]
+    told = [(prompt, [*said, *W.cue(SAY)]) for prompt, said in ROWS]
     given = asked(told, pictures(2), "left")
     with torch.no_grad():
         out = theirs.generate(

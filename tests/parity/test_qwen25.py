@@ -185,7 +185,7 @@ def test_gradients():
 def test_greedy_words_with_a_cache():
     theirs, ours = models()
     images = pictures(len(ROWS), (32, 40), (56, 16))
-    told = [(*row[:2], [*row[2], W.say]) for row in ROWS]
+    told = [(*row[:2], [*row[2], *W.cue(SAY)]) for row in ROWS]
     given = asked(told, images, "left")
     with torch.no_grad():
         out = theirs.generate(

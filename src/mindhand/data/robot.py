@@ -175,7 +175,8 @@ class RobotFrames:
             }
             seen += [looks(q, s, self.words) for q, s in zip(asked, samples)]
             camera = reader.spec.camera(self.camera)
-            targets["look"] = look_target(text["reasoning"], seen, (camera.height, camera.width), grid)
+            size, cue = (camera.height, camera.width), len(self.words.cue(SAY))
+            targets["look"] = look_target(text["reasoning"], seen, size, grid, cue)
         else:
             ones = torch.ones(n, dtype=torch.bool)
             targets |= {f"kept/{name}": Target(torch.from_numpy(kept[name]), ones) for name in ("prompt", "reasoning")}

@@ -19,6 +19,7 @@ from torch import Tensor
 from mindhand.core.errors import BuildError
 from mindhand.core.nouns import Observation
 from mindhand.core.seams import Context, State
+from mindhand.model.words import ASK
 
 Synonyms = Callable[[str], Sequence[str]]  # of a word in lower case; none where it has none
 
@@ -124,7 +125,7 @@ def harder(
         best, other = -1.0, text
         for m in re.finditer(r"[A-Za-z]+", text):
             ways = [w for w in synonyms(m[0].lower()) if w != m[0].lower()]
-            steep = sum(g for g, (a, b) in zip(row[1:], offsets) if a < m.end() and m.start() < b)
+            steep = sum(g for g, (a, b) in zip(row[len(words.cue(ASK)) :], offsets) if a < m.end() and m.start() < b)
             if ways and steep > best:
                 best, other = steep, text[: m.start()] + pick(ways) + text[m.end() :]
         others.append(text if other in held else other)

@@ -52,10 +52,11 @@ def taught(words: Words, turns: Sequence[Turn]) -> Text:
         for row, (text, ids, on) in enumerate(zip(turn.given, rows, flags)):
             if ask is not None and not ask[row]:
                 continue
-            told = [] if ask is None else [words.ask, *words.encode(ask[row]), words.end]
+            told = [] if ask is None else words.question(ask[row])
             said = [*words.encode(text), words.id(turn.stop)]
-            ids.extend((*told, words.id(turn.cue), *said))
-            on += [False] * (len(told) + 1) + [True] * len(said)
+            begin = [*told, *words.cue(turn.cue)]
+            ids.extend((*begin, *said))
+            on += [False] * len(begin) + [True] * len(said)
     text = words.pack(rows, flags)
     if text.ids.shape[1]:
         return text

@@ -178,7 +178,7 @@ class VLM(nn.Module):
         rows = trunk.end.shape[0]
         device = trunk.end.device
         stop = words.id(turn.stop)
-        token = torch.full((rows, 1), words.id(turn.cue), dtype=torch.int64, device=device)
+        token = torch.tensor([words.cue(turn.cue)] * rows, dtype=torch.int64, device=device)
         alive = torch.ones(rows, 1, dtype=torch.bool, device=device)
         limit, said = turn.limit, [token[:, :0]]
         if isinstance(turn, Question):
@@ -186,7 +186,7 @@ class VLM(nn.Module):
             trunk = trunk.extend([self.text(turn.segment, ask.ids, ask.valid, trunk.end)])
             alive = ask.valid.any(1, keepdim=True).to(device)
         for written in range(limit + 2):  # the cue, up to `limit` tokens, the stop
-            trunk = trunk.extend([self.text(turn.segment, token, alive, trunk.end)])
+            trunk = trunk.extend([self.text(turn.segment, token, alive.expand_as(token), trunk.end)])
             alive = alive & ((token != stop) if written else True)
             if not bool(alive.any()):
                 break

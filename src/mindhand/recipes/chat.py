@@ -25,7 +25,7 @@ from mindhand.data.synthetic.questions import PHRASES
 from mindhand.model.shipped import shipped
 from mindhand.model.store import load_vla
 from mindhand.model.vla import VLA
-from mindhand.model.words import SPECIAL, Words
+from mindhand.model.words import Words
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.scene import MathsScene, place_words, sample_maths
 
@@ -64,7 +64,7 @@ def worded(text: str, words: Words, longest: int | None = LONGEST) -> tuple[str,
             "characters of its tokenizer; nano's has printable ASCII",
             example,
         )
-    if turns := [w for w in SPECIAL if w in plain]:
+    if turns := [w for w in words.marks if w in plain]:
         raise Refusal(f"the question holds {turns}", "words that do not begin or end a turn of the model's", example)
     small = plain.lower()
     if len(words.encode(small)) < len(words.encode(plain)):

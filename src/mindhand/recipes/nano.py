@@ -44,7 +44,7 @@ from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vision import StemConfig
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
-from mindhand.model.words import Words
+from mindhand.model.words import SAY, Words
 from mindhand.train.glyph import GlyphLoss, GlyphReader
 from mindhand.train.look import LookLoss
 from mindhand.train.loop import train_stage
@@ -158,7 +158,9 @@ class CorpusSource:
         samples = [self._sorted(s) for s in self._samples(step)]
         pictures = collate_image_text(samples, self.words, self.grid)
         seen = [looks(qa, s, self.words) for s in samples for qa in s.questions]
-        look = look_target(pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid)
+        look = look_target(
+            pictures.text["reasoning"], seen, samples[0].image.shape[:2], self.grid, len(self.words.cue(SAY))
+        )
         out = [replace(pictures, targets={**pictures.targets, "look": look})]
         if count := self.facts:
             facts = self._by_length(self.corpus.facts(step, range(rank(), count * self.corpus.rows, ranks())))

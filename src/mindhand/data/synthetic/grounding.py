@@ -65,14 +65,15 @@ def _expression(tokens: Sequence[str], board: Sequence[Pixel]) -> list[Pixel | N
 
 
 def look_target(
-    text: Text, per_row: Sequence[Sequence[Pixel | None]], size: tuple[int, int], grid: tuple[int, int]
+    text: Text, per_row: Sequence[Sequence[Pixel | None]], size: tuple[int, int], grid: tuple[int, int], cue: int
 ) -> Target:
-    """Cells (rows,n) of answers packed as cue, tokens, end; the target of token i stands at i, where it is said."""
+    """Cells (rows,n) of answers packed as cue, of so many tokens, tokens, end; the target of token i stands where it is
+    said."""
     value = torch.zeros(text.ids.shape, dtype=torch.int64)
     valid = torch.zeros(text.ids.shape, dtype=torch.bool)
     for b, pixels in enumerate(per_row):
         for i, p in enumerate(pixels):
             if p is not None:
-                value[b, i + 1] = cell(p, size, grid)
-                valid[b, i + 1] = True
+                value[b, i + cue] = cell(p, size, grid)
+                valid[b, i + cue] = True
     return Target(value, valid)
