@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,14 @@ def _added(folder: Path) -> dict[int, AddedToken]:
         return {int(i): AddedToken(t, special=True) for t, i in plain.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{folder}: added tokens that cannot be read ({error})", f"{ABOUT}'s", AGAIN) from error
+
+
+def token_files(words: Words) -> dict[str, bytes]:
+    """The tokenizer as a folder of transformers holds it, by file name."""
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": words.tokenizer.id_to_token(words.end),
+        "pad_token": words.tokenizer.id_to_token(words.pad),
+        "clean_up_tokenization_spaces": False,
+    }
+    return {WHOLE: words.to_bytes(), ABOUT: (json.dumps(about, indent=1) + "\n").encode()}
