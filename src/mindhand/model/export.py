@@ -131,7 +131,7 @@ def _config(vlm: VLM) -> dict[str, Any]:
     top = {"model_type": kind, "architectures": [made], "tie_word_embeddings": vlm.head is None}
     if v is None:
         return {**text, **top}
-    eyes = {
+    eyes: dict[str, Any] = {
         "depth": v.layers, "num_heads": v.heads, "patch_size": v.patch, "temporal_patch_size": v.frames,
         "spatial_merge_size": v.merge,
     }  # fmt: skip
