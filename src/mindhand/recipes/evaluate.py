@@ -122,8 +122,7 @@ def evaluate(
     p = named(protocol)
     p = p.only(*tasks_of(p, split), episodes=episodes)
     wraps = {label(wrap): partial(wrapped, names=tuple(wrap))} if wrap else {}
-    place = place_of(p.tasks, robot_of(last))
-    behind = shield_of(shield, place) if shield else None
+    behind = shield_of(shield, place_of(p.tasks, robot_of(last))) if shield else None
     run_rows = partial(rows_of, workers=workers, console=console, wraps=wraps, shield=behind)
     if against is not None:
         console.print(race_table(race(last, p, run, against, workers=workers, run_rows=run_rows), against))
@@ -131,6 +130,7 @@ def evaluate(
     told = [*(LANGUAGE if language else ()), *(("dark",) if blind else ()), *(THOUGHTS if thoughts else ())]
     altered = perturbations(perturb, axes_of(p.tasks))
     require(p, (*told, *altered))  # before the first episode, not behind the last clean one
+    spec = place_of(p.tasks, robot_of(last)).spec
     rows = run_rows(last, p, run)
     console.print(summary_table(rows, f"{p.id}, {last}"))
 
@@ -150,8 +150,8 @@ def evaluate(
         beside += [axes_table(rows, perturbed), levels_table(rows, perturbed)]
     if base is not None:
         beside.extend(by_stage(checkpoint, base, p, run, rows, run_rows, console))
-    report = write_report(run, rows, rate_hz=place.spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
-    write_exports(run, rows, spec=place.spec, arms=changed)
+    report = write_report(run, rows, rate_hz=spec.rate, title=f"{p.id}: {checkpoint}", beside=beside)
+    write_exports(run, rows, spec=spec, arms=changed)
     console.print(f"report: {report}")
     return 0
 
