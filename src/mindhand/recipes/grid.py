@@ -55,10 +55,14 @@ ROUTED = ("B7",)  # whose experts are watched
 
 @dataclass(frozen=True)
 class GridPlan:
-    """Sizes. Every baseline is given what ChatVLA-2 is given."""
+    """Sizes. Every baseline is given what ChatVLA-2 is given. Twice the demo's demonstrations and three times its
+    steps: a hand of 1,000 steps put every third right tile down beside its place."""
 
-    recipe: ChatVLA2Plan = field(default_factory=lambda: ChatVLA2Plan(brief=False, digits=False))
+    recipe: ChatVLA2Plan = field(
+        default_factory=lambda: ChatVLA2Plan(brief=False, digits=False, episodes=680, tune=3000)
+    )
     episodes: int = 200  # of each class
+    given: int = 100  # of these, with thoughts that are given
     splits: tuple[str, ...] = ("R", "K-dev")
     novel: int = 60  # episodes of class X, which nobody knows: reported, not claimed
     items: int = 100  # of each part of the scorecard
@@ -176,7 +180,7 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
     if variant.acts:
         protocol = grid.protocol(cell.family)
         rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
-        open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t))
+        open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t), episodes=grid.plan.given)
         for arm in GIVEN if variant.words else ():
             rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
         if grid.plan.novel:

@@ -69,13 +69,15 @@ def lines(grid: Grid) -> list[tuple[list[str], list[tuple[Interval | None, float
 
 
 def _transfer(grid: Grid, rows: Rows, told: Rows, task: str) -> Interval | None:
-    """Transfer efficiency: what the VLM knew is what F0, whose mind it is, thought first."""
+    """Transfer efficiency on the episodes that were told, too: what the VLM knew is what F0, whose mind it is, thought
+    first."""
+    asked = {r["key"] for r in told}
     base = [r for c in finished(grid) if c.variant == "F0" for r in grid.rows(c) if r["task"] == task]
-    known = {r["key"]: knew(r) for r in base}
+    known = {r["key"]: knew(r) for r in base if r["key"] in asked}
 
     def by(some: Rows) -> list[list[bool]]:
         each = [{r["key"]: r["success"] for r in some if r["training"] == n} for n in {r["training"]: 0 for r in some}]
-        return [[one[k] for k in known] for one in each if set(one) == set(known)]
+        return [[one[k] for k in known] for one in each if set(one) >= set(known)]
 
     s, t = by(rows), by(told)
     return transfer(s, t, list(known.values())) if known and s and len(s) == len(t) else None
