@@ -1,5 +1,6 @@
 """The grid on a handful of frames: every variant trains a step, cells resume, and what is due follows from what is."""
 
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.errors import BadData, Refusal, SpecMismatch
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.synthetic.vocabulary import train_words
@@ -19,15 +21,17 @@ from mindhand.recipes import derived, router
 from mindhand.recipes import grid as grids
 from mindhand.recipes import grid_records as records
 from mindhand.recipes import prove as proofs
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, record, stages
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, stages, train
 from mindhand.recipes.cost import cost, idle
 from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
 from mindhand.recipes.grid_report import ranked, said, show, write_grid_report
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
+from mindhand.recipes.record import demonstrations
 from mindhand.recipes.rollouts import load_policy
 from mindhand.recipes.router import routing_rows
 from mindhand.recipes.variants import GRID, SAME, Variant
+from mindhand.worlds.desk.spec import PANDA_SPEC
 from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
@@ -38,7 +42,7 @@ PLAN = GridPlan(RECIPE, episodes=1, given=1, novel=1, items=1)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    record(home / "demos", RECIPE.episodes, workers=1, console=QUIET)
+    demonstrations(home / "demos", RECIPE.episodes, workers=1, console=QUIET)
     reader = build_reader(NanoPlan("test", brief=False), train_words(True))
     save_vla(VLA(spec=SPEC, backbone=reader.backbone), home / "nano")
     return home
@@ -65,6 +69,7 @@ def knowing(checkpoint, items, file, console=None):
 def grid(home, tmp_path, monkeypatch):
     short = replace(MATHS, steps=9, rows=1)
     monkeypatch.setattr(grids, "PROTOCOLS", {"maths": short})
+    monkeypatch.setattr(grids, "BODY", {})
     monkeypatch.setattr(grids, "TRAININGS", 1)
     monkeypatch.setattr(grids, "mind_rows", knowing)
     monkeypatch.setattr(derived, "mind_rows", knowing)
@@ -278,3 +283,31 @@ def test_a_goal_is_understood_word_by_word():
     a, b, c, d = goal_codes(["9+7=16. take 6 left back.", "take 6 left back.", "take 6 left front.", ""], 64)
     assert np.array_equal(a, b) and not d.any()
     assert abs(b - c).max() > 0 and (b * c).sum() > 0.5 * (b * b).sum()
+
+
+def test_a_second_body_crosses_and_no_claim_hears_of_it(grid, monkeypatch):
+    monkeypatch.setattr(grids, "BODY", {"panda-maths": replace(MATHS, steps=9, rows=1)})
+    cell = Cell("panda-maths", "F0", 0)
+    assert cell in order()
+    run_cell(grid, cell)
+    checkpoint = grid.root / cell.path / "checkpoint"
+    assert load_checkpoint(checkpoint, None).spec == PANDA_SPEC
+    with pytest.raises(SpecMismatch):
+        load_policy(checkpoint)
+    assert [r["task"] for r in grid.rows(cell)] == ["maths_matching/R", "maths_matching/K-dev"]
+    assert cost(checkpoint, grids.BODY["panda-maths"]).hand > 0
+    assert set(evidence(grid).cells) == {"base"}
+    assert any(words[1] == "panda-maths" for words, _ in said(grid).cells)
+    monkeypatch.setattr(records, "BODY", grids.BODY)
+    drafts = [r.name for r in records.publish(grid, str(grid.run / "drafts"))]
+    assert "chatvla2/bridge/d/panda-maths/f0/r/success" in drafts
+    assert not any(n.startswith("chatvla2/f0/maths") for n in drafts)
+
+
+def test_demonstrations_of_a_robot_that_the_desk_does_not_have_are_refused(home, tmp_path):
+    made = tmp_path / "demos"
+    shutil.copytree(home / "demos", made)
+    about = made / "meta" / "mindhand.json"
+    about.write_text(about.read_text().replace('"desk-viperx"', '"my-own-arm"'))
+    with pytest.raises(SpecMismatch, match="my-own-arm"):
+        train(home / "nano", made, tmp_path / "frames", tmp_path / "run", RECIPE)

@@ -14,8 +14,7 @@ from mindhand.core.keys import Key
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.record import Noise
 from mindhand.recipes import places
-from mindhand.recipes.chatvla2 import record as recorded
-from mindhand.recipes.record import record
+from mindhand.recipes.record import demonstrations, record
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_what_is_no_recording_of_ours_is_left_alone(tmp_path):
 def test_the_same_is_found_finished(there):
     before, data = LeRobotReader(there), {f: x for f, x in state(there).items() if f.suffix == ".parquet"}
     assert record("maths", 2, 1, there) == 0  # as the verb
-    recorded(there, 2, workers=1)  # and as a recipe
+    demonstrations(there, 2, workers=1)  # and as a recipe
     assert {f: x for f, x in state(there).items() if f.suffix == ".parquet"} == data
     assert (there / places.RECORDING).exists() and len(LeRobotReader(there).episodes) == 2
     assert np.array_equal(LeRobotReader(there).action, before.action)

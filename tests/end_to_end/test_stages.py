@@ -23,7 +23,7 @@ from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.recipes import chatvla2, evaluate, skeleton, stages
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, record, remembered_thoughts, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, remembered_thoughts, train
 from mindhand.recipes.demo import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
@@ -36,6 +36,7 @@ from mindhand.recipes.nano import (
     token_grid,
 )
 from mindhand.recipes.places import read_thought
+from mindhand.recipes.record import demonstrations
 from mindhand.recipes.rollouts import load_policy, rows_of
 from mindhand.recipes.train import train as train_verb
 from mindhand.recipes.variants import BLIND, OURS, SILENT
@@ -51,7 +52,7 @@ PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=3, ro
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     pretrain_nano(home / "nano", NanoPlan(pictures=16, pages=8, rows=4, sheets=4, producers=0, ranks=1), console=QUIET)
-    record(home / "demos", PLAN.episodes, workers=1, console=QUIET)
+    demonstrations(home / "demos", PLAN.episodes, workers=1, console=QUIET)
     return home
 
 
@@ -113,7 +114,7 @@ def test_a_run_folder_is_of_one_plan(home, tmp_path):
     """Another seed, other data, another recipe, another VLM and another mind are refused before anything is touched."""
     nano, demos, cache, run = home / "nano" / "checkpoint", home / "demos", home / "frames", home / "ours"
     train(nano, demos, cache, run, PLAN, OURS, console=QUIET)
-    record(tmp_path / "demos", PLAN.episodes + 1, workers=1, console=QUIET)
+    demonstrations(tmp_path / "demos", PLAN.episodes + 1, workers=1, console=QUIET)
     save_vla(load_vla(nano).float(), tmp_path / "nano")
     here = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
     for said, change in {

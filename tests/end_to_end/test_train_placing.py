@@ -13,9 +13,10 @@ from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.evaluate.protocol import PLACING
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, family_of, record, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, family_of, train
 from mindhand.recipes.cotraining import Asked, beside, warm_up
 from mindhand.recipes.nano import NanoPlan, build_reader
+from mindhand.recipes.record import demonstrations
 from mindhand.recipes.rollouts import rows_of
 from mindhand.recipes.variants import OURS
 from mindhand.worlds import placing, scene
@@ -30,7 +31,7 @@ PLAN = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, ro
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    record(home / "demos", PLAN.episodes, "placing", workers=1, console=QUIET)
+    demonstrations(home / "demos", PLAN.episodes, "placing", workers=1, console=QUIET)
     for name, brief in (("whole", False), ("brief", True)):
         reader = build_reader(NanoPlan("test", brief=brief), train_words(not brief))
         save_vla(VLA(spec=SPEC, backbone=reader.backbone), home / name)

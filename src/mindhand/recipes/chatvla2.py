@@ -31,6 +31,7 @@ from mindhand.core.folder import as_bytes
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.precision import half
+from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.opening import open_dataset
@@ -64,7 +65,7 @@ from mindhand.worlds.desk.world import SPEC
 from .bases import of_this_world
 from .cotraining import Asked, beside, warm_up
 from .nano import CorpusSource, looking, token_grid
-from .places import demonstrate, read_thought
+from .places import place_of, read_thought
 from .planned import keep_to
 from .variants import OURS, Variant
 
@@ -109,17 +110,16 @@ def family_of(reader: Reader) -> str:
     return found[0]
 
 
+def spec_of(reader: Reader) -> Spec:
+    """The spec of the robot whose demonstrations these are; refuses one that their world does not have."""
+    spec = place_of([f"{family_of(reader)}/R"], reader.spec.robot).spec
+    spec.require(reader.spec, str(reader.path), "this world's robot")
+    return spec
+
+
 def blank(text: str) -> str:
     """No words at all."""
     return ""
-
-
-def record(
-    folder: Path, episodes: int, task: str = "maths", *, workers: int = 2, console: Console | None = None
-) -> Path:
-    """Demonstrations of a task (`TASKS`) with injected noise; resumes, and finds finished what is finished."""
-    command = f"mindhand data record {task} --episodes {episodes}"
-    return demonstrate(folder, [TASKS[task]], episodes, command=command, workers=workers, console=console)
 
 
 def frames(
@@ -133,52 +133,53 @@ def frames(
     return RobotFrames(reader, pictures, vla.backbone.words, horizon, words_of=words_of, transforms=vla.transforms)
 
 
-def build(nano: Path, plan: ChatVLA2Plan, variant: Variant) -> VLA:
-    """A VLA around a pretrained VLM: upcycled, with an untrained hand. Refuses a VLM of other scenes."""
+def build(nano: Path, plan: ChatVLA2Plan, variant: Variant, spec: Spec = SPEC) -> VLA:
+    """A VLA around a pretrained VLM: upcycled, with an untrained hand, for a robot of this spec. Refuses a VLM of other
+    scenes."""
     reader = load_vla(of_this_world(nano))
     backbone = reader.backbone
     grid = token_grid(backbone)
-    camera, wrist = SPEC.camera("front"), SPEC.camera("wrist")
+    camera, wrist = spec.camera("front"), spec.camera("wrist")
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        expert, codec = _acting(plan, variant, backbone.width)
+        expert, codec = _acting(plan, variant, backbone.width, spec)
         config = expert.config
         look = GazeConfig(looking(backbone).layer, grid, (camera.height, camera.width), config.width, config.state)
         streams = [WristEye(EyeConfig(wrist.height, config.width, config.state)), Gaze(look)] if variant.eyes else []
         return VLA(
-            spec=SPEC,
+            spec=spec,
             backbone=backbone,
             expert=expert,
             codec=codec,
             reasoner=WordsReasoner(ReasonerConfig(limit=40 if variant.words else 0), read_thought),
             streams=streams,
-            transforms=[StateWords(SPEC.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
+            transforms=[StateWords(spec.part("gripper", "state").start, (EMPTY, SHUT), HAND)],
             objectives=[
                 looking(backbone),
                 *([AnchorLoss(load_vla(nano))] if variant.anchored else []),
-                *([_saying(plan, backbone.width)] if variant.says else []),
+                *([_saying(plan, backbone.width, spec)] if variant.says else []),
             ],
             edits=[] if variant.edit is None else [variant.edit],
         )
 
 
-def _acting(plan: ChatVLA2Plan, variant: Variant, width: int) -> tuple[Any, Any]:
+def _acting(plan: ChatVLA2Plan, variant: Variant, width: int, spec: Spec) -> tuple[Any, Any]:
     """The hand, untrained, and the codec that it speaks."""
     horizon = variant.horizon or plan.horizon
     if variant.hand == "tokens":
-        bins = BinCodec(SPEC)
-        length = horizon * SPEC.action_size
-        return TokenExpert(TokenConfig(bins.config.bins, length, SPEC.state_size, width)), bins
-    base = expert_config("nano", action=SPEC.action_size, horizon=horizon, state=SPEC.state_size, trunk=width)
+        bins = BinCodec(spec)
+        length = horizon * spec.action_size
+        return TokenExpert(TokenConfig(bins.config.bins, length, spec.state_size, width)), bins
+    base = expert_config("nano", action=spec.action_size, horizon=horizon, state=spec.state_size, trunk=width)
     how = {"place": variant.place, "process": variant.process or plan.process, "insulated": variant.insulated}
     made = Cascade if variant.hand == "cascade" else ActionExpert
-    return made(replace(base, **how)), ChunkCodec(SPEC)
+    return made(replace(base, **how)), ChunkCodec(spec)
 
 
-def _saying(plan: ChatVLA2Plan, width: int) -> SaidActions:
+def _saying(plan: ChatVLA2Plan, width: int, spec: Spec) -> SaidActions:
     """Actions as words of the mind, in as many tokens as FAST needs."""
-    codec = FAST(SPEC, FASTConfig(plan.horizon))
-    told = TokenConfig(codec.codes, codec.longest, SPEC.state_size, width, codec.end)
+    codec = FAST(spec, FASTConfig(plan.horizon))
+    told = TokenConfig(codec.codes, codec.longest, spec.state_size, width, codec.end)
     return SaidActions(codec, TokenExpert(told))
 
 
@@ -323,7 +324,8 @@ def train(
 
     mind: the run folder of another variant whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
-    vla = build(nano, plan, variant)
+    spec = spec_of(open_dataset(demos))
+    vla = build(nano, plan, variant, spec)
     folder.mkdir(parents=True, exist_ok=True)
     last = variant.stages[-1] == "fine-tuning"
     early = stages_before(plan, variant) if mind is None else []
@@ -336,7 +338,7 @@ def train(
     first = stages(vla, robot, plan, variant) if mind is None else []
     fit(vla, robot)
     if mind is not None:
-        copy_weights(load_vla(mind / "checkpoint", SPEC).backbone, vla.backbone)
+        copy_weights(load_vla(mind / "checkpoint", spec).backbone, vla.backbone)
         shutil.copy(mind / "thoughts.npz", folder / "thoughts.npz")
     heard = robot.cache.frames[:: max(1, len(robot.cache.frames) // HEARD)]
     for stage in first:
@@ -344,12 +346,12 @@ def train(
         if hears and not bool(vla.expert.thought.fitted):
             listen(vla, robot, heard, folder / "heard.npz")
         train_stage(vla, stage, folder / stage.name, console=console)
-        save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(SPEC))
+        save_vla(vla.eval(), folder / stage.name / "checkpoint", smoke=smoke_observation(spec))
     if last:
         tune = fine_tuning(vla, robot, plan, variant, folder)
         train_stage(vla, tune, folder / tune.name, console=console)
     checkpoint = folder / "checkpoint"
-    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(SPEC))
+    save_vla(vla.eval(), checkpoint, smoke=smoke_observation(spec))
     return checkpoint
 
 

@@ -13,8 +13,8 @@ from mindhand.evaluate.protocol import Protocol, keys
 from mindhand.model.ffn_edits import TaskFFN
 from mindhand.model.moe import MoE
 
-from .places import worlds
-from .rollouts import load_policy
+from .places import place_of, worlds
+from .rollouts import load_policy, robot_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def idle(mind: nn.Module) -> int:
 
 def cost(checkpoint: Path, protocol: Protocol) -> Cost:
     """Of a policy, at the first observation of the protocol's first episode."""
-    policy, key = load_policy(checkpoint), keys(protocol)[0]
-    with closing(worlds(protocol)(1)) as world:
+    robot, key = robot_of(checkpoint), keys(protocol)[0]
+    policy = load_policy(checkpoint, place_of(protocol.tasks, robot))
+    with closing(worlds(protocol, robot)(1)) as world:
         world.reset([key], [0])
         seen = world.observe([0])
     policy.act(seen, policy.start([key]))  # whatever is made once

@@ -30,9 +30,10 @@ from mindhand.train.ranks import end_with_parent
 from mindhand.worlds.declared import scene_hash
 from mindhand.worlds.desk.world import SPEC
 
-from .chatvla2 import ChatVLA2Plan, address, record, train
+from .chatvla2 import ChatVLA2Plan, address, train
 from .evaluate import summary_table
 from .nano import NanoPlan, exam_table, examine, pretrain_nano
+from .record import demonstrations
 from .rollouts import rows_of
 from .variants import BLIND, OURS, SILENT, Variant
 
@@ -143,7 +144,7 @@ def run_demo(run: Path, plan: DemoPlan, console: Console) -> Path:
 
     console.rule("1/4  demonstrations of sums")
     if not (demos / "meta" / "info.json").exists() or not (at / "recorded").exists():
-        clock.time("record", lambda: record(demos, plan.maths.episodes, console=console))
+        clock.time("record", lambda: demonstrations(demos, plan.maths.episodes, console=console))
         (at / "recorded").touch()
     console.rule("2/4  nano, a small VLM, from pictures and words")
     if not (nano / "checkpoint" / "manifest.json").exists():

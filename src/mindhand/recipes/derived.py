@@ -18,12 +18,10 @@ from mindhand.train.loop import train_stage
 from mindhand.train.stage import Optimiser, Stage
 from mindhand.worlds import scene
 from mindhand.worlds.desk.spec import EMPTY, SHUT
-from mindhand.worlds.desk.world import SPEC
 
 from .cotraining import Asked, warm_up
 from .nano import CorpusSource, looking, token_grid
 from .places import read_thought
-from .rollouts import load_policy
 from .stages import mind_rows
 
 FEW = 70  # steps of 32 pictures that recovery sees again and again: 1 % of what nano was pretrained on
@@ -32,11 +30,11 @@ CURVE = (25, 50, 100, 200)  # steps of recovery after which the scorecard is tak
 
 def keeping(checkpoint: Path, folder: Path, every: int) -> Path:
     """The same policy, which thinks only when something has happened, or after `every` queries."""
-    policy = load_policy(checkpoint)
-    gripper = SPEC.part("gripper", "state").start
+    policy = load_vla(checkpoint, parse=read_thought)
+    gripper = policy.spec.part("gripper", "state").start
     how = KeepingConfig(policy.reasoner.config.limit, every, gripper, (EMPTY, SHUT))
     policy.reasoner = KeepingReasoner(how, read_thought)
-    save_vla(policy, folder / "checkpoint", smoke=smoke_observation(SPEC))
+    save_vla(policy, folder / "checkpoint", smoke=smoke_observation(policy.spec))
     return folder / "checkpoint"
 
 
@@ -54,8 +52,9 @@ class Few:
 def recovered(checkpoint: Path, folder: Path, items: int, seed: int, console: Console | None = None) -> Path:
     """A mind after some steps on a little image-text (claim C2): what comes back so fast was never lost. The scorecard
     on the way is in `folder`/curve.jsonl, a row an item with its "step"."""
-    backbone = load_vla(checkpoint, SPEC).backbone
-    vla = VLA(spec=SPEC, backbone=backbone, objectives=[looking(backbone)])
+    whole = load_vla(checkpoint)
+    backbone = whole.backbone
+    vla = VLA(spec=whole.spec, backbone=backbone, objectives=[looking(backbone)])
     corpus = warm_up(scene.FAMILY, seed + 1, FEW, Asked(brief=False, words=False))
     source = CorpusSource(corpus, backbone.words, token_grid(backbone), facts=0)
     curve: list[dict[str, Any]] = []
@@ -66,7 +65,7 @@ def recovered(checkpoint: Path, folder: Path, items: int, seed: int, console: Co
             stage = Stage("recovery", Few(source, FEW), until, ("backbone.*",), weights, gentle, seed=seed)
             train_stage(vla, stage, folder / stage.name, console=console)
             at = folder / f"after-{until}"
-            save_vla(VLA(spec=SPEC, backbone=vla.backbone), at)
+            save_vla(VLA(spec=whole.spec, backbone=vla.backbone), at)
             card = "scorecard" if until == CURVE[-1] else at.name  # the last is the cell's own
             curve += [{**row, "step": until} for row in mind_rows(at, items, folder / f"{card}.jsonl", console)]
     finally:

@@ -29,18 +29,21 @@ from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
 from mindhand.worlds.declared import scene_hash
 
-from .chatvla2 import ChatVLA2Plan, address, record, train
+from .chatvla2 import ChatVLA2Plan, address, train
 from .cost import cost
 from .derived import keeping, recovered
 from .evaluate import tasks_of
 from .latency import latency_rows
 from .queue import run_jobs
+from .record import demonstrations
 from .rollouts import rows_of
 from .router import routing_rows
 from .stages import mind_rows
 from .variants import GRID, SAME
 
-PROTOCOLS = {"maths": MATHS, "placing": PLACING}
+PROTOCOLS = {"maths": MATHS, "placing": PLACING}  # the families that claims are about
+BODY = {"panda-maths": MATHS}  # the bridge to another body: the same boards and tiles under another arm
+BRIDGE = ("B7", "F0")  # who crosses it
 PILOT = ("B7", "F0", "F1", "B1", "B3", "B4")
 HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
 TRAININGS = 5  # of the headline's
@@ -105,7 +108,7 @@ class Grid:
 
     def protocol(self, family: str) -> Protocol:
         """What its cells are evaluated by."""
-        whole = PROTOCOLS[family]
+        whole = _whole(family)
         return whole.only(*tasks_of(whole, self.plan.splits), episodes=self.plan.episodes)
 
     def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
@@ -114,11 +117,16 @@ class Grid:
         return scored(read_rows(file), "clean" if arm in OWN else arm) if file.exists() else []
 
 
+def _whole(family: str) -> Protocol:
+    return (PROTOCOLS | BODY)[family]
+
+
 def order() -> Iterator[Cell]:
-    """All cells of the grid that can be known before any is run: the pilot, the headline, the others."""
+    """All cells of the grid that can be known before any is run: the pilot, the headline, the bridge, the others."""
     seen: set[Cell] = set()
     some = [Cell("maths", v, 0) for v in PILOT]
     some += [Cell(family, v, n) for n in range(TRAININGS) for family in PROTOCOLS for v in HEADLINE]
+    some += [Cell(family, v, 0) for family in BODY for v in BRIDGE]
     some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]
     for cell in some:
         if cell not in seen and (GRID[cell.variant].acts or cell.family == "maths"):
@@ -157,7 +165,7 @@ def prepare(grid: Grid, family: str, console: Console | None) -> tuple[Path, Pat
     """Demonstrations of a family and their frames, made once."""
     demos, cache = grid.root / "demonstrations" / family, grid.root / "frames" / family
     if not (demos / "done.json").exists():
-        record(demos, grid.plan.recipe.episodes, family, console=console)
+        demonstrations(demos, grid.plan.recipe.episodes, family, console=console)
         write_json(demos / "done.json", {"episodes": grid.plan.recipe.episodes})
     FrameCache.build(cache, LeRobotReader(demos), every=grid.plan.recipe.every, console=console)
     return demos, cache
@@ -184,7 +192,7 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
         for arm in GIVEN if variant.words else ():
             rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
         if grid.plan.novel:
-            whole = PROTOCOLS[cell.family]
+            whole = _whole(cell.family)
             novel = whole.only(*tasks_of(whole, ("X",)), episodes=grid.plan.novel)
             rows_of(checkpoint, novel, folder / "novel", workers=1, films=0, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
@@ -214,16 +222,16 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
         costs = file.with_name("cost.json")
         if GRID[cell.variant].acts and not costs.exists() and (cell.training, cell.longer) == (0, 1):
             write_json(costs, asdict(cost(grid.root / cell.path / "checkpoint", grid.protocol(cell.family))))
-        if cell.variant in ROUTED:
+        if cell.variant in ROUTED and cell.family in PROTOCOLS:
             routing_rows(grid.root / cell.path / "checkpoint", PROTOCOLS, grid.root / cell.path / "routing.jsonl")
     return count
 
 
 def evidence(grid: Grid, longer: bool = True) -> Evidence:
-    """The rows of all cells that are done, as claims are judged on. longer: of several lengths the longest, which is
-    matched in-domain; else equal steps."""
+    """The rows of all cells of `PROTOCOLS` that are done, as claims are judged on. longer: of several lengths the
+    longest, which is matched in-domain; else equal steps."""
     chosen: dict[tuple[str, str, int], Cell] = {}
-    for at in finished(grid):
+    for at in (c for c in finished(grid) if c.family in PROTOCOLS):
         where = at.family, at.variant, at.training
         if longer or where not in chosen:
             chosen[where] = at

@@ -26,7 +26,7 @@ from mindhand.evaluate.claims import judge
 from mindhand.evaluate.scores import knew
 
 from . import chatvla2, variants
-from .grid import LONGER, OWN, Cell, Grid, evidence, finished
+from .grid import BODY, LONGER, OWN, PROTOCOLS, Cell, Grid, evidence, finished
 
 Rows = list[dict[str, Any]]
 COLUMNS = {"success": "rate", "choice": "rate", "rac": "rate", "ocr": "mean", "maths": "mean"}
@@ -40,12 +40,13 @@ def publish(grid: Grid, folder: Path | None = None) -> Iterator[Record]:
     """All of them, as they are written (under results/, or as drafts under `folder`)."""
     how: dict[str, Any] = {"sources": PACKAGES, "command": COMMAND, "folder": folder}
     for variant in dict.fromkeys(c.variant for c in finished(grid)):
-        name = "chatvla2/" + variant.lower().replace("/", "-")
-        for family in ("maths", "placing"):
+        row = variant.lower().replace("/", "-")
+        name = f"chatvla2/{row}"
+        for family in (*PROTOCOLS, *BODY):
             cells = longest(grid, variant, family)
             for path, field, kind, rows, chance in measured(grid, cells):
                 unit = "points" if kind == "mean" else "1"
-                at = f"{name}/{family}/{path}"
+                at = f"{name}/{family}/{path}" if family in PROTOCOLS else f"chatvla2/bridge/d/{family}/{row}/{path}"
                 yield write_record(at, rows=rows, field=field, kind=kind, unit=unit, chance=chance, **how)
         cells = longest(grid, variant, "maths")
         for part, rows in retained(grid, cells):

@@ -17,8 +17,8 @@ from mindhand.evaluate.protocol import Protocol, keys
 from mindhand.model.vla import VLA
 from mindhand.serve.execute import run_episodes
 
-from .places import worlds
-from .rollouts import load_policy
+from .places import place_of, worlds
+from .rollouts import load_policy, robot_of
 
 FIRST = 2  # queries of every episode that are not counted: caches are cold
 
@@ -53,7 +53,9 @@ class Timed:
 def latency_rows(checkpoint: Path, protocol: Protocol, episodes: int) -> list[dict[str, Any]]:
     """One row a query of the protocol's first episodes, on one thread: {"key", "ms", "reasoning_ms", "device"}."""
     torch.set_num_threads(1)
-    policy, world = Timed(load_policy(checkpoint)), worlds(protocol)(1)
+    robot = robot_of(checkpoint)
+    policy = Timed(load_policy(checkpoint, place_of(protocol.tasks, robot)))
+    world = worlds(protocol, robot)(1)
     machine = provenance.hardware()
     device = str(machine["gpu"] if policy.vla.device.type == "cuda" else machine["cpu"])
     out: list[dict[str, Any]] = []

@@ -26,12 +26,27 @@ ROBOTS = {"panda-maths": "desk-panda", "panda-placing": "desk-panda"}  # those o
 BOXED = ("placing-boxes",)  # whose thoughts hold the boxes of what they name
 
 
-def record(task: str, episodes: int, workers: int, run: Path, video: bool = False) -> int:
-    """The verb. Refuses a task that nobody demonstrates, and a folder of another recording."""
+def demonstrations(
+    folder: Path,
+    episodes: int,
+    task: str = "maths",
+    *,
+    workers: int = 2,
+    console: Console | None = None,
+    video: bool = False,
+) -> Path:
+    """Demonstrations by name with injected noise; resumes, and finds finished what is finished. Refuses a task that
+    nobody demonstrates, and a folder of another recording."""
     if task not in RECORDED:
         raise BadData(f"no demonstrations of '{task}'", f"one of {sorted(RECORDED)}", "check the spelling")
-    console, command = Console(), f"mindhand data record {task} --episodes {episodes}" + " --video" * video
-    folder = demonstrate(run, RECORDED[task], episodes, command=command, workers=workers, console=console,
-                         thoughts="boxes" if task in BOXED else "own", video=video, robot=ROBOTS.get(task))  # fmt: skip
+    command = f"mindhand data record {task} --episodes {episodes}" + " --video" * video
+    return demonstrate(folder, RECORDED[task], episodes, command=command, workers=workers, console=console,
+                       thoughts="boxes" if task in BOXED else "own", video=video, robot=ROBOTS.get(task))  # fmt: skip
+
+
+def record(task: str, episodes: int, workers: int, run: Path, video: bool = False) -> int:
+    """The verb."""
+    console = Console()
+    folder = demonstrations(run, episodes, task, workers=workers, console=console, video=video)
     console.print(f"{episodes} episodes in {folder}; look them over: mindhand data doctor {folder}")
     return 0
