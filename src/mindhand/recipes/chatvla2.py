@@ -100,19 +100,21 @@ TASKS = {  # by the name of their demonstrations
     **{f"course-{level}": f"{course.FAMILY}/{level}" for level in course.LEVELS},
 }  # fmt: skip
 FAMILIES = tuple(dict.fromkeys(task.partition("/")[0] for task in TASKS.values()))
+TOGETHER = (scene.FAMILY, placing.FAMILY)  # what one policy can learn both of
 
 
-def family_of(reader: Reader) -> str:
-    """The family of tasks that a dataset demonstrates; refuses one of several, and one of none of ours."""
-    found = sorted({"" if e.key is None else e.key.task.partition("/")[0] for e in reader.episodes})
-    if len(found) != 1 or found[0] not in FAMILIES:
-        raise BadData(f"demonstrations of {found}", f"of one of {FAMILIES}", "record some: mindhand data record")
-    return found[0]
+def families_of(reader: Reader) -> tuple[str, ...]:
+    """The families of tasks that a dataset demonstrates, sorted: one, or both of `TOGETHER`; refuses others."""
+    found = tuple(sorted({"" if e.key is None else e.key.task.partition("/")[0] for e in reader.episodes}))
+    if not (set(found) <= set(TOGETHER) or (len(found) == 1 and found[0] in FAMILIES)):
+        wanted = f"of one of {FAMILIES}, or of {' and '.join(TOGETHER)}"
+        raise BadData(f"demonstrations of {list(found)}", wanted, "record some: mindhand data record")
+    return found
 
 
 def spec_of(reader: Reader) -> Spec:
     """The spec of the robot whose demonstrations these are; refuses one that their world does not have."""
-    spec = place_of([f"{family_of(reader)}/R"], reader.spec.robot).spec
+    spec = place_of([f"{family}/R" for family in families_of(reader)], reader.spec.robot).spec
     spec.require(reader.spec, str(reader.path), "this world's robot")
     return spec
 
@@ -206,11 +208,12 @@ def stages_before(plan: ChatVLA2Plan, variant: Variant) -> list[str]:
 
 def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -> list[Stage]:
     """The stages before the hand alone learns, which needs the thoughts they leave behind (`fine_tuning`)."""
-    grid, family = token_grid(vla.backbone), family_of(robot.reader)
+    grid, families = token_grid(vla.backbone), families_of(robot.reader)
+    maths = families == (scene.FAMILY,)
     digits = plan.digits if variant.digits is None else variant.digits
-    if (family != scene.FAMILY or not digits) and len(vla.backbone.words.encode(" basket")) > 1:
+    if not (maths and digits) and len(vla.backbone.words.encode(" basket")) > 1:
         raise Refusal("a VLM that has never heard of toys", "one of a whole pretraining", "mindhand pretrain nano")
-    how = Asked(plan.brief and family == scene.FAMILY, variant.words, digits)
+    how = Asked(plan.brief and maths, variant.words, digits)
     # A mind that learns at the speed of a new hand forgets what it knew (docs/log.md).
     gentle = Optimiser(
         lr=1e-3,
@@ -225,12 +228,12 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
     out = []
     for name in early:
         if name == "warm-up":
-            source = CorpusSource(warm_up(family, plan.seed + 1, plan.warmup, how), vla.backbone.words, grid, 0)
+            source = CorpusSource(warm_up(families, plan.seed + 1, plan.warmup, how), vla.backbone.words, grid, 0)
             out.append(Stage(name, source, plan.warmup, variant.learns, {"text": 1.0, "look": 0.5}, gentle))
         else:
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
             weights |= {name: 1.0 for name, on in (("anchor", variant.anchored), ("said", variant.says)) if on}
-            sample = beside(family, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
+            sample = beside(families, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
             source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
             learns = (*variant.learns, *_hand(variant), *(("objectives.*.expert.*",) if variant.says else ()))
             out.append(Stage(name, source, steps // len(whole), learns, weights, gentle, seed=plan.seed))

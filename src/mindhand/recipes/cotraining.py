@@ -1,9 +1,9 @@
-"""The image-text beside a family's demonstrations: what class R (and C, of sums) can be asked about, K and X never."""
+"""The image-text beside demonstrations of some families: what class R (and C, of sums) can be asked about, K and X never."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mindhand.data.synthetic.blend import Blend, Corpus
@@ -47,20 +47,21 @@ def _toys(seed: int, rows: int, questions: int, plans: float, digits: bool) -> T
     return ToyCorpus(seed, tabletop, rows, questions, COTRAIN_FONTS, ("R",), shares, written=False)
 
 
-def _blend(family: str, desk: DeskCorpus, how: Asked) -> Corpus:
-    if family == scene.FAMILY and how.digits:
+def _blend(families: Sequence[str], desk: DeskCorpus, how: Asked) -> Corpus:
+    toys = set(families) != {scene.FAMILY}
+    if not toys and how.digits:
         return desk
-    plans = PLANS if how.words and family != scene.FAMILY else 0.0
+    plans = PLANS if how.words and toys else 0.0
     return Blend(desk, _toys(desk.seed, desk.rows, desk.questions, plans, how.digits), TOYS if how.digits else 1.0)
 
 
-def warm_up(family: str, seed: int, steps: int, how: Asked) -> Corpus:
+def warm_up(families: Sequence[str], seed: int, steps: int, how: Asked) -> Corpus:
     """Of the first stage: 32 pictures a step with 4 questions each; half of the steps ask for the thoughts of a robot,
     if it thinks in words."""
     desk = _desk(seed, steps, 32, 4, how)
-    return _blend(family, replace(desk, mix=replace(desk.mix, bare=0.0)), how)
+    return _blend(families, replace(desk, mix=replace(desk.mix, bare=0.0)), how)
 
 
-def beside(family: str, seed: int, steps: int, rows: int, how: Asked) -> Sampler:
+def beside(families: Sequence[str], seed: int, steps: int, rows: int, how: Asked) -> Sampler:
     """Of the second stage: a picture with one question for (step, row)."""
-    return _blend(family, _desk(seed, steps, rows, 1, how), how).sample
+    return _blend(families, _desk(seed, steps, rows, 1, how), how).sample

@@ -55,7 +55,7 @@ def recovered(checkpoint: Path, folder: Path, items: int, seed: int, console: Co
     whole = load_vla(checkpoint)
     backbone = whole.backbone
     vla = VLA(spec=whole.spec, backbone=backbone, objectives=[looking(backbone)])
-    corpus = warm_up(scene.FAMILY, seed + 1, FEW, Asked(brief=False, words=False))
+    corpus = warm_up((scene.FAMILY,), seed + 1, FEW, Asked(brief=False, words=False))
     source = CorpusSource(corpus, backbone.words, token_grid(backbone), facts=0)
     curve: list[dict[str, Any]] = []
     try:

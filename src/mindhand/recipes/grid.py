@@ -43,7 +43,7 @@ from .variants import GRID, SAME
 
 PROTOCOLS = {"maths": MATHS, "placing": PLACING}  # the families that claims are about
 BODY = {"panda-maths": MATHS}  # the bridge to another body: the same boards and tiles under another arm
-BRIDGE = ("B7", "F0")  # who crosses it
+BRIDGE = ("B7", "F0")  # who crosses it, and who is run first: ours, and the explanation that it must beat
 PILOT = ("B7", "F0", "F1", "B1", "B3", "B4")
 HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
 TRAININGS = 5  # of the headline's
@@ -122,9 +122,11 @@ def _whole(family: str) -> Protocol:
 
 
 def order() -> Iterator[Cell]:
-    """All cells of the grid that can be known before any is run: the pilot, the headline, the bridge, the others."""
+    """All cells of the grid that can be known before any is run: who might ship, the pilot, the headline, the bridge,
+    the others."""
     seen: set[Cell] = set()
-    some = [Cell("maths", v, 0) for v in PILOT]
+    some = [Cell(family, v, 0) for family in PROTOCOLS for v in BRIDGE]
+    some += [Cell("maths", v, 0) for v in PILOT]
     some += [Cell(family, v, n) for n in range(TRAININGS) for family in PROTOCOLS for v in HEADLINE]
     some += [Cell(family, v, 0) for family in BODY for v in BRIDGE]
     some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]

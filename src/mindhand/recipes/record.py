@@ -14,6 +14,7 @@ from .places import demonstrate
 
 RECORDED = {  # by name: the tasks that are demonstrated in turn
     **{name: (task,) for name, task in chatvla2.TASKS.items()},
+    "desk": (chatvla2.TASKS["maths"], chatvla2.TASKS["placing"]),
     "placing-boxes": (chatvla2.TASKS["placing"],),
     **{f"panda-{name}": (chatvla2.TASKS[name],) for name in ("maths", "placing")},
     **{f"metaworld-{name}": (task_of(name),) for name in TASKS},
