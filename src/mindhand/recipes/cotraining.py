@@ -1,4 +1,4 @@
-"""The image-text beside demonstrations of some families: what class R (and C, of sums) can be asked about, K and X never."""
+"""The image-text beside demonstrations of some families: of class R (and C, of sums), of K and X never."""
 
 from __future__ import annotations
 
