@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ class Recipe:
     """A variant, sizes of its stages, and the minutes that these take on two cores."""
 
     variant: Variant
-    plan: ChatVLA2Plan = ChatVLA2Plan()
+    plan: ChatVLA2Plan = field(default_factory=ChatVLA2Plan)
     minutes: float = 6.0
 
 
