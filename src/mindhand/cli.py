@@ -30,15 +30,19 @@ Checkpoint = Annotated[Positional[Path], arg(help="checkpoint folder", metavar="
 
 @dataclass(frozen=True)
 class Demo:
-    """The whole path from nothing: record demonstrations, train, evaluate, and a report to look at.
+    """A robot at work: the policy that comes with the package reads boards, places tiles and toys, and is filmed.
 
-    Example: mindhand demo --minutes 15
+    Example: mindhand demo --equation 12+7
+
+    From nothing to such a policy, in a quarter of an hour: mindhand demo --from-scratch
     """
 
     engine: ClassVar[str] = "mindhand.recipes.demo:demo"
     run: Run = Path("runs/demo")
-    minutes: Annotated[float | None, arg(help="how long it may take; scales everything", metavar="M")] = None
-    quick: Annotated[bool, arg(help="every step tiny, in a minute or two: shows that it runs, learns nothing")] = False
+    equation: Annotated[tuple[str, ...], arg(help="sums for the board, answers 0 to 99: 12+7 3x9", metavar="SUM")] = ()
+    from_scratch: Annotated[bool, arg(help="record, pretrain, train, evaluate; nothing shipped is used")] = False
+    minutes: Annotated[float | None, arg(help="from scratch: how long; scales everything", metavar="M")] = None
+    quick: Annotated[bool, arg(help="an episode each; from scratch: every step tiny, it learns nothing")] = False
     seed: Seed = 0
 
 

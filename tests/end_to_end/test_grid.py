@@ -13,11 +13,12 @@ from mindhand.core.errors import BadData, Refusal, SpecMismatch
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.evaluate.protocol import MATHS
+from mindhand.evaluate.protocol import MATHS, MATHS_SCANNED
+from mindhand.model import shipped
 from mindhand.model.cascade import Cascade, goal_codes
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
-from mindhand.recipes import derived, router
+from mindhand.recipes import bench_sampling, derived, router
 from mindhand.recipes import grid as grids
 from mindhand.recipes import grid_records as records
 from mindhand.recipes import prove as proofs
@@ -311,3 +312,22 @@ def test_demonstrations_of_a_robot_that_the_desk_does_not_have_are_refused(home,
     about.write_text(about.read_text().replace('"desk-viperx"', '"my-own-arm"'))
     with pytest.raises(SpecMismatch, match="my-own-arm"):
         train(home / "nano", made, tmp_path / "frames", tmp_path / "run", RECIPE)
+
+
+def test_weights_that_are_shipped_are_measured_and_others_in_their_place_anew(grid, tmp_path, monkeypatch):
+    home = tmp_path / "weights"
+    monkeypatch.setattr(shipped, "WEIGHTS", home)
+    cell = Cell("maths", "shipped", 0)
+    assert cell not in order()
+    monkeypatch.setattr(grids, "SCANNED", {"maths": replace(MATHS_SCANNED, steps=9, rows=1)})
+    policy = bench_sampling.policy("test", SPEC)
+    for _ in range(2):
+        with torch.no_grad():
+            next(policy.expert.parameters()).add_(0.01)
+        save_vla(policy, home / "nano-desk" / "checkpoint")
+        assert cell in list(due(grid))
+        run_cell(grid, cell)
+        assert grid.done(cell) and [r["steps"] for r in grid.rows(cell, "scanned")] == [9]
+    assert not (grid.root / "demonstrations").exists()  # nothing was trained
+    made = [r.name for r in records.publish(grid, str(grid.run / "drafts"))]
+    assert {"chatvla2/shipped/scanned_digits_success", "chatvla2/shipped/maths/r/success"} <= set(made)

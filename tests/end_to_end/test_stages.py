@@ -24,7 +24,7 @@ from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.recipes import chatvla2, evaluate, skeleton, stages
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, remembered_thoughts, train
-from mindhand.recipes.demo import DemoPlan
+from mindhand.recipes.from_scratch import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
     CorpusSource,
@@ -216,7 +216,7 @@ def test_refusals(home, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     with pytest.raises(Refusal, match="no weights of 'nano'"):
         train_verb("chatvla2", home / "demos", None, tmp_path, None, 0)
-    with pytest.raises(BadData, match="no finished demo"):
+    with pytest.raises(BadData, match="no finished demo from scratch"):
         skeleton.publish(tmp_path)
 
 

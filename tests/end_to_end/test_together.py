@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mindhand.core.errors import BadData
-from mindhand.recipes.demo import together
+from mindhand.recipes.from_scratch import together
 
 
 def done(file: Path) -> None:

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = (["--help"], ["doctor"], ["demo", "--quick"])
+COMMANDS = (["--help"], ["doctor"], ["demo", "--from-scratch", "--quick"], ["demo", "--quick"])
 BOARD = """
 from PIL import Image
 from mindhand.data.synthetic.gates import gate_items

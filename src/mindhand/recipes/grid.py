@@ -11,6 +11,7 @@ A cell is trained, evaluated and examined by itself, and resumes wherever it was
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -21,12 +22,13 @@ from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.data.cache import FrameCache
-from mindhand.data.files import read_rows, write_json, write_rows
+from mindhand.data.files import read_json, read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.evaluate.claim_evidence import BASE, CELLS, Evidence, Training
-from mindhand.evaluate.protocol import MATHS, PLACING, Protocol
+from mindhand.evaluate.protocol import MATHS, MATHS_SCANNED, PLACING, Protocol
 from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
+from mindhand.model.shipped import is_shipped, shipped
 from mindhand.worlds.declared import scene_hash
 
 from .chatvla2 import ChatVLA2Plan, address, train
@@ -39,7 +41,7 @@ from .record import demonstrations
 from .rollouts import rows_of
 from .router import routing_rows
 from .stages import mind_rows
-from .variants import GRID, SAME
+from .variants import GRID, SAME, Variant
 
 PROTOCOLS = {"maths": MATHS, "placing": PLACING}  # the families that claims are about
 BODY = {"panda-maths": MATHS}  # the bridge to another body: the same boards and tiles under another arm
@@ -51,9 +53,14 @@ LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain succes
 MATCHED = 0.03
 BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
 GIVEN = ("misled", "told")  # thoughts that who thinks is given: another thing's, and the right one
+SCANNED = {"maths": MATHS_SCANNED}  # boards that only what ships is asked about
 OWN = ("evaluation", "novel")  # episodes on its own terms; class X is apart, no claim is about it
-TIMED, WATCHED = ("B7", "B7-cached", "F0"), 3  # variants whose queries are timed, and in so many episodes
+TIMED, WATCHED = ("B7", "B7-cached", "F0", "shipped"), 3  # variants whose queries are timed, and in so many episodes
 ROUTED = ("B7",)  # whose experts are watched
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    return load_checkpoint(checkpoint, None).fingerprint
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,14 @@ class Grid:
     @cached_property
     def root(self) -> Path:
         """The folder of this plan, this VLM and these scenes."""
-        return self.run / address(asdict(self.plan), load_checkpoint(self.nano, None).fingerprint, scene_hash())
+        return self.run / address(asdict(self.plan), _fingerprint(self.nano), scene_hash())
 
     def done(self, cell: Cell) -> bool:
-        """Whether it is trained, evaluated and examined."""
-        return (self.root / cell.path / "done.json").exists()
+        """Whether it is trained, evaluated and examined; of weights that are shipped, whether it is these."""
+        file, ships = self.root / cell.path / "done.json", GRID[cell.variant].ships
+        if not ships or not file.exists():
+            return file.exists()
+        return read_json(file, "cell")["checkpoint"] == _fingerprint(shipped(ships))
 
     def protocol(self, family: str) -> Protocol:
         """What its cells are evaluated by."""
@@ -114,11 +124,15 @@ class Grid:
     def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
         """Scored episodes of a cell that is done; [] of an arm that it has not."""
         file = self.root / cell.path / arm / "rows.jsonl"
-        return scored(read_rows(file), "clean" if arm in OWN else arm) if file.exists() else []
+        return scored(read_rows(file), arm if arm in GIVEN else "clean") if file.exists() else []
 
 
 def _whole(family: str) -> Protocol:
     return (PROTOCOLS | BODY)[family]
+
+
+def _there(variant: Variant) -> bool:
+    return not variant.ships or is_shipped(variant.ships)
 
 
 def order() -> Iterator[Cell]:
@@ -131,7 +145,7 @@ def order() -> Iterator[Cell]:
     some += [Cell(family, v, 0) for family in BODY for v in BRIDGE]
     some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]
     for cell in some:
-        if cell not in seen and (GRID[cell.variant].acts or cell.family == "maths"):
+        if cell not in seen and _there(GRID[cell.variant]) and (GRID[cell.variant].acts or cell.family == "maths"):
             seen.add(cell)
             yield cell
 
@@ -175,7 +189,6 @@ def prepare(grid: Grid, family: str, console: Console | None) -> tuple[Path, Pat
 
 def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
     """Train, evaluate and examine one cell, going on from wherever it was stopped."""
-    demos, cache = prepare(grid, cell.family, console)
     folder, variant, recipe = grid.root / cell.path, GRID[cell.variant], grid.plan.recipe
     recipe = replace(recipe, seed=cell.training)
     recipe = replace(recipe, **{n: cell.longer * getattr(recipe, n) for n in ("align", "tune")})
@@ -185,7 +198,10 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
             checkpoint = keeping(before, folder, variant.keeps)
         else:
             checkpoint = recovered(before, folder, grid.plan.items, cell.training, console)
+    elif variant.ships:
+        checkpoint = _copied(shipped(variant.ships), folder)
     else:
+        demos, cache = prepare(grid, cell.family, console)
         checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
     if variant.acts:
         protocol = grid.protocol(cell.family)
@@ -197,9 +213,22 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
             whole = _whole(cell.family)
             novel = whole.only(*tasks_of(whole, ("X",)), episodes=grid.plan.novel)
             rows_of(checkpoint, novel, folder / "novel", workers=1, films=0, console=console)
+        if variant.ships and cell.family in SCANNED:
+            scans = SCANNED[cell.family].only(*tasks_of(SCANNED[cell.family], ("K-dev",)), episodes=grid.plan.episodes)
+            rows_of(checkpoint, scans, folder / "scanned", workers=1, films=2, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
-    done = {**asdict(cell), "checkpoint": load_checkpoint(checkpoint, None).fingerprint, "code": code()}
+    done = {**asdict(cell), "checkpoint": _fingerprint(checkpoint), "code": code()}
     write_json(folder / "done.json", done)
+
+
+def _copied(weights: Path, folder: Path) -> Path:
+    """Weights that are shipped as the checkpoint of a cell, whose folder was theirs already or is cleared."""
+    checkpoint = folder / "checkpoint"
+    same = checkpoint.exists() and _fingerprint(checkpoint) == _fingerprint(weights)
+    if not same:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(weights, checkpoint)
+    return checkpoint
 
 
 def _before(grid: Grid, cell: Cell, variant: str, console: Console | None) -> Path:
@@ -214,7 +243,8 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
     """Run what is due for so many minutes, `workers` cells at a time (`run_jobs`); returns how many were finished."""
 
     def ready(cell: Cell) -> None:
-        prepare(grid, cell.family, console)
+        if not GRID[cell.variant].ships:
+            prepare(grid, cell.family, console)
 
     count = run_jobs(partial(due, grid), partial(run_cell, grid), minutes, workers, console, before=ready)
     for cell in finished(grid):  # with nothing else running

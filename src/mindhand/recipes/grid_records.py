@@ -49,6 +49,10 @@ def publish(grid: Grid, folder: Path | None = None) -> Iterator[Record]:
                 at = f"{name}/{family}/{path}" if family in PROTOCOLS else f"chatvla2/bridge/d/{family}/{row}/{path}"
                 yield write_record(at, rows=rows, field=field, kind=kind, unit=unit, chance=chance, **how)
         cells = longest(grid, variant, "maths")
+        if scans := [{**r, "training": str(c.training)} for c in cells for r in grid.rows(c, "scanned")]:
+            what = {"field": "success", "kind": "rate", "unit": "1", "chance": None}
+            rows = [_slim(r, success=r["success"]) for r in scans]
+            yield write_record(f"{name}/scanned_digits_success", rows=rows, **what, **how)
         for part, rows in retained(grid, cells):
             what = {"field": "kept/known", "kind": "quotient", "unit": "1", "chance": 0.0}
             yield write_record(f"{name}/retention/{part}", rows=rows, **what, **how)

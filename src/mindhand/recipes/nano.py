@@ -1,9 +1,9 @@
 """nano: the small VLM, pretrained on pictures of the desk with no robot in the data.
 
 First the eye alone learns what stands where (`PageSource`), then the whole is asked. Two corpora: the brief one asks
-what a robot at the board must know (four questions a picture; `mindhand demo`), the whole one is nano's own (eight a
-picture of the desk, twelve a picture of toys; `recipes/pretrain.py`). Decisive: dense targets in every cell, a
-supervised pointer, answers that read before they solve, several questions a picture, Muon (`recipes/dial.py`).
+what a robot at the board must know (four questions a picture; `mindhand demo --from-scratch`), the whole one is nano's
+own (eight a picture of the desk, twelve a picture of toys; `recipes/pretrain.py`). Decisive: dense targets in every
+cell, a supervised pointer, answers that read before they solve, several questions a picture, Muon (`recipes/dial.py`).
 """
 
 from __future__ import annotations

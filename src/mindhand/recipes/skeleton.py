@@ -1,4 +1,4 @@
-"""Records of a demo: what `mindhand demo` measured, computed from its rows and written under results/.
+"""Records of a demo from scratch: what it measured, computed from its rows and written under results/.
 
     mindhand bench skeleton        after a demo in runs/demo, from a clean checkout
 
@@ -37,6 +37,7 @@ KEPT = (
     "steps",
 )
 SPLITS = {"R": "in_domain", "K-dev": "k_dev", "X": "x"}
+COMMAND = "mindhand demo --from-scratch"
 PACKAGES = (mindhand.data, mindhand.evaluate, mindhand.model, mindhand.serve, mindhand.train, mindhand.worlds)
 
 
@@ -45,7 +46,7 @@ def finished(run: Path) -> Path:
     done = [p.parent.parent for p in run.glob("*/reasoning/evaluation/report.html")]
     done = [p.parent for p in done]
     if not done:
-        raise BadData(f"no finished demo in {run}", "a run folder of `mindhand demo`", "run it first: mindhand demo")
+        raise BadData(f"no finished demo from scratch in {run}", "a run folder of it", COMMAND)
     return max(done, key=lambda p: (p / "reasoning/evaluation/report.html").stat().st_mtime)
 
 
@@ -57,7 +58,7 @@ def publish(run: Path = Path("runs/demo"), folder: Path | None = None) -> list[R
 
     def write(name: str, rows: list[dict[str, Any]], field: str, **how: Any) -> None:
         records.append(
-            write_record(name, rows=rows, field=field, sources=sources, command="mindhand demo", folder=folder, **how)
+            write_record(name, rows=rows, field=field, sources=sources, command=COMMAND, folder=folder, **how)
         )
 
     for arm, suffix in (("reasoning", ""), ("silent", "_without_reasoning"), ("blind", "_blind")):

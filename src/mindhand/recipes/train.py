@@ -30,7 +30,9 @@ RECIPES = {
     "chatvla2-silent": Recipe(SILENT),
     "chatvla2-blind": Recipe(BLIND),
     "nano-desk": Recipe(  # of demonstrations of sums and of toys, `mindhand data record desk`: the shipped policy's
-        GRID["B7-low-rank"], ChatVLA2Plan(brief=False, digits=False, warmup=16, align=300, tune=6000), 40.0
+        GRID["B7-low-rank"],
+        ChatVLA2Plan(episodes=1000, brief=False, digits=False, align=200, tune=6000),
+        30.0,
     ),
 }
 

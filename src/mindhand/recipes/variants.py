@@ -16,6 +16,7 @@ from mindhand.model.following import Place
 from mindhand.model.fresh import Fresh
 from mindhand.model.low_rank import ADDED, LoRA, LowRankConfig, LowRankExperts
 from mindhand.model.moe import MoEConfig, Upcycle
+from mindhand.model.shipped import POLICY
 
 Name = Literal["warm-up", "robot", "alignment", "fine-tuning"]
 Hand = Literal["expert", "cascade", "tokens"]
@@ -54,6 +55,7 @@ class Variant:
     says: bool = False  # the mind learns to say the actions, too, in FAST's tokens
     after: str = ""  # a variant whose trained policy this one goes on from (`derived`), to ...
     keeps: int = 0  # ... keep a thought for so many queries; 0: recover what its VLM lost
+    ships: str = ""  # weights that come with the package (`model.shipped`): nothing is trained, they are measured
 
     @property
     def acts(self) -> bool:
@@ -105,6 +107,7 @@ GRID = {
         Variant("B9-ki", edit=None, stages=CAREFUL, insulated=True, says=True),
         Variant("B9-anchored", edit=None, stages=CAREFUL, anchored=True),
         Variant("B7-low-rank", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED),
+        Variant("shipped", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED, ships=POLICY),
         Variant("S1-only", stages=("warm-up", "alignment")),
         Variant("S2-robot-only", stages=("robot", "fine-tuning")),
         Variant("experts-4/2", edit=experts(4, 2)),
