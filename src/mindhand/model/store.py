@@ -90,12 +90,20 @@ def _stored(part: Any) -> dict[str, Any]:
     return PARTS.describe(name, part if is_dataclass(part) else part.config)
 
 
-def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None, files: Mapping[str, bytes] = {}) -> None:
+def save_vla(
+    vla: VLA,
+    folder: Path | str,
+    smoke: Observation | None = None,
+    files: Mapping[str, bytes] = {},
+    *,
+    half: bool = False,
+) -> None:
     """Write a checkpoint of the model, atomically. Training-only parts (objectives) are left out. A part that no
     checkpoint can name, whichever slot or stack it is in, is refused: what loads would act otherwise.
 
     smoke: an observation whose prediction is stored, so that whoever loads it can tell that it still acts the same.
-    files: small files that go with it, by name.
+    files: small files that go with it, by name. half: the parameters are rounded to bfloat16, in the model too, so that
+    what is predicted now is what is predicted by whoever loads it; what was measured of data is not.
     """
     refuse_attack(vla, "a checkpoint")
     slots = {
@@ -111,7 +119,14 @@ def save_vla(vla: VLA, folder: Path | str, smoke: Observation | None = None, fil
         },
         "see": list(vla.see),
     }
-    tensors = {n: t for n, t in vla.state_dict().items() if not n.startswith("objectives.")}
+    if half:
+        with torch.no_grad():
+            for weights in vla.parameters():
+                weights.copy_(weights.bfloat16())
+    learned = {n for n, _ in vla.named_parameters(remove_duplicate=False)} if half else set()
+    tensors = {
+        n: t.bfloat16() if n in learned else t for n, t in vla.state_dict().items() if not n.startswith("objectives.")
+    }
     save_checkpoint(
         folder,
         tensors=tensors,

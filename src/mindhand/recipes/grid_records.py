@@ -49,7 +49,7 @@ def publish(grid: Grid, folder: Path | None = None) -> Iterator[Record]:
                 at = f"{name}/{family}/{path}" if family in PROTOCOLS else f"chatvla2/bridge/d/{family}/{row}/{path}"
                 yield write_record(at, rows=rows, field=field, kind=kind, unit=unit, chance=chance, **how)
         cells = longest(grid, variant, "maths")
-        if scans := [{**r, "training": str(c.training)} for c in cells for r in grid.rows(c, "scanned")]:
+        if scans := [{**r, "training": _training(grid, c)} for c in cells for r in grid.rows(c, "scanned")]:
             what = {"field": "success", "kind": "rate", "unit": "1", "chance": None}
             rows = [_slim(r, success=r["success"]) for r in scans]
             yield write_record(f"{name}/scanned_digits_success", rows=rows, **what, **how)
@@ -78,7 +78,7 @@ def measured(grid: Grid, cells: Sequence[Cell]) -> Iterator[tuple[str, str, Any,
     """(class/measure, column, kind, rows, chance) of the episodes of a variant on one family."""
 
     def of(arm: str) -> Rows:
-        return [{**r, "training": str(c.training)} for c in cells for r in grid.rows(c, arm)]
+        return [{**r, "training": _training(grid, c)} for c in cells for r in grid.rows(c, arm)]
 
     own = [r for arm in OWN for r in of(arm)]
     for task in dict.fromkeys(r["task"] for r in own):
@@ -112,6 +112,12 @@ def base_rows(grid: Grid, cells: Sequence[Cell]) -> Rows:
     return grid.rows(base) if base else []
 
 
+def _training(grid: Grid, cell: Cell) -> str:
+    """What rows call a training: its number, or the fingerprint of weights that are shipped."""
+    done = grid.root / cell.path / "done.json"
+    return read_json(done, "cell")["checkpoint"] if variants.GRID[cell.variant].ships else str(cell.training)
+
+
 def _slim(row: dict[str, Any], **measures: Any) -> dict[str, Any]:
     return {"key": row["key"], "training": row["training"], **measures}
 
@@ -123,7 +129,7 @@ def retained(grid: Grid, cells: Sequence[Cell]) -> Iterator[tuple[str, Rows]]:
     cards = [(c, read_rows(grid.root / c.path / "scorecard.jsonl")) for c in cells]
     for part in dict.fromkeys(r["part"] for _, card in cards for r in card):
         rows = [
-            {"key": r["key"], "training": str(c.training), "kept": r["likely"] - r["chance"],
+            {"key": r["key"], "training": _training(grid, c), "kept": r["likely"] - r["chance"],
              "known": base[r["key"]]["likely"] - r["chance"]}
             for c, card in cards for r in card if r["part"] == part and r["key"] in base
         ]  # fmt: skip
@@ -139,7 +145,7 @@ def _costs(grid: Grid, cells: Sequence[Cell], name: str, how: dict[str, Any]) ->
         what = {"field": "stored/dense", "kind": "ratio", "unit": "1", "chance": None}
         yield write_record(f"{name}/stored_over_dense", rows=[row], **what, **how)
     timed = [
-        {**row, "training": str(c.training)}
+        {**row, "training": _training(grid, c)}
         for c in cells
         if (file := grid.root / c.path / "latency.jsonl").exists()
         for row in read_rows(file)

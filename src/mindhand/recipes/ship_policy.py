@@ -1,6 +1,6 @@
 """Ship a policy with the package: its checkpoint in bfloat16, its plan, the licence and a card of what was measured.
 
-python -m mindhand.recipes.ship_policy runs/policy     after `mindhand train nano-desk --data runs/desk --run runs/policy`
+python -m mindhand.recipes.ship_policy runs/policy     after `mindhand train nano-desk`, in runs/policy
 mindhand prove chatvla2 --queue                        measures what is shipped, among other cells of the grid
 mindhand bench chatvla2                                writes the records
 python -m mindhand.recipes.ship_policy                 writes the card anew, from the records
@@ -15,14 +15,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from mindhand.core import provenance
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import Refusal
 from mindhand.core.files import write_atomic
 from mindhand.core.folder import replacing_folder
 from mindhand.core.nouns import smoke_observation
-from mindhand.core.record import Record, read_records
+from mindhand.core.record import Record, read_records, read_rows
 from mindhand.data.files import read_json
 from mindhand.model.shipped import MOST, POLICY, WEIGHTS, shipped, shipped_bytes
 from mindhand.model.store import load_vla, save_vla
@@ -30,6 +29,7 @@ from mindhand.model.store import load_vla, save_vla
 from .bases import of_this_world
 from .places import read_thought
 
+MEASURE = "mindhand prove chatvla2 --queue && mindhand bench chatvla2"
 ROW = "chatvla2/shipped"  # where its records are
 FAMILIES = {"maths": "sums", "placing": "toys"}
 CLASSES = {
@@ -40,8 +40,8 @@ CARD = """# {name}
 
 The policy of `mindhand demo`: nano, the VLM beside it, made a robot policy by the recipe of ChatVLA-2 with low-rank
 experts (`LowRankExperts`, rank {rank}). It reads a sum on a whiteboard, works it out in words and puts the tiles of
-the answer into the tray; or puts a toy where a sentence says. {millions:.2f} million parameters, {hand:.2f} of them the hand and
-its eyes. It knows one simulated desk and one simulated arm, and nothing of a real robot.
+the answer into the tray; or puts a toy where a sentence says. Of {millions:.2f} million parameters {hand:.2f} are the hand
+and its eyes. It knows one simulated desk and one simulated arm, and nothing of a real robot.
 
     mindhand demo
     mindhand demo --equation 12+7
@@ -73,8 +73,8 @@ def _share(record: Record | None) -> str:
     return "not measured" if record is None else f"{record.value:.3f} ({record.low:.3f} to {record.high:.3f})"
 
 
-def card(home: Path, records: Mapping[str, Record]) -> str:
-    """The card of the policy in `home`, from its plan, its weights and the records that are of them."""
+def card(home: Path, name: str, records: Mapping[str, Record]) -> str:
+    """The card of the policy of this name in `home`, from its plan, its weights and the records that are of them."""
     plan, vla = read_json(home / "plan.json", "plan"), load_vla(home / "checkpoint")
     hand = [*vla.expert.parameters(), *(p for s in vla.streams for p in s.parameters())]
     rows = []
@@ -91,7 +91,7 @@ def card(home: Path, records: Mapping[str, Record]) -> str:
     kept = {n.rpartition("/")[2]: r for n, r in records.items() if n.startswith(f"{ROW}/retention/")}
     told = ", ".join(f"{part} {r.value:.2f}" for part, r in kept.items())
     return CARD.format(
-        name=home.name,
+        name=name,
         rank=plan["variant"]["edit"]["config"]["rank"],
         millions=sum(p.numel() for p in {id(p): p for p in vla.parameters()}.values()) / 1e6,
         hand=sum(p.numel() for p in hand) / 1e6,
@@ -105,19 +105,40 @@ def card(home: Path, records: Mapping[str, Record]) -> str:
 def ship(run: Path, name: str = POLICY, to: Path = WEIGHTS, *, most: int = MOST) -> Path:
     """Put the policy of the training in `run` into the package. Refusal, and nothing changes, for one that began with
     another VLM than nano as it is shipped, or where the weights together are more than `most` bytes."""
-    root, plan = provenance.checkout(__file__), read_json(run / "plan.json", "plan")
+    root = provenance.checkout(__file__)
     if root is None:
         raise Refusal("this copy of mindhand is no checkout", "one to ship from", "clone the repository")
     of_this_world(run / "checkpoint")
-    vla = load_vla(run / "checkpoint", parse=read_thought)
-    for weights in vla.parameters():  # of what was measured of the data nothing is rounded
-        weights.data = weights.data.bfloat16().float()
-    home = to / name
+    vla, home = load_vla(run / "checkpoint", parse=read_thought), to / name
     with replacing_folder(home) as fresh:
-        _save_half(vla, fresh / "checkpoint")
+        save_vla(vla, fresh / "checkpoint", smoke=smoke_observation(vla.spec), half=True)
         write_atomic(fresh / "plan.json", (run / "plan.json").read_text())
         shutil.copy(root / "LICENSE", fresh / "LICENSE")
-        (fresh / "README.md").write_text(card(fresh, {}).replace(fresh.name, name))
+        (fresh / "README.md").write_text(card(fresh, name, {}))
         if (size := shipped_bytes(to) - shipped_bytes(home)) > most:  # with the new folder, without the old one
             raise Refusal(f"{size:,} bytes of weights in the package", f"at most {most:,}", "ship a smaller model")
     return home
+
+
+def measured(policy: str, results: Path | None = None) -> dict[str, Record]:
+    """The records of what is shipped. Refusal where one is of other weights than those of fingerprint `policy`."""
+    found = {n: r for n, r in read_records(results).items() if n.startswith(f"{ROW}/")}
+    of = {n: {row["training"] for row in read_rows(r, results) if "training" in row} for n, r in found.items()}
+    if odd := sorted(n for n, policies in of.items() if policies - {policy}):
+        raise Refusal(f"{len(odd)} records of other weights, {odd[0]} one of them", f"of {policy}", MEASURE)
+    return found
+
+
+def main(run: Path | None) -> None:
+    """Ship the training in `run`, or write the card of what is shipped from its records."""
+    if run is not None:
+        print(ship(run))
+        return
+    checkpoint = shipped(POLICY)
+    home, records = checkpoint.parent, measured(load_checkpoint(checkpoint, None).fingerprint)
+    write_atomic(home / "README.md", card(home, home.name, records))
+    print(home / "README.md")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else None)
