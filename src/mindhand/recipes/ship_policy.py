@@ -40,8 +40,8 @@ CARD = """# {name}
 
 The policy of `mindhand demo`: nano, the VLM beside it, made a robot policy by the recipe of ChatVLA-2 with low-rank
 experts (`LowRankExperts`, rank {rank}). It reads a sum on a whiteboard, works it out in words and puts the tiles of
-the answer into the tray; or puts a toy where a sentence says. Of {millions:.2f} million parameters {hand:.2f} are the hand
-and its eyes. It knows one simulated desk and one simulated arm, and nothing of a real robot.
+the answer into the tray; or puts a toy where a sentence says. Of {millions:.2f} million parameters {hand:.2f} are
+the hand and its eyes. It knows one simulated desk and one simulated arm, and nothing of a real robot.
 
     mindhand demo
     mindhand demo --equation 12+7
