@@ -26,7 +26,7 @@ from mindhand.worlds.desk.spec import SPEC
 def run(tmp_path):
     """A training's folder, of a policy that has learned nothing."""
     save_vla(bench_sampling.policy("test", SPEC), tmp_path / "run" / "checkpoint")
-    about = {"plan": asdict(ChatVLA2Plan()), "variant": asdict(GRID["B7-low-rank"]), "scene": scene_hash()}
+    about = {"plan": asdict(ChatVLA2Plan()), "variant": asdict(GRID["B9-insulated"]), "scene": scene_hash()}
     write_json(tmp_path / "run" / "plan.json", about)
     return tmp_path / "run"
 

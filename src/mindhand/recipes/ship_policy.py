@@ -38,10 +38,10 @@ CLASSES = {
 }  # fmt: skip
 CARD = """# {name}
 
-The policy of `mindhand demo`: nano, the VLM beside it, made a robot policy by the recipe of ChatVLA-2 with low-rank
-experts (`LowRankExperts`, rank {rank}). It reads a sum on a whiteboard, works it out in words and puts the tiles of
-the answer into the tray; or puts a toy where a sentence says. Of {millions:.2f} million parameters {hand:.2f} are
-the hand and its eyes. It knows one simulated desk and one simulated arm, and nothing of a real robot.
+The policy of `mindhand demo`: nano, the VLM beside it, as a robot policy. It reads a sum on a whiteboard, works it out
+in words and puts the tiles of the answer into the tray; or puts a toy where a sentence says. Of {millions:.2f} million
+parameters {hand:.2f} are the hand and its eyes. It knows one simulated desk and one simulated arm, and nothing of a
+real robot.
 
     mindhand demo
     mindhand demo --equation 12+7
@@ -49,8 +49,10 @@ the hand and its eyes. It knows one simulated desk and one simulated arm, and no
 ## What it was trained on
 
 {episodes} demonstrations of a scripted expert, sums and toys of class R in turn, and the image-text of the same
-classes beside them. Sums, toys and relations of class K are in no demonstration: only nano has met them. Of class X
-nothing has met any.
+classes beside them, 1 : 3. First all of nano learns gently to think as the demonstrations do, and no loss of the hand
+reaches it (`{variant}` of the grid of `mindhand prove chatvla2`); then it is frozen and the hand learns alone. It is
+ChatVLA-2's recipe without its experts, which would not fit into a package. Sums, toys and relations of class K are in
+no demonstration: only nano has met them. Of class X nothing has met any.
 
     mindhand data record desk --episodes {episodes} --run runs/desk
     mindhand train nano-desk --data runs/desk --run runs/policy --seed {seed}
@@ -92,7 +94,7 @@ def card(home: Path, name: str, records: Mapping[str, Record]) -> str:
     told = ", ".join(f"{part} {r.value:.2f}" for part, r in kept.items())
     return CARD.format(
         name=name,
-        rank=plan["variant"]["edit"]["config"]["rank"],
+        variant=plan["variant"]["name"],
         millions=sum(p.numel() for p in {id(p): p for p in vla.parameters()}.values()) / 1e6,
         hand=sum(p.numel() for p in hand) / 1e6,
         episodes=plan["plan"]["episodes"],

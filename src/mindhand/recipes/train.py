@@ -30,7 +30,7 @@ RECIPES = {
     "chatvla2-silent": Recipe(SILENT),
     "chatvla2-blind": Recipe(BLIND),
     "nano-desk": Recipe(  # of demonstrations of sums and of toys, `mindhand data record desk`: the shipped policy's
-        GRID["B7-low-rank"],
+        GRID["B9-insulated"],
         ChatVLA2Plan(episodes=1000, brief=False, digits=False, align=200, tune=6000),
         30.0,
     ),

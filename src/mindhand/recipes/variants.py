@@ -107,7 +107,7 @@ GRID = {
         Variant("B9-ki", edit=None, stages=CAREFUL, insulated=True, says=True),
         Variant("B9-anchored", edit=None, stages=CAREFUL, anchored=True),
         Variant("B7-low-rank", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED),
-        Variant("shipped", edit=LowRankExperts(LowRankConfig(rank=4)), learns=ADDED, ships=POLICY),
+        Variant("shipped", edit=None, stages=CAREFUL, insulated=True, ships=POLICY),
         Variant("S1-only", stages=("warm-up", "alignment")),
         Variant("S2-robot-only", stages=("robot", "fine-tuning")),
         Variant("experts-4/2", edit=experts(4, 2)),
