@@ -69,3 +69,9 @@ def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "none")
     with pytest.raises(Refusal, match="no weights of 'nano-desk'"):
         asked(tmp_path)
+
+
+def test_its_time_is_a_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "EPISODES", 1)
+    (made,) = demo.publish(tmp_path / "run", str(tmp_path / "drafts"))
+    assert made.name == "demo/shipped/seconds" and made.value > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,10 +14,14 @@ from mindhand.core.record import read_records, read_rows
 from mindhand.data.files import read_json
 from mindhand.data.synthetic.gates import BARS, gate_items, take_gate
 from mindhand.data.synthetic.toy_picture import tabletop
-from mindhand.model.shipped import MOST, WEIGHTS, shipped, shipped_bytes
+from mindhand.model.shipped import MOST, POLICY, WEIGHTS, shipped, shipped_bytes
 from mindhand.model.store import load_vla
 from mindhand.recipes import ship_nano
 from mindhand.recipes.bases import of_this_world
+from mindhand.recipes.demo import protocol_of
+from mindhand.recipes.doctor import doctor
+from mindhand.recipes.rollouts import rows_of
+from mindhand.recipes.ship_policy import card, measured
 from mindhand.worlds.declared import scene_hash
 
 GATED = [gate for gate, bar in BARS.items() if bar is not None]
@@ -54,6 +60,21 @@ def test_answers_are_those_of_its_records(nano):
         assert [r["key"] for r in again] == [r["key"] for r in rows[:MANY]]
         # another processor rounds otherwise, and one answer in hundreds hangs on that
         assert sum(a["said"] == r["said"] for a, r in zip(again, rows)) >= MANY - 1
+
+
+def test_the_policy_acts_as_it_did_and_does_what_it_is_asked(tmp_path):
+    """Three tasks of four, which nobody was shown: an untrained hand does none."""
+    checkpoint = shipped(POLICY)
+    assert not doctor(checkpoint)
+    protocol = replace(protocol_of((), False, 7), episodes=2)
+    rows = rows_of(checkpoint, protocol, tmp_path / "rows", workers=1, films=0)
+    assert len(rows) == 6 and sum(r["success"] for r in rows) >= 4
+
+
+def test_the_policy_s_card_says_what_its_records_say():
+    home = shipped(POLICY).parent
+    records = measured(load_checkpoint(home / "checkpoint", None).fingerprint)
+    assert (home / "README.md").read_text() == card(home, home.name, records)
 
 
 def test_its_card_says_what_its_records_say():

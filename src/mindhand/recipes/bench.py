@@ -21,6 +21,7 @@ from . import (
     bench_others,
     bench_sampling,
     checks,
+    demo,
     grid_records,
     leaks,
     monitor,
@@ -44,6 +45,7 @@ def bench_proofs() -> Sequence[Record]:
 BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "absent": ("requests that cannot be met: who refuses, and who does not (15 minutes)", bench_desk.impossible),
     "chatvla2": ("records of the grid's cells that are done, and verdicts on claims", bench_grid),
+    "demo": ("how long the demo of the shipped policy takes (3 minutes)", demo.publish),
     "checks": ("the unit checks of the methods' specifications: mechanism (a minute)", checks.publish),
     "avoid": ("a hand that knows of no obstacle, with AEGIS and without (20 minutes)", bench_avoid.publish),
     "catalogue": ("methods and pairs of parts: whether they build, learn and act (1 minute)", bench_catalogue.publish),
@@ -62,7 +64,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
     "shield": ("whether AEGIS holds its constraint in 10,000 random states (3 minutes)", shield.publish),
     "sampling": ("what the best of several chunks costs against one (a minute)", bench_sampling.publish),
-    "skeleton": ("records of the newest demo in runs/demo", skeleton.publish),
+    "skeleton": ("records of the newest demo from scratch in runs/demo", skeleton.publish),
 }
 
 
