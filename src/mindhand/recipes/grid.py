@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from mindhand.core.checkpoint import load_checkpoint
+from mindhand.core.folder import replacing_folder
 from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_json, read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
@@ -224,10 +225,9 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
 def _copied(weights: Path, folder: Path) -> Path:
     """Weights that are shipped as the checkpoint of a cell, whose folder was theirs already or is cleared."""
     checkpoint = folder / "checkpoint"
-    same = checkpoint.exists() and _fingerprint(checkpoint) == _fingerprint(weights)
-    if not same:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(weights, checkpoint)
+    if not checkpoint.exists() or _fingerprint(checkpoint) != _fingerprint(weights):
+        with replacing_folder(folder) as fresh:
+            shutil.copytree(weights, fresh / checkpoint.name)
     return checkpoint
 
 
