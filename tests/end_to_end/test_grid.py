@@ -331,3 +331,11 @@ def test_weights_that_are_shipped_are_measured_and_others_in_their_place_anew(gr
     assert not (grid.root / "demonstrations").exists()  # nothing was trained
     made = [r.name for r in records.publish(grid, str(grid.run / "drafts"))]
     assert {"chatvla2/shipped/scanned_digits_success", "chatvla2/shipped/maths/r/success"} <= set(made)
+
+
+@pytest.mark.parametrize("name", grids.CONTROLS)
+def test_controls_act(grid, name):
+    cell = Cell("maths", name, 0)
+    assert cell in order()
+    run_cell(grid, cell)
+    assert len(grid.rows(cell)) == 2 and bool(grid.rows(cell, "told")) == GRID[name].words

@@ -48,6 +48,7 @@ PROTOCOLS = {"maths": MATHS, "placing": PLACING}  # the families that claims are
 BODY = {"panda-maths": MATHS}  # the bridge to another body: the same boards and tiles under another arm
 BRIDGE = ("B7", "F0")  # who crosses it, and who is run first: ours, and the explanation that it must beat
 PILOT = ("B7", "F0", "F1", "B1", "B3", "B4")
+CONTROLS = ("F0-blind", "F0-deaf")  # a hand without eyes, and a mind that says nothing: both should fail
 HEADLINE = (*PILOT, "B8a", "S1-only", "RF-film", "RF-former")
 TRAININGS = 5  # of the headline's
 LONGER = (1, 2, 5)  # times the steps that ChatVLA-2 has, until in-domain success is within `MATCHED` of its
@@ -141,7 +142,7 @@ def order() -> Iterator[Cell]:
     the others."""
     seen: set[Cell] = set()
     some = [Cell(family, v, 0) for family in PROTOCOLS for v in BRIDGE]
-    some += [Cell("maths", v, 0) for v in PILOT]
+    some += [Cell("maths", v, 0) for v in (*PILOT, *CONTROLS)]
     some += [Cell(family, v, n) for n in range(TRAININGS) for family in PROTOCOLS for v in HEADLINE]
     some += [Cell(family, v, 0) for family in BODY for v in BRIDGE]
     some += [Cell(family, v, 0) for v in GRID for family in PROTOCOLS]

@@ -87,6 +87,8 @@ GRID = {
         Variant("B7-cached", after="B7", keeps=6),
         Variant("B7-digits", digits=True),
         Variant("F0", edit=None, stages=("fine-tuning",)),
+        Variant("F0-blind", edit=None, stages=("fine-tuning",), eyes=False),
+        Variant("F0-deaf", edit=None, stages=("fine-tuning",), words=False, place="none"),
         Variant("F1", edit=None, stages=("fine-tuning",), hand="cascade"),
         Variant("B0", words=False, place="none", edit=Fresh(), stages=("robot",)),
         Variant("B1", words=False, place="none", edit=None, stages=("robot",), process="flow"),
