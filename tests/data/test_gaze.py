@@ -37,6 +37,24 @@ def test_the_tip_tells_the_turn_and_the_wrist_watches_the_tile():
             assert all(np.isnan(x).all() for x in gaze(world, 0).values())  # nothing is wanted any more
 
 
+def test_with_a_toy_in_the_hand_it_looks_at_what_the_words_end_with():
+    """Not at the free spot beside it, which no picture shows (docs/log.md)."""
+    with DeskWorld(1) as world:
+        world.reset([Key("gaze", "spatial_placing/R", 0)], [0])
+        seen = {"take": 0, "put": 0}
+        for _ in range(200):
+            (facts,), now = world.geometry([0]), world.scene(0)
+            step = "put" if "put" in world.reasoning(0) else "take"
+            lies = facts["toys"][now.reference] + [0, 0, now.toys.toys[now.reference].kind.height / 2, 0]
+            at = lies if step == "put" else facts["object"]
+            where = world.project(at[None, :3], "front", [0])[0, 0]
+            assert gaze(world, 0)["gaze"][:2] == pytest.approx(where, abs=1e-3)
+            seen[step] += 1
+            if world.step(world.expert([0]), [0]).done[0]:
+                break
+        assert min(seen.values()) > 10
+
+
 def test_labels_of_another_make_are_refused(tmp_path):
     def old(world, row):
         return {name: x[:2] for name, x in gaze(world, row).items()}

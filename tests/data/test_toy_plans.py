@@ -112,6 +112,8 @@ def test_every_sentence_is_looked_at_where_it_speaks_of(words: Words) -> None:
         first = " ".join(sentence[0].split()[:2])
         if first in here and not qa.answer.startswith(f"{first} none"):
             assert at[0] == pixel(here[first])
+        if sentence[-1].startswith("put "):  # the hand goes where the words end: to the reference, never to a free spot
+            assert len(sentence) == 2 and set(at[:-1]) == {at[0]} != {None}, qa.answer
 
 
 def test_with_a_hand_in_sight_a_plan_is_about_what_it_holds():

@@ -70,7 +70,7 @@ def plan(
         b, put = scene.toys.index(reference), way == "put"
         # The colour of a toy that is seen in the hand need not be told.
         said = (gone.full if put and held is None else _called(scene, gone, draw), scene.said(b))
-        row = (seen[b],) if put else (None, seen[b])
+        row = (seen[b], seen[b]) if put else (None, seen[b])  # what is in the hand is put to where the words end
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
     answer = placing_reasoning(made, "put" if way == "put" else "take")
     state = HAND[1] if way == "put" else draw.among(FREE)
