@@ -31,7 +31,7 @@ RECIPES = {
     "chatvla2-blind": Recipe(BLIND),
     "nano-desk": Recipe(  # of demonstrations of sums and of toys, `mindhand data record desk`: the shipped policy's
         GRID["B9-insulated"],
-        ChatVLA2Plan(episodes=1000, brief=False, digits=False, align=200, tune=6000),
+        ChatVLA2Plan(episodes=1360, brief=False, digits=False, align=200, tune=8000),
         30.0,
     ),
 }
