@@ -25,6 +25,7 @@ ASTRAY = 0.06  # m between command and measurement: somebody else drives
 SAFE_Z = 0.075  # the fingers clear every tile
 DWELL = 12  # steps to wait for a disturbed hand to come where it should be
 PRESS = 0.0015  # height above what a thing is put on at which it is let go
+CLOSES, OPENS = 8, 5  # steps
 
 
 @dataclass
@@ -171,6 +172,16 @@ class Driver:
         far = math.dist(plan.begin[:3], plan.end[:3])
         seconds = max(far / manner.speed, abs(plan.end[3] - plan.begin[3]) / TURN_RATE, 0.25)
         plan.steps = max(1, round(seconds * RATE)) + wait
+
+    def _fingers(self, to: float, stage: Stage, wait: int) -> None:
+        """Close, or open so far (0..1), where the hand is. Opening begins with how wide the fingers are, not with how
+        hard they were told to press: on the way from there nothing moves, and who learns from what it sees would wait
+        for ever in a state that looks alike while the command is rising (docs/log.md)."""
+        plan = self.plan
+        opens = to > plan.begin[4]
+        if opens:
+            plan.begin = [*plan.begin[:4], min(to, max(plan.begin[4], stage.gripper))]
+        plan.end, plan.steps = [*plan.begin[:4], to], (OPENS if opens else CLOSES) + wait
 
     # ---- snapshots -------------------------------------------------------------------------------------
 

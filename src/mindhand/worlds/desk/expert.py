@@ -113,7 +113,7 @@ class Expert(Driver):
             tx, ty, tyaw = self._grasp(stage, manner)
             plan.end = [tx, ty, manner.grasp_z + float(stage.positions[plan.tile, 2]) - REST, tyaw, 1.0]
         elif phase in ("close", "open"):
-            plan.end, plan.steps = [x, y, z, yaw, float(phase == "open")], 8 + wait
+            self._fingers(float(phase == "open"), stage, wait)
             return
         elif phase == "lift":
             plan.end = [x, y, z + manner.lift, yaw, gripper]

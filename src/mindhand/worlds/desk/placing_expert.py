@@ -106,7 +106,7 @@ class PlacingExpert(Driver):
             tx, ty, tz, tyaw = self._grasp(stage, judge, manner)
             plan.end = [tx, ty, tz, tyaw, 1.0]
         elif phase in ("close", "open"):
-            plan.end, plan.steps = [x, y, z, yaw, 0.0 if phase == "close" else self._opening(judge)], 8 + wait
+            self._fingers(0.0 if phase == "close" else self._opening(judge), stage, wait)
             return
         elif phase == "lift":
             gx, gy, _ = self._goal(stage, judge)
