@@ -23,7 +23,7 @@ from mindhand.evaluate.protocol import MATHS
 from mindhand.model import shipped
 from mindhand.model.store import load_vla, save_vla
 from mindhand.recipes import chatvla2, evaluate, skeleton, stages
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, remembered_thoughts, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, frames, train
 from mindhand.recipes.from_scratch import DemoPlan
 from mindhand.recipes.nano import (
     BRIEF,
@@ -38,6 +38,7 @@ from mindhand.recipes.nano import (
 from mindhand.recipes.places import read_thought
 from mindhand.recipes.record import demonstrations
 from mindhand.recipes.rollouts import load_policy, rows_of
+from mindhand.recipes.thoughts import remembered_thoughts
 from mindhand.recipes.train import train as train_verb
 from mindhand.recipes.variants import BLIND, OURS, SILENT
 from mindhand.train.glyph import GlyphReader

@@ -26,22 +26,17 @@ from rich.console import Console
 from mindhand.core.batch import Batch
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, Refusal
-from mindhand.core.files import replacing
-from mindhand.core.folder import as_bytes
-from mindhand.core.keys import Keys
 from mindhand.core.nouns import smoke_observation
-from mindhand.core.precision import half
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
 from mindhand.data.mixture import Mixture, SampleSet
 from mindhand.data.opening import open_dataset
 from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames, RobotSource
-from mindhand.evaluate.protocol import MATHS
 from mindhand.methods.act.fast import FAST
 from mindhand.methods.act.fast import Config as FASTConfig
 from mindhand.model.bins import BinCodec
-from mindhand.model.cascade import Cascade, goal_codes
+from mindhand.model.cascade import Cascade
 from mindhand.model.codec import ChunkCodec
 from mindhand.model.configs import expert_config
 from mindhand.model.expert import ActionExpert, Process
@@ -50,7 +45,6 @@ from mindhand.model.fresh import Fresh
 from mindhand.model.reasoner import ReasonerConfig, WordsReasoner
 from mindhand.model.state_words import StateWords
 from mindhand.model.store import copy_weights, load_vla, save_vla
-from mindhand.model.thinking import remember
 from mindhand.model.token_expert import TokenConfig, TokenExpert
 from mindhand.model.vla import VLA
 from mindhand.train.anchor import AnchorLoss
@@ -67,6 +61,7 @@ from .cotraining import Asked, beside, warm_up
 from .nano import CorpusSource, looking, token_grid
 from .places import place_of, read_thought
 from .planned import keep_to
+from .thoughts import listen
 from .variants import OURS, Variant
 
 HEARD = 1024  # frames at which a hand that learns with its mind hears, before it begins, how that thinks
@@ -257,58 +252,14 @@ def mixture(robot: RobotFrames, plan: ChatVLA2Plan, texts: bool) -> Mixture:
 
 
 def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant, folder: Path) -> Stage:
-    """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does), then trains the hand."""
+    """The third stage: remembers the frozen VLM's thoughts (given ones, as the paper does, or its own), then trains the
+    hand. Where the hand is to look is the demonstrations' either way."""
     every = Mixture([SampleSet("demonstrations", "robot", robot.cache.frames)], plan.rows, plan.seed + 3)
-    kept = listen(vla, robot, robot.cache.frames, folder / "thoughts.npz")
+    kept = listen(vla, robot, robot.cache.frames, folder / "thoughts.npz", own=bool(variant.own))
     source = RobotSource(robot, every, plan.seed + 3, kept=kept)
     weights = {"action": 1.0} | (AIMS if variant.eyes else {})
     hand = Optimiser(lr=2e-3, muon=0.0, warmup=50, decay=0.6)
     return Stage("fine-tuning", source, plan.tune, _hand(variant), weights, hand, seed=plan.seed)
-
-
-def listen(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Fit the hand to what the VLM thinks at these frames; returns that (`remembered_thoughts`)."""
-    kept = remembered_thoughts(vla, robot, index, file)
-    vla.expert.prompt.fit(torch.from_numpy(kept["prompt"]))
-    vla.expert.thought.fit(torch.from_numpy(kept["reasoning"]))
-    return kept
-
-
-@torch.inference_mode()
-def remembered_thoughts(vla: VLA, robot: RobotFrames, index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Mean hidden states of prompt and reasoning at global frames (ascending), float32 (frames, D), kept in `file`
-    for this mind, these frames and these words: what another one thought there is thought anew.
-
-    A thought is thought anew as often as an evaluation asks, and wherever its words change; between, it is as old as
-    one that a chunk is carried out by."""
-    if isinstance(vla.expert, Cascade):
-        said = goal_codes(robot.thoughts(index), vla.expert.config.trunk)
-        return {"prompt": np.zeros_like(said), "reasoning": said}
-    texts = np.array(robot.thoughts(index))
-    mine = hashlib.sha256(json.dumps([robot.reader.fingerprint(), index.tolist(), texts.tolist()]).encode())
-    for told in as_bytes(vla.backbone.state_dict()):
-        mine.update(told)
-    if file.exists():
-        with np.load(file, allow_pickle=False) as found:
-            if str(found.get("of", "")) == mine.hexdigest():
-                return {n: found[n] for n in found.files if n != "of"}
-    vla.eval()
-    parts: dict[str, list[np.ndarray]] = {}
-    episode = robot.reader.episode_index[index]
-    query = robot.reader.frame_index[index] // MATHS.replan
-    anew = np.ones(len(index), bool)
-    anew[1:] = (query[1:] != query[:-1]) | (texts[1:] != texts[:-1]) | (episode[1:] != episode[:-1])
-    for at in np.array_split(index[anew], max(1, int(anew.sum()) // 128)):
-        with torch.autocast(vla.device.type, torch.bfloat16, enabled=half(vla.device)):
-            batch = robot.batch(at, Keys.seeded(len(at), "remember"))
-            inputs = vla.inputs(batch)
-            kept = remember(vla.trunk(batch, inputs))
-        for name, x in kept.items():
-            parts.setdefault(name, []).append(x.float().numpy())
-    whole = {n: np.concatenate(x)[anew.cumsum() - 1] for n, x in parts.items()}
-    with replacing(file) as temporary, open(temporary, "wb") as out:
-        np.savez(out, of=np.array(mine.hexdigest()), **whole)
-    return whole
 
 
 def train(

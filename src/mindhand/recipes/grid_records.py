@@ -25,7 +25,7 @@ from mindhand.data.files import read_json, read_rows
 from mindhand.evaluate.claims import judge
 from mindhand.evaluate.scores import knew
 
-from . import chatvla2, variants
+from . import chatvla2, thoughts, variants
 from .grid import BODY, LONGER, OWN, PROTOCOLS, Cell, Grid, evidence, finished
 
 Rows = list[dict[str, Any]]
@@ -33,7 +33,7 @@ COLUMNS = {"success": "rate", "choice": "rate", "rac": "rate", "ocr": "mean", "m
 VERDICTS = {"reproduced": 1, "undecided": 0, "refuted": -1}
 LEAST = 0.05  # of what is known and of what a told hand does: below, neither can be a yardstick
 COMMAND = "mindhand prove chatvla2 --queue && mindhand bench chatvla2"
-PACKAGES = (mindhand.model, mindhand.train, mindhand.worlds, mindhand.evaluate, chatvla2, variants)
+PACKAGES = (mindhand.model, mindhand.train, mindhand.worlds, mindhand.evaluate, chatvla2, thoughts, variants)
 
 
 def publish(grid: Grid, folder: Path | None = None) -> Iterator[Record]:

@@ -22,8 +22,9 @@ def require_plan(
 ) -> None:
     """BadData where another plan is there, and going on would make neither; where there is none, nothing.
 
-    Values that are dictionaries are compared field by field, "plan.seed". free: names that may differ (how many
-    processes share the work); grows: lengths that may be larger than they were.
+    Values that are dictionaries are compared field by field, "plan.seed"; None is the same as what is not there, so
+    that a field that comes later and is None by default leaves earlier plans what they are. free: names that may differ
+    (how many processes share the work); grows: lengths that may be larger than they were.
     """
     if file.exists():
         was, here = _flat(read_json(file, "plan")), _flat(json.loads(json.dumps(plan)))

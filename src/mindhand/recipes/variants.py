@@ -37,6 +37,9 @@ class Variant:
         robot        all of it, on robot data alone
         alignment    all of it, on image-text and robot data, 1:3
         fine-tuning  the VLM is frozen, the hand alone learns
+
+    What is None by default came after trainings were begun: their plans lack it, and are still theirs
+    (`planned.require_plan`).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Variant:
     says: bool = False  # the mind learns to say the actions, too, in FAST's tokens
     after: str = ""  # a variant whose trained policy this one goes on from (`derived`), to ...
     keeps: int = 0  # ... keep a thought for so many queries; 0: recover what its VLM lost
+    own: bool | None = None  # the hand is fine-tuned on thoughts that the mind writes itself; None: on given ones
     ships: str = ""  # weights that come with the package (`model.shipped`): nothing is trained, they are measured
 
     @property
@@ -70,6 +74,8 @@ class Variant:
             raise BadData(f"a cascade with stages {self.stages}", "the last alone: its mind is frozen", "correct it")
         if self.hand == "tokens" and "fine-tuning" in self.stages:
             raise BadData(f"a hand of tokens with stages {self.stages}", "none with a frozen mind", "correct it")
+        if self.own and not (self.words and self.hand == "expert" and "fine-tuning" in self.stages):
+            raise BadData("thoughts of its own", "a mind with words, an expert and fine-tuning", "correct the variant")
 
 
 def experts(count: int, active: int, **more: Any) -> Upcycle:
@@ -117,6 +123,7 @@ GRID = {
         Variant("RF-film", place="film"),
         Variant("RF-former", place="former"),
         Variant("RF-all", place="all"),
+        Variant("B7-own", own=True),
     )
 }
 SAME = {"RF-latter": "B7", "experts-8/2": "B7", "S2-frozen-pretrained": "F0"}  # the last: upcycling keeps the function
