@@ -10,12 +10,13 @@ from rich.console import Console
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_json, write_json
+from mindhand.data.mixture import IMAGE_TEXT_PER_ROBOT, Mixture
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.expert import two_means
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import thoughts
-from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fine_tuning, fit, frames, train
+from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fine_tuning, fit, frames, mixture, stages, train
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.record import demonstrations
 from mindhand.recipes.thoughts import remembered_thoughts
@@ -107,6 +108,35 @@ def test_given_thoughts_are_what_they_were(home, tmp_path):
         means = two_means(vla.trunk(batch, vla.inputs(batch)))
     assert list(kept) == ["prompt", "reasoning"]
     assert all(np.array_equal(x, mean) for x, mean in zip(kept.values(), means))
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "share"),
+    [("B7", 1, 1 / 4), ("mix-0", 1, 0), ("mix-1/9", 1, 1 / 10), ("mix-1/1", 1, 1 / 2), ("B5", 0, 0), ("B5", 1, 1 / 4)],
+)
+def test_image_text_has_its_share_of_a_stage(home, name, stage, share):
+    vla, robot = ready(home, F0)
+    source = stages(vla, robot, RECIPE, GRID[name])[stage].source
+    kinds = np.array([s.kind for s in source.mixture.sets])
+    epoch = -(-source.mixture.epoch_size // RECIPE.mixed)
+    rows = np.concatenate([kinds[source.mixture.rows(step).set] for step in range(20 * epoch)])
+    assert (rows == "image-text").mean() == pytest.approx(share, abs=0.02)
+    batch = source.batch(vla, 0)
+    assert int((batch.task == 0).sum()) == (kinds[source.mixture.rows(0).set] == "image-text").sum()
+
+
+def test_the_paper_s_share_is_what_it_was(home):
+    robot = ready(home, F0)[1]
+    for texts in (IMAGE_TEXT_PER_ROBOT, 0.0):
+        made = mixture(robot, RECIPE, texts)
+        assert made.identity() == Mixture(made.sets, RECIPE.mixed, RECIPE.seed).identity()
+        assert len(made.sets) == (2 if texts else 1)
+
+
+def test_no_image_text_is_another_stage():
+    for odd in ({"texts": 0.0}, {"texts": 1.0, "stages": ("robot",)}):
+        with pytest.raises(BadData, match="none is stage robot"):
+            Variant("odd", **odd)
 
 
 @pytest.mark.parametrize("odd", [{"words": False, "place": "none"}, {"hand": "cascade"}, {"stages": ("robot",)}])

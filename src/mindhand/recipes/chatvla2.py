@@ -29,7 +29,7 @@ from mindhand.core.errors import BadData, Refusal
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.spec import Spec
 from mindhand.data.cache import FrameCache
-from mindhand.data.mixture import Mixture, SampleSet
+from mindhand.data.mixture import IMAGE_TEXT_PER_ROBOT, Mixture, SampleSet
 from mindhand.data.opening import open_dataset
 from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames, RobotSource
@@ -77,7 +77,7 @@ class ChatVLA2Plan:
     horizon: int = 16  # H; the protocol executes 8
     warmup: int = 8  # steps, 32 pictures of 1 to 4 questions
     align: int = 100  # steps of `mixed`
-    mixed: int = 32  # rows, a quarter of them image-text
+    mixed: int = 32  # rows, a quarter of them image-text (a variant may say otherwise)
     gentle: float = 0.25  # of the hand's learning rate, at which the VLM learns in the first two stages
     tune: int = 1000  # steps of `rows`
     rows: int = 64
@@ -229,7 +229,8 @@ def stages(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant) -
             weights = {"text": 1.0, "action": 1.0, "look": 0.5} | (AIMS if variant.eyes else {})
             weights |= {name: 1.0 for name, on in (("anchor", variant.anchored), ("said", variant.says)) if on}
             sample = beside(families, plan.seed + 2, steps, plan.mixed, how) if name == "alignment" else None
-            source = RobotSource(robot, mixture(robot, plan, sample is not None), plan.seed, sample, grid=grid)
+            ratio = (variant.texts or IMAGE_TEXT_PER_ROBOT) if sample else 0.0
+            source = RobotSource(robot, mixture(robot, plan, ratio), plan.seed, sample, grid=grid)
             learns = (*variant.learns, *_hand(variant), *(("objectives.*.expert.*",) if variant.says else ()))
             out.append(Stage(name, source, steps // len(whole), learns, weights, gentle, seed=plan.seed))
     return out
@@ -240,15 +241,15 @@ def _hand(variant: Variant) -> tuple[str, ...]:
     return ("expert.*", "streams.*") if variant.eyes else ("expert.*",)
 
 
-def mixture(robot: RobotFrames, plan: ChatVLA2Plan, texts: bool) -> Mixture:
-    """Which frames a stage before the last sees; texts: with image-text beside them, 1:3."""
+def mixture(robot: RobotFrames, plan: ChatVLA2Plan, texts: float) -> Mixture:
+    """Which frames a stage before the last sees; texts: image-text samples beside each."""
     # With a thing in the hand there is little to see: half of those frames are enough.
     put = np.array(["put" in robot.reader.reasoning(int(i)) for i in robot.cache.frames])
     kept = ~put | (np.arange(len(put)) % 2 == 0)
     sets = [SampleSet("demonstrations", "robot", robot.cache.frames[kept])]
     if texts:
         sets.insert(0, SampleSet("desk corpus", "image-text", np.arange(1 << 20)))
-    return Mixture(sets, plan.mixed, plan.seed)
+    return Mixture(sets, plan.mixed, plan.seed, image_text=texts)
 
 
 def fine_tuning(vla: VLA, robot: RobotFrames, plan: ChatVLA2Plan, variant: Variant, folder: Path) -> Stage:

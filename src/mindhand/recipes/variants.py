@@ -35,7 +35,7 @@ class Variant:
 
         warm-up      the VLM alone, on image-text
         robot        all of it, on robot data alone
-        alignment    all of it, on image-text and robot data, 1:3
+        alignment    all of it, on image-text and robot data, 1:3 (`texts`)
         fine-tuning  the VLM is frozen, the hand alone learns
 
     What is None by default came after trainings were begun: their plans lack it, and are still theirs
@@ -59,6 +59,7 @@ class Variant:
     after: str = ""  # a variant whose trained policy this one goes on from (`derived`), to ...
     keeps: int = 0  # ... keep a thought for so many queries; 0: recover what its VLM lost
     own: bool | None = None  # the hand is fine-tuned on thoughts that the mind writes itself; None: on given ones
+    texts: float | None = None  # image-text samples a robot frame, in alignment; None: the paper's 1/3
     ships: str = ""  # weights that come with the package (`model.shipped`): nothing is trained, they are measured
 
     @property
@@ -74,6 +75,10 @@ class Variant:
             raise BadData(f"a cascade with stages {self.stages}", "the last alone: its mind is frozen", "correct it")
         if self.hand == "tokens" and "fine-tuning" in self.stages:
             raise BadData(f"a hand of tokens with stages {self.stages}", "none with a frozen mind", "correct it")
+        if self.texts is not None and not (self.texts > 0 and "alignment" in self.stages):
+            raise BadData(
+                f"image-text {self.texts}:1", "more than none, in alignment; none is stage robot", "correct it"
+            )
         if self.own and not (self.words and self.hand == "expert" and "fine-tuning" in self.stages):
             raise BadData("thoughts of its own", "a mind with words, an expert and fine-tuning", "correct the variant")
 
@@ -124,6 +129,9 @@ GRID = {
         Variant("RF-former", place="former"),
         Variant("RF-all", place="all"),
         Variant("B7-own", own=True),
+        Variant("mix-0", stages=("warm-up", "robot", "fine-tuning")),
+        Variant("mix-1/9", texts=1 / 9),
+        Variant("mix-1/1", texts=1.0),
     )
 }
 SAME = {"RF-latter": "B7", "experts-8/2": "B7", "S2-frozen-pretrained": "F0"}  # the last: upcycling keeps the function
