@@ -12,13 +12,15 @@ from mindhand.core.keys import Keys
 from mindhand.data.files import read_json, write_json
 from mindhand.data.mixture import IMAGE_TEXT_PER_ROBOT, Mixture
 from mindhand.data.synthetic.vocabulary import train_words
-from mindhand.model.expert import two_means
+from mindhand.evaluate.protocol import MATHS
+from mindhand.model.expert import thought_tokens, two_means
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import thoughts
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fine_tuning, fit, frames, mixture, stages, train
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.record import demonstrations
+from mindhand.recipes.rollouts import rows_of
 from mindhand.recipes.thoughts import remembered_thoughts
 from mindhand.recipes.variants import GRID, Variant
 from mindhand.worlds.desk.world import SPEC
@@ -108,6 +110,35 @@ def test_given_thoughts_are_what_they_were(home, tmp_path):
         means = two_means(vla.trunk(batch, vla.inputs(batch)))
     assert list(kept) == ["prompt", "reasoning"]
     assert all(np.array_equal(x, mean) for x, mean in zip(kept.values(), means))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_hand_that_attends_is_tuned_on_tokens(home, tmp_path, own):
+    variant = replace(F0, place="attend", own=own or None)
+    vla, robot = ready(home, variant)
+    source = fine_tuning(vla, robot, RECIPE, variant, tmp_path).source
+    index, said, there = robot.cache.frames, source.kept["reasoning"], source.kept["there"]
+    assert said.values.dtype == np.float16 and len(said.values) == said.row.max() + 1 < len(index) == len(said.row)
+    some = np.flatnonzero(np.diff(said.row, prepend=-1))[[0, 3, 5]]
+    obs = robot.observe(index[some])
+    obs = obs if own else obs.with_text("thought", robot.thoughts(index[some]))
+    trunk = vla.think(obs, vla.start(obs.keys))[0].trunk
+    heard, valid = thought_tokens(trunk)
+    wide = heard.shape[1]
+    assert np.array_equal(there[some][:, :wide], valid) and not there[some][:, wide:].any()
+    assert np.allclose(said[some][:, :wide], heard, atol=1e-2)
+    again = remembered_thoughts(vla, robot, index, tmp_path / "thoughts.npz", own=own)
+    assert all(np.array_equal(again[n][some], x[some]) for n, x in source.kept.items())
+    batch = source.batch(vla, 0)
+    vla.losses(batch, Keys.seeded(len(batch), 0))["action"].mean().backward()
+    assert bool(vla.expert.tokens.fitted) and vla.expert.following.attending.query.grad is not None
+
+
+def test_a_hand_that_attends_is_trained_stored_and_acts(home, tmp_path):
+    variant = replace(F0, place="attend")
+    checkpoint = train(home / "nano", home / "demos", home / "frames", tmp_path, RECIPE, variant, console=QUIET)
+    protocol = replace(MATHS.only("maths_matching/R", episodes=1), steps=9, rows=1)
+    assert len(rows_of(checkpoint, protocol, tmp_path / "eval", workers=1, films=0)) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +125,7 @@ class RobotFrames:
         """Robot rows, then image-text rows of one question each, in one batch (segments common, rows masked).
 
         keys: one a robot row, for the gaze's jitter. kept: arrays "prompt" and "reasoning" (n,D) of `remember`
-        instead of pictures of the trunk and text.
+        instead of pictures of the trunk and text; or "reasoning" (n,w,D) and which of its tokens are "there" (n,w).
         """
         n, m = len(index), len(samples)
         reader, (asks, states, pictures) = self.reader, self.transformed(index, keys)
@@ -179,7 +179,9 @@ class RobotFrames:
             targets["look"] = look_target(text["reasoning"], seen, size, grid, cue)
         else:
             ones = torch.ones(n, dtype=torch.bool)
-            targets |= {f"kept/{name}": Target(torch.from_numpy(kept[name]), ones) for name in ("prompt", "reasoning")}
+            there = torch.from_numpy(kept["there"]) if "there" in kept else ones
+            for name, on in (("prompt", ones), ("reasoning", there)):
+                targets[f"kept/{name}"] = Target(torch.from_numpy(kept[name]).float(), on)
         return Batch(
             order=(f"image/{self.camera}", *text),
             images=images,
@@ -208,13 +210,14 @@ def below(a: Text, b: Text, pad: int) -> Text:
 @dataclass(frozen=True)
 class RobotSource:
     """Source: robot frames alone, or mixed with image-text. `corpus(step, row)` gives one image-text sample;
-    `kept` (arrays by row of `frames.cache.frames`) replaces the trunk's pass for a frozen VLM."""
+    `kept` (arrays, or what is indexed as they are, by row of `frames.cache.frames`) replaces the trunk's pass for a
+    frozen VLM."""
 
     frames: RobotFrames
     mixture: Mixture
     seed: int = 0
     corpus: Callable[[int, int], ImageText] | None = None
-    kept: dict[str, np.ndarray] | None = None
+    kept: Mapping[str, Any] | None = None
     grid: tuple[int, int] = (8, 16)
 
     def batch(self, vla: Any, step: int) -> Batch:

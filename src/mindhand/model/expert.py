@@ -83,9 +83,9 @@ class Projector(nn.Module):
     fitted: Tensor
 
     def forward(self, mean: Tensor, doubt: Tensor | None = None) -> Tensor:
-        """(B,D) -> (B,D). doubt (B,D): noise that is added while learning, in units of the spread, once fitted. The
-        mean over a picture and a thought is unlike any other; a hand that may trust it to the last digit learns which
-        frame it is in, and is lost on a frame that it has not seen (docs/log.md)."""
+        """(B,D) -> (B,D), or (B,n,D) token by token. doubt, of that shape: noise that is added while learning, in units
+        of the spread, once fitted. The mean over a picture and a thought is unlike any other; a hand that may trust it
+        to the last digit learns which frame it is in, and is lost on a frame that it has not seen (docs/log.md)."""
         x = (mean - self.middle) / self.spread
         if self.fitted:
             x = x.float() if doubt is None else x.float() + doubt
@@ -157,7 +157,7 @@ class ActionExpert(nn.Module):
         self.needs = frozenset({"text", "codec", fits.trunk(c.trunk), fits.numbers(c.action), *follows})
         self.provides = frozenset({"draw", fits.HEARS, fits.tokens(c.width), fits.process(self.process)})
         self.prompt, self.thought = Projector(c.trunk), Projector(c.trunk)
-        self.following = Following(c.place, c.trunk, c.state, c.width, c.layers)
+        self.following = Following(c.place, c.trunk, c.state, c.width, c.layers, c.heads)
         self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.enter = nn.Linear(c.action, c.width)
         self.position = nn.Parameter(torch.zeros(1, c.horizon, c.width))
@@ -168,6 +168,7 @@ class ActionExpert(nn.Module):
         for layer in (self.last, self.leave):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.tokens = Projector(c.trunk) if c.place == "attend" else None  # of a thought, one by one
 
     def conditions(self, ctx: Context, keys: Keys | None = None) -> Conditions:
         """Pool the trunk's language tower into u and r, place them, and collect the tokens of streams to the expert.
@@ -188,7 +189,8 @@ class ActionExpert(nn.Module):
             raise BuildError(f"a state of size {have}", f"{self.config.state}", "use the spec the expert was built for")
         now = state[:, -1].to(prompt.dtype)
         known, said = self._doubt(keys, "prompt", prompt), self._doubt(keys, "thought", thought)
-        blocks = self.following(self.prompt(prompt, known), self.thought(thought, said), prompt, now)
+        each = self._tokens(ctx.trunk, keys)
+        blocks = self.following(self.prompt(prompt, known), self.thought(thought, said), prompt, now, each)
         segments = [s for out in ctx.streams.values() for s in out.segments]
         width = self.config.width
         for s in segments:
@@ -201,7 +203,15 @@ class ActionExpert(nn.Module):
     def _doubt(self, keys: Keys | None, name: str, like: Tensor) -> Tensor | None:
         if keys is None or not self.config.doubt:
             return None
-        return self.config.doubt * sample_normal(keys.fold("doubt").fold(name), 1, like.shape[-1], like=like)[:, 0]
+        return self.config.doubt * sample_normal(keys.fold("doubt").fold(name), 1, *like.shape[1:], like=like)[:, 0]
+
+    def _tokens(self, trunk: Trunk, keys: Keys | None) -> tuple[Tensor, Tensor] | None:
+        """For who attends to them, the thought's tokens (B,n,D), projected, and which there are (B,n)."""
+        if self.tokens is None:
+            return None
+        x, valid = thought_tokens(trunk)
+        x = x.detach() if self.config.insulated else x
+        return self.tokens(x, self._doubt(keys, "tokens", x)), valid
 
     def denoise(self, c: Conditions, x: Tensor, t: Tensor, valid: Tensor | None = None) -> Tensor:
         """ONE network call: x (N,H,A'), t (N,), valid (N,H) -> prediction (N,H,A')."""
@@ -275,6 +285,16 @@ def two_means(trunk: Trunk) -> tuple[Tensor, Tensor]:
     names = [n for n in trunk.hidden if trunk.tower.get(n, "vlm") == "vlm"]
     prompt = pooled(trunk, [n for n in names if not is_reasoning(n)])
     return prompt, pooled(trunk, [n for n in names if is_reasoning(n)], like=prompt)
+
+
+def thought_tokens(trunk: Trunk) -> tuple[Tensor, Tensor]:
+    """Hidden states (B,n,D) of the reasoning's tokens and which of them there are (B,n); zeros where there are none."""
+    names = [n for n in trunk.hidden if trunk.tower.get(n, "vlm") == "vlm" and is_reasoning(n)]
+    if not names:
+        prompt, _ = two_means(trunk)
+        return torch.zeros_like(prompt).unsqueeze(1), torch.zeros_like(prompt[:, :1], dtype=torch.bool)
+    hidden, valid = (torch.cat([of[n] for n in names], 1) for of in (trunk.hidden, trunk.valid))
+    return torch.where(valid.unsqueeze(-1), hidden, torch.zeros_like(hidden)), valid
 
 
 def is_reasoning(name: str) -> bool:

@@ -13,7 +13,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.nouns import Observation, Reasoning
 from mindhand.core.seams import State
 
-from .expert import two_means
+from .expert import thought_tokens, two_means
 from .trunk import Trunk
 
 
@@ -53,23 +53,31 @@ def reason(
     return trunk, reasoner.read(texts), {**state, "thoughts": now}
 
 
-def remember(trunk: Trunk) -> dict[str, Tensor]:
+def remember(trunk: Trunk, tokens: bool = False) -> dict[str, Tensor]:
     """What a frozen trunk tells the hand, small enough to keep for every frame: the mean hidden states (B,D) of
-    prompt and reasoning, which is all that the expert's projectors read."""
+    prompt and reasoning, which is all that the expert's projectors read. tokens: for a hand that attends to the
+    thought's tokens, these as "reasoning" (B,n,D), and "there" (B,n), which of them there are."""
     prompt, thought = two_means(trunk)
-    return {"prompt": prompt, "reasoning": thought}
+    if not tokens:
+        return {"prompt": prompt, "reasoning": thought}
+    each, there = thought_tokens(trunk)
+    return {"prompt": prompt, "reasoning": each, "there": there}
 
 
 def remembered(batch: Batch, backbone: Any) -> Trunk | None:
-    """A trunk of one token a segment from what `remember` kept (targets "kept/prompt", "kept/reasoning")."""
+    """A trunk of one token a segment from what `remember` kept (targets "kept/prompt", "kept/reasoning"); a thought of
+    which all tokens were kept has all of them."""
     if "kept/prompt" not in batch.targets:
         return None
-    prompt, thought = (batch.targets[f"kept/{name}"].value for name in ("prompt", "reasoning"))
-    return as_trunk(prompt, thought, backbone.towers)
+    prompt, thought = (batch.targets[f"kept/{name}"] for name in ("prompt", "reasoning"))
+    there = thought.valid if thought.value.ndim == 3 else None
+    return as_trunk(prompt.value, thought.value, backbone.towers, there)
 
 
-def as_trunk(prompt: Tensor, thought: Tensor, towers: nn.ModuleDict) -> Trunk:
-    """A trunk of one token a segment: what of a prompt and a thought, (B,D) each, reaches the hand."""
-    hidden = {"text": prompt.unsqueeze(1), "reasoning": thought.unsqueeze(1)}
+def as_trunk(prompt: Tensor, thought: Tensor, towers: nn.ModuleDict, there: Tensor | None = None) -> Trunk:
+    """A trunk of one token a segment: what of a prompt and a thought, (B,D) each, reaches the hand. there (B,n): of a
+    thought (B,n,D), which tokens there are."""
     ones = torch.ones(len(prompt), 1, dtype=torch.bool, device=prompt.device)
-    return Trunk(towers, hidden, dict.fromkeys(hidden, ones), {}, [], ones.long().squeeze(1))
+    hidden = {"text": prompt.unsqueeze(1), "reasoning": thought.unsqueeze(1) if there is None else thought}
+    valid = {"text": ones, "reasoning": ones if there is None else there}
+    return Trunk(towers, hidden, valid, {}, [], ones.long().squeeze(1))

@@ -128,6 +128,7 @@ GRID = {
         Variant("RF-film", place="film"),
         Variant("RF-former", place="former"),
         Variant("RF-all", place="all"),
+        Variant("RF-attend", place="attend"),
         Variant("B7-own", own=True),
         Variant("mix-0", stages=("warm-up", "robot", "fine-tuning")),
         Variant("mix-1/9", texts=1 / 9),
