@@ -13,6 +13,7 @@ from mindhand.core.errors import BadData, Refusal, SpecMismatch
 from mindhand.core.keys import Keys
 from mindhand.data.files import read_rows, write_json, write_rows
 from mindhand.data.synthetic.vocabulary import train_words
+from mindhand.evaluate import ledger
 from mindhand.evaluate.protocol import MATHS, MATHS_SCANNED
 from mindhand.model import shipped
 from mindhand.model.cascade import Cascade, goal_codes
@@ -24,7 +25,7 @@ from mindhand.recipes import grid_records as records
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, stages, train
 from mindhand.recipes.cost import cost, idle
-from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, order, run_cell, run_queue
+from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, open_ktest, order, run_cell, run_queue
 from mindhand.recipes.grid_report import ranked, said, show, write_grid_report
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
@@ -331,6 +332,20 @@ def test_weights_that_are_shipped_are_measured_and_others_in_their_place_anew(gr
     assert not (grid.root / "demonstrations").exists()  # nothing was trained
     made = [r.name for r in records.publish(grid, str(grid.run / "drafts"))]
     assert {"chatvla2/shipped/scanned_digits_success", "chatvla2/shipped/maths/r/success"} <= set(made)
+
+
+def test_ktest_is_opened_of_what_is_named_and_every_look_is_written_down(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "default_ledger", lambda run: tmp_path / "ktest.jsonl")
+    for name in ("F0-blind", "F0-deaf"):
+        run_cell(grid, Cell("maths", name, 0))
+    assert open_ktest(grid, ["F0-blind"], QUIET) == 1 and open_ktest(grid, ["F0"], QUIET) == 0
+    assert len(ledger.looks(tmp_path / "ktest.jsonl")) == 3  # on its own terms, and with thoughts that are given
+    assert open_ktest(grid, ["F0-blind"], QUIET) == 1 and len(ledger.looks(tmp_path / "ktest.jsonl")) == 3
+    seen, shut = (Cell("maths", name, 0) for name in ("F0-blind", "F0-deaf"))
+    for arm in ("evaluation", "told", "misled"):
+        assert "maths_matching/K-test" in {r["task"] for r in grid.rows(seen, arm)}
+        assert "maths_matching/K-test" not in {r["task"] for r in grid.rows(shut, arm)}
+    assert "chatvla2/f0-blind/maths/k-test/success" in {r.name for r in records.publish(grid, str(tmp_path / "drafts"))}
 
 
 @pytest.mark.parametrize("name", grids.CONTROLS)

@@ -4,7 +4,7 @@
     <run>/<address>/frames/<family>              their decoded frames
     <run>/<address>/<family>/<variant>/<n>       training n, of so many steps as ChatVLA-2
     <run>/<address>/<family>/<variant>/<n>x5     of five times as many
-        checkpoint/  evaluation/  misled/  told/  novel/  scorecard.jsonl  cost.json  done.json
+        checkpoint/  evaluation/  misled/  told/  novel/  k-test/  scorecard.jsonl  cost.json  done.json
 
 A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations.
 """
@@ -12,7 +12,7 @@ A cell is trained, evaluated and examined by itself, and resumes wherever it was
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from mindhand.data.cache import FrameCache
 from mindhand.data.files import read_json, read_rows, write_json, write_rows
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.evaluate.claim_evidence import BASE, CELLS, Evidence, Training
+from mindhand.evaluate.ledger import SPLIT
 from mindhand.evaluate.protocol import MATHS, MATHS_SCANNED, PLACING, Protocol
 from mindhand.evaluate.run import code
 from mindhand.evaluate.scores import scored
@@ -56,6 +57,7 @@ MATCHED = 0.03
 BASELINES = ("F0", "F1", "B1", "B3", "B4", "B5")  # who may have more steps: of ablations, equal ones are the question
 GIVEN = ("misled", "told")  # thoughts that who thinks is given: another thing's, and the right one
 SCANNED = {"maths": MATHS_SCANNED}  # boards that only what ships is asked about
+OPENED = "k-test"  # the folder of a cell's looks at K-test, arms as above
 OWN = ("evaluation", "novel")  # episodes on its own terms; class X is apart, no claim is about it
 TIMED, WATCHED = ("B7", "B7-cached", "F0", "shipped"), 3  # variants whose queries are timed, and in so many episodes
 ROUTED = ("B7",)  # whose experts are watched
@@ -124,9 +126,10 @@ class Grid:
         return whole.only(*tasks_of(whole, self.plan.splits), episodes=self.plan.episodes)
 
     def rows(self, cell: Cell, arm: str = "evaluation") -> list[dict[str, Any]]:
-        """Scored episodes of a cell that is done; [] of an arm that it has not."""
-        file = self.root / cell.path / arm / "rows.jsonl"
-        return scored(read_rows(file), arm if arm in GIVEN else "clean") if file.exists() else []
+        """Scored episodes of a cell that is done, of K-test too where that was opened; [] of an arm that it has not."""
+        files = [self.root / cell.path / sub / arm / "rows.jsonl" for sub in ("", OPENED)]
+        rows = [row for file in files if file.exists() for row in read_rows(file)]
+        return scored(rows, arm if arm in GIVEN else "clean")
 
 
 def _whole(family: str) -> Protocol:
@@ -206,11 +209,7 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
         demos, cache = prepare(grid, cell.family, console)
         checkpoint = train(grid.nano, demos, cache, folder, recipe, variant, console=console)
     if variant.acts:
-        protocol = grid.protocol(cell.family)
-        rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
-        open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t), episodes=grid.plan.given)
-        for arm in GIVEN if variant.words else ():
-            rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
+        _act(grid, cell, grid.protocol(cell.family), folder, console)
         if grid.plan.novel:
             whole = _whole(cell.family)
             novel = whole.only(*tasks_of(whole, ("X",)), episodes=grid.plan.novel)
@@ -221,6 +220,26 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
     done = {**asdict(cell), "checkpoint": _fingerprint(checkpoint), "code": code()}
     write_json(folder / "done.json", done)
+
+
+def _act(grid: Grid, cell: Cell, protocol: Protocol, folder: Path, console: Console | None) -> None:
+    """Its episodes of a protocol, on its own terms and, of the open world, with thoughts that are given."""
+    checkpoint = grid.root / cell.path / "checkpoint"
+    rows_of(checkpoint, protocol, folder / "evaluation", workers=1, films=2, console=console)
+    open_world = protocol.only(*(t for t in protocol.tasks if "/K-" in t), episodes=grid.plan.given)
+    for arm in GIVEN if GRID[cell.variant].words else ():
+        rows_of(checkpoint, replace(open_world, arm=arm), folder / arm, workers=1, films=0, console=console)
+
+
+def open_ktest(grid: Grid, variants: Collection[str], console: Console | None = None) -> int:
+    """Evaluate what is done of some variants on K-test, once a release: every look is a line of the ledger. Returns how
+    many cells were."""
+    cells = [c for c in finished(grid) if c.variant in variants and GRID[c.variant].acts and c.family in PROTOCOLS]
+    for cell in cells:
+        whole = _whole(cell.family)
+        held = whole.only(*tasks_of(whole, (SPLIT,)), episodes=grid.plan.episodes)
+        _act(grid, cell, held, grid.root / cell.path / OPENED, console)
+    return len(cells)
 
 
 def _copied(weights: Path, folder: Path) -> Path:
