@@ -3,6 +3,7 @@
 import pytest
 
 from mindhand.core.keys import Key
+from mindhand.data.record import Noise, demonstrate
 from mindhand.worlds.desk.world import DeskWorld
 
 MOVED = 0.02  # of the gripper's way
@@ -31,3 +32,18 @@ def test_fingers_open_as_soon_as_they_are_told_to(task):
                 if done:
                     break
     assert len(slow) >= 4 and not any(slow)
+
+
+def test_who_is_watched_longer_is_seen_to_have_let_go():
+    """An episode of two digits and one of a toy: as far as they are decided they are the same, then the hand leaves
+    what it has put, open, with nothing more to do."""
+    for task in ("maths_matching/R/2", "spatial_placing/R"):
+        short, long = {}, {}
+        with DeskWorld(1) as world:
+            for into, after in ((short, 0), (long, 12)):
+                demonstrate(world, [(0, Key("after", task, 0))], into.__setitem__, noise=Noise(), rows=1, after=after)
+        a, b = short[0], long[0]
+        assert a.success and b.success and len(b.action) == len(a.action) + 12
+        assert (a.action == b.action[: len(a.action)]).all() and (a.state == b.state[: len(a.state)]).all()
+        assert b.state[-1, 2] > a.state[-1, 2] + 0.02 and b.state[-1, -1] > 0.95
+        assert all("done" in said for said in b.reasoning[-11:])

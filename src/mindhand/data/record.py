@@ -164,6 +164,7 @@ class _Row:
         self.images: dict[str, list[np.ndarray]] = {}
         self.reasoning: list[str] = []
         self.labels: dict[str, list[np.ndarray]] = {}
+        self.over = 0  # steps since it was decided
 
     def episode(self, success: bool) -> Episode:
         return Episode(
@@ -187,10 +188,13 @@ def demonstrate(
     rows: int,
     thought: Thought = own_words,
     labels: Labels = no_labels,
+    after: int = 0,
 ) -> None:
     """Runs the expert through numbered keys, `rows` worlds at a time, and hands each finished Episode to `done`.
 
-    An episode is a function of its key alone: noise is drawn from it, and rows share nothing.
+    An episode is a function of its key alone: noise is drawn from it, and rows share nothing. after: how many control
+    steps more the expert is watched once it has succeeded. Otherwise an episode ends with what it is about, and hardly
+    a frame shows that (docs/log.md).
     """
     waiting = list(reversed(episodes))
     running: dict[int, _Row] = {}
@@ -220,7 +224,8 @@ def demonstrate(
                 now.labels.setdefault(name, []).append(np.asarray(mark, np.float32))
             for role, pictures in seen.images.items():
                 now.images.setdefault(role, []).append(pictures[i, -1].copy())
-            if outcome.done[i]:
+            now.over += bool(outcome.done[i]) or now.over > 0
+            if now.over > (after if outcome.success[i] else 0):
                 done(now.number, now.episode(bool(outcome.success[i])))
                 free.append(row)
                 del running[row]
@@ -286,6 +291,7 @@ def _work(
     rows: int,
     thought: Thought,
     labels: Labels,
+    after: int,
 ) -> None:
     """A worker's whole life."""
     world = make()
@@ -298,6 +304,7 @@ def _work(
         rows=rows,
         thought=thought,
         labels=labels,
+        after=after,
     )
 
 
@@ -311,6 +318,7 @@ def record_with_workers(
     rows: int = 1,
     thought: Thought = own_words,
     labels: Labels = no_labels,
+    after: int = 0,
     console: Console | None = None,
 ) -> int:
     """As `record_demonstrations`, in `workers` processes that each make their own world (`make`: a module's
@@ -323,7 +331,7 @@ def record_with_workers(
     ):
         shares = [todo[w::workers] for w in range(workers)]
         jobs = [
-            pool.submit(_work, make, writer.path, writer.layout, share, noise, rows, thought, labels)
+            pool.submit(_work, make, writer.path, writer.layout, share, noise, rows, thought, labels, after)
             for share in shares
             if share
         ]

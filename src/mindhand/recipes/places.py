@@ -58,7 +58,8 @@ class Place:
 
     world: its maker, given how many rows, and perturb= where it `perturbs`. families: of its tasks. low, high (A,):
     what chance spans. parse: reads thoughts; `thinks`: whether right thoughts are known. noise, and labels {name: size}
-    with their `look`: of demonstrations. scene: which declaration of scenes these are of.
+    with their `look`, and the control steps that an expert is watched `after` it has succeeded: of demonstrations.
+    scene: which declaration of scenes these are of.
     """
 
     world: Callable[..., Any]
@@ -73,12 +74,13 @@ class Place:
     noise: Noise = field(default_factory=Noise)
     labels: Mapping[str, int] = field(default_factory=dict)
     look: Labels = no_labels
+    after: int = 0
 
 
 ALONE = (heights.FAMILY, hidden.FAMILY)  # on the same desk, with scenes of their own declaration
 DESK = Place(
     DeskWorld, desk.SPEC, tuple(f for f in FAMILIES if f not in ALONE), desk.ACTION_LOW, desk.ACTION_HIGH,
-    scene_hash, parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze,
+    scene_hash, parse=read_thought, thinks=True, perturbs=True, labels=GAZE, look=gaze, after=12,
 )  # fmt: skip
 HIDDEN = Place(  # the same desk; nobody thinks here, for a thought would be a memory
     DeskWorld, desk.SPEC, (hidden.FAMILY,), desk.ACTION_LOW, desk.ACTION_HIGH, hidden_hash, perturbs=True
@@ -94,7 +96,7 @@ PANDA = replace(  # the same desk with another arm; taken where its robot is nam
 )  # fmt: skip
 HEIGHTS = replace(
     DESK, families=(heights.FAMILY,), scene=heights_hash, parse=unread, thinks=False, noise=Noise(sd=0.006),
-    labels=DEPTH, look=depth,
+    labels=DEPTH, look=depth, after=0,
 )  # fmt: skip
 PLACES = (DESK, HEIGHTS, HIDDEN, METAWORLD)
 
@@ -180,7 +182,8 @@ def demonstrate(
     keys = [Key("demonstrations", tasks[i % len(tasks)], i // len(tasks)) for i in range(episodes)]
     how = {"pictures": "model", "labels": place.labels, "scene": place.scene(), "command": command,
            "video": video}  # fmt: skip
-    plan = {"tasks": list(tasks), "episodes": episodes, "thoughts": thoughts, "noise": asdict(place.noise)}
+    plan = {"tasks": list(tasks), "episodes": episodes, "thoughts": thoughts, "noise": asdict(place.noise),
+            "after": place.after or None}  # fmt: skip
     require_plan(folder / RECORDING, plan, grows=("episodes",))
     _require_keys(folder, keys)
     with LeRobotWriter(folder, place.spec, **how) as writer:
@@ -195,6 +198,7 @@ def demonstrate(
             rows=2,
             thought=SAID[thoughts],
             labels=place.look,
+            after=place.after,
             console=console,
         )
     return folder
