@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mindhand.core.errors import BadData, Refusal
+from mindhand.core.errors import BadData, BuildError, Refusal
 from mindhand.core.keys import Key
 from mindhand.core.record import read_rows
 from mindhand.evaluate.protocol import HEIGHTS, PLACING
@@ -35,6 +35,25 @@ def test_a_policy_s_rollouts_are_fitted_and_watch_it(tmp_path):
     assert (chunk.extra["score"] > 0).all() and np.array_equal(chunk.extra["limit"], made.limit[[0, 0]])
     with pytest.raises(Refusal, match=r"every 2\."):
         fit("safe", tmp_path / "policy", tmp_path / "rollouts", tmp_path / "other", every=2)
+
+
+def test_a_score_is_fitted_round_what_goes_round_the_policy(tmp_path):
+    """From the rollouts of both; round the bare policy it is refused."""
+    save_vla(policy(BASES["flow"]()).eval(), tmp_path / "policy")
+    vla, keys = load_vla(tmp_path / "policy"), [Key("contract", f"reach/{i % 2}", i) for i in range(28)]
+    how = {"replan": HORIZON, "steps": Reaching.limit, "rows": 8}
+    record(wrapped(vla, ["flashvla"]), Reaching(8), keys, tmp_path / "rollouts", **how)
+    fit("safe", tmp_path / "policy", tmp_path / "rollouts", tmp_path / "safe", wraps=["flashvla"])
+    names, obs = ["flashvla", f"safe={tmp_path / 'safe'}"], observation()
+    both = wrapped(vla, names)
+    chunk, _ = both.act(obs, both.start(obs.keys))
+    assert {"reused", "score"} <= chunk.extra.keys()
+    with pytest.raises(BuildError, match="'safe' round VLA: 'safe' fitted on policy"):
+        wrapped(vla, names[1:])
+    with pytest.raises(BuildError, match="rollouts of policy"):
+        fit("safe", tmp_path / "policy", tmp_path / "rollouts", tmp_path / "other")
+    with pytest.raises(Refusal, match="flashvla"):
+        fit("taco", tmp_path / "policy", tmp_path / "rollouts", tmp_path / "other", wraps=["flashvla"])
 
 
 def test_what_is_asked_about_nothing_learned_from():

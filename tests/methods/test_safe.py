@@ -16,11 +16,12 @@ from mindhand.core.seams import Draw, Policy
 from mindhand.core.spec import Part
 from mindhand.evaluate.alarms import Scored, auc, judged
 from mindhand.kit import conformal
-from mindhand.kit.probe import fingerprint, last_layer, pooled, save_probe
+from mindhand.kit.probe import fingerprint, save_probe
 from mindhand.kit.running import SCORES
 from mindhand.kit.still import stay, unknown
 from mindhand.methods.guard.safe import Config, Fitted, fit, learn, limit_of, load, parted, scores, weights, wrap
 from mindhand.methods.run.flashvla import wrap as with_flash
+from mindhand.model.hearing import last_layer, pooled
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.serve.rows import put_rows

@@ -14,10 +14,11 @@ from mindhand.core.errors import BadCheckpoint, BuildError
 from mindhand.core.keys import Keys
 from mindhand.core.nouns import Observation
 from mindhand.core.seams import Draw, Noised, Policy
-from mindhand.kit.probe import fingerprint, heard, last_hidden, last_layer, listening, save_probe
+from mindhand.kit.probe import fingerprint, heard, save_probe
 from mindhand.methods.run.flashvla import wrap as with_flash
 from mindhand.methods.run.taco import Config, Counts, bank, chosen, coins, features, fit, learn, load, wrap
 from mindhand.model.diffusion import Diffusion, Flow
+from mindhand.model.hearing import last_hidden, last_layer, listening
 from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 

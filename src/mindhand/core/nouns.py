@@ -174,9 +174,10 @@ class Proposals:
         _finite("actions", self.actions, self.valid)
 
     def pick(self, which: np.ndarray) -> ActionChunk:
-        """The `which[b]`-th proposal of each row, with its thought and its decodings that had to be replaced."""
+        """The `which[b]`-th proposal of each row, with its thought, its decodings that had to be replaced, and what was
+        felt of it ("hidden")."""
         b = np.arange(len(self.actions))
-        extra = {n: self.extra[n][b, which] for n in ("errors",) if n in self.extra}
+        extra = {n: self.extra[n][b, which] for n in ("errors", "hidden") if n in self.extra}
         return ActionChunk(self.actions[b, which], self.valid[b, which], self.reasoning, extra)
 
 

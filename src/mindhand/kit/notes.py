@@ -1,10 +1,12 @@
-"""What wrappers round a policy note of a chunk: none of them silences another."""
+"""What wrappers round a policy note of a chunk, and the alarms that they raise: none of them silences another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from mindhand.core.nouns import ActionChunk
 
@@ -18,3 +20,8 @@ def noted(extra: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
 def noting(chunk: ActionChunk, notes: Sequence[str]) -> ActionChunk:
     """A chunk with them."""
     return replace(chunk, extra={**chunk.extra, "note": noted(chunk.extra, notes)})
+
+
+def alarmed(extra: Mapping[str, Any], alarm: np.ndarray) -> np.ndarray:
+    """bool (B,): whether there is an alarm, or one in `extra`, of whoever is inside."""
+    return alarm | extra.get("alarm", np.zeros_like(alarm))

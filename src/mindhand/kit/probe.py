@@ -1,94 +1,59 @@
-"""A small head on hidden states: where a hand is heard, and how the head is kept.
+"""A small head on a policy's hidden states: how it is asked for them, and how the head is kept.
 
-What is heard is what enters the hand's last layer, the module named `leave`: its last hidden states, before they become
-velocities, noise or scores. A head that learned from them is worth nothing on another policy's, so it is kept beside
-the fingerprint of the policy that it was fitted on, and refused for any other.
+They are what the policy tells where "hidden" is wanted of it (`model/hearing.py`). A head that learned from them is
+worth nothing on another policy's, so it is kept beside the fingerprint of the policy that it was fitted on, and refused
+for any other: also for that one with something more round it, or less.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mindhand.core.errors import BadCheckpoint, BuildError
 from mindhand.core.folder import Tensors, as_bytes, read_manifest, settled, write_folder
 from mindhand.core.nouns import ActionChunk, Observation, Proposals
-from mindhand.core.seams import Draw, State
+from mindhand.core.seams import State
+from mindhand.model import fits
+from mindhand.model.hearing import last_hidden, last_layer, listening
 
-KIND, ABOUT, LAST = "probe", "probe.json", "leave"
-POOLS = ("first", "last", "mean")  # of what is heard of a chunk's tokens
-
-
-def last_layer(hand: nn.Module) -> nn.Module:
-    """The one module of a hand that is named `leave`. BuildError where there is none, or several."""
-    found = [m for name, m in hand.named_modules() if name.split(".")[-1] == LAST]
-    if len(found) != 1:
-        what = f"{type(hand).__name__} with {len(found)} layers named '{LAST}'"
-        raise BuildError(
-            what, "a hand with one last layer behind its hidden states", "choose flow, diffusion or tokens"
-        )
-    return found[0]
+KIND, ABOUT = "probe", "probe.json"
 
 
-@contextmanager
-def listening(hand: nn.Module) -> Iterator[list[Tensor]]:
-    """While it is open, the list grows by what enters the hand's last layer, a call each: (N,H,W), or (N,W)."""
-    calls: list[Tensor] = []
-    handle = last_layer(hand).register_forward_pre_hook(lambda module, given: calls.append(given[0].detach()))
-    try:
-        yield calls
-    finally:
-        handle.remove()
+def innermost(policy: Any) -> Any:
+    """The VLA in a policy, through all that goes round it (`base`); None where there is none."""
+    while policy is not None and fits.TRUNK not in policy.provides:
+        policy = getattr(policy, "base", None)
+    return policy
 
 
-def _said(calls: Sequence[Tensor], draw: Draw) -> tuple[Tensor, Tensor]:
-    """Hidden states of the action tokens (N,n,W) of N rows and samples, and how many of them count (N,): those of the
-    last call, the end of a walk from noise; of a hand that says tokens, one a call, up to the sample's own end."""
-    rows, samples = draw.value.shape[:2]
-    if not calls or len(calls[-1]) != rows * samples:
-        have = len(calls[-1]) if calls else 0
-        raise BuildError(f"{have} rows heard of {rows} x {samples} samples", "one a sample", "choose another hand")
-    every = calls[-1] if calls[-1].ndim == 3 else torch.stack(list(calls), 1)
-    count = torch.full((len(every),), every.shape[1], device=every.device)
-    if draw.valid is not None and draw.valid.shape[-1] == every.shape[1]:
-        count = draw.valid.flatten(0, 1).sum(1).to(count)
-    return every.float(), count.clamp_min(1)
+def told(policy: Any) -> str:
+    """A policy and what is inside, for who refuses it: "Safe round VLA"."""
+    inside = getattr(policy, "base", None)
+    return type(policy).__name__ + (f" round {told(inside)}" if inside is not None else "")
 
 
-def last_hidden(calls: Sequence[Tensor], draw: Draw) -> Tensor:
-    """float32 (B,S,W), one of each sample: at the first action token in the last call, the end of a walk from noise; of
-    a hand that says tokens, behind the last before the sample's own end."""
-    every, count = _said(calls, draw)
-    at = torch.zeros_like(count) if calls[-1].ndim == 3 else count - 1
-    return every[torch.arange(len(every), device=every.device), at].unflatten(0, draw.value.shape[:2])
-
-
-def pooled(calls: Sequence[Tensor], draw: Draw) -> Tensor:
-    """float32 (B,S,3,W) in the order of `POOLS`: the first and the last of a sample's action tokens that count, and
-    their mean."""
-    every, count = _said(calls, draw)
-    rows = torch.arange(len(every), device=every.device)
-    inside = torch.arange(every.shape[1], device=every.device) < count.unsqueeze(1)
-    mean = torch.where(inside.unsqueeze(2), every, 0).sum(1) / count.unsqueeze(1)
-    return torch.stack([every[:, 0], every[rows, count - 1], mean], 1).unflatten(0, draw.value.shape[:2])
+def felt(policy: Any, name: str) -> None:
+    """BuildError unless a policy tells what its hand feels. name: of who asks it."""
+    if fits.HIDDEN not in policy.provides:
+        if fits.TRUNK in policy.provides:
+            last_layer(policy.expert)
+        what = f"'{name}' round {told(policy)}, which does not tell what its hand feels"
+        raise BuildError(what, f"one that provides '{fits.HIDDEN}'", "put it round a VLA, or what hands it on")
 
 
 def acted(policy: Any, obs: Observation, state: State, want: Sequence[str] = ()) -> tuple[ActionChunk, Tensor, State]:
-    """What a VLA's `act` gives, bit for bit, and between chunk and state its features float16 (B,3,W) (`pooled`): in
+    """What `act` gives, bit for bit, and between chunk and state its features float16 (B,3,W) (`hearing.pooled`): in
     the precision that they are recorded in, so that what learned from a recording is asked the same."""
-    with listening(policy.expert) as calls:
-        chunk, after = policy.act(obs, state, want=(*want, "draw"))
-    told = pooled(calls, chunk.extra["draw"])[:, 0].half()
-    kept = {n: x for n, x in chunk.extra.items() if n != "draw" or {"draw", "chain"} & {*want}}
-    return replace(chunk, extra=kept), told, after
+    chunk, after = policy.act(obs, state, want=(*want, fits.HIDDEN))
+    kept = {n: x for n, x in chunk.extra.items() if n != fits.HIDDEN or n in want}
+    return replace(chunk, extra=kept), chunk.extra[fits.HIDDEN].half(), after
 
 
 def heard(policy: Any, obs: Observation, state: State, samples: int, **how: Any) -> tuple[Proposals, Tensor, State]:
@@ -100,17 +65,25 @@ def heard(policy: Any, obs: Observation, state: State, samples: int, **how: Any)
 
 
 def fingerprint(policy: Any) -> str:
-    """12 hexadecimal digits of a VLA's weights, without those of objectives, and of its statistics."""
-    digest = hashlib.sha256(json.dumps(policy.statistics(), sort_keys=True).encode())
-    for told in as_bytes({n: x for n, x in policy.state_dict().items() if not n.startswith("objectives.")}):
-        digest.update(told)
+    """12 hexadecimal digits of a VLA's weights, without those of objectives, and of its statistics; of what goes round
+    one, of what is inside, of its kind, its config, and the networks that it brings."""
+    if fits.TRUNK in policy.provides:
+        digest = hashlib.sha256(json.dumps(policy.statistics(), sort_keys=True).encode())
+        nets = {n: x for n, x in policy.state_dict().items() if not n.startswith("objectives.")}
+    else:
+        digest = hashlib.sha256(f"{type(policy).__name__} {policy.config} {fingerprint(policy.base)}".encode())
+        vla = innermost(policy)
+        own = {n: x for n, x in vars(policy).items() if isinstance(x, nn.Module) and x is not vla}
+        nets = {f"{n}.{k}": x for n, net in own.items() for k, x in net.state_dict().items()}
+    for part in as_bytes(nets):
+        digest.update(part)
     return digest.hexdigest()[:12]
 
 
 def belongs(of: str, policy: Any, name: str) -> None:
     """BuildError unless a head that was fitted on `of` is put on that policy."""
     if (here := fingerprint(policy)) != of:
-        what = f"'{name}' fitted on policy {of}, round policy {here}"
+        what = f"'{name}' fitted on policy {of}, round {told(policy)}, which is {here}"
         raise BuildError(what, "the policy whose hidden states it learned", f"fit '{name}' on this policy")
 
 

@@ -171,8 +171,8 @@ def compose(parts: Parts, spec: Spec, names: Sequence[str]) -> dict[str, Any]:
 
 def wrapped(policy: Policy, names: Sequence[str]) -> Policy:
     """The policy with several methods round it, the first innermost; "name=FOLDER" is one with what it learned, as it
-    was saved there. BuildError for a need of one's card that what it is put round does not provide
-    (`Policy.provides`), naming both."""
+    was saved there. BuildError, naming both, for a need of one's card that what it is put round does not provide
+    (`Policy.provides`), and for what learned of another policy than the one inside."""
     inside = type(policy).__name__
     for name, _, folder in (said.partition("=") for said in names):
         found = method(name)
@@ -181,7 +181,10 @@ def wrapped(policy: Policy, names: Sequence[str]) -> Policy:
             has = ", ".join(f"'{n}'" for n in sorted(policy.provides)) or "nothing"
             raise BuildError(what, f"what it needs; there is {has}", "take one of them out, or change their order")
         how = {"fitted": found.load(folder)} if folder else {}
-        policy, inside = found.wrap(policy, **how), f"'{name}'"
+        try:
+            policy, inside = found.wrap(policy, **how), f"'{name}'"
+        except BuildError as error:
+            raise BuildError(f"'{name}' round {inside}: {error.what}", error.expected, error.do) from error
     return policy
 
 

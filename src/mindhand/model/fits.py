@@ -14,6 +14,7 @@ KEYS_AND_VALUES = "expert/reads keys and values"  # `StreamOut.entries`
 # Of policies, for what goes round them (`Policy.provides`).
 PROPOSES = "propose"  # several chunks on one prefix (core.acting.Proposer)
 TRUNK = "trunk"  # it is a VLA: its backbone and its hand may be hooked while it is asked
+HIDDEN = "hidden"  # it tells, where that is wanted, what the hand felt of the chunk that is taken (model/hearing.py)
 
 
 def trunk(width: int) -> str:

@@ -41,7 +41,7 @@ from mindhand.core.seams import (
 )
 from mindhand.core.spec import Spec
 
-from . import fits
+from . import fits, hearing
 from .codec import StateScale
 from .observed import check_observed
 from .steady import FILL, filled, steady
@@ -92,7 +92,7 @@ class VLA(nn.Module):
         self.transforms, self.edits = list(transforms), list(edits)
         self.objectives = nn.ModuleList(objectives)  # objectives may hold weights
         self.state_scale = StateScale(spec.state_size)
-        self.provides: frozenset[str] = frozenset({fits.PROPOSES, fits.TRUNK})
+        self.provides: frozenset[str] = frozenset({fits.PROPOSES, fits.TRUNK, *hearing.provided(expert)})
         apply_edits(self, edits)
 
     @property
@@ -318,8 +318,10 @@ class VLA(nn.Module):
     @torch.no_grad()
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """One chunk a row; its extra always counts the decodings that had to be replaced, "errors" (B,). `want`: "gaze"
-        (pixels looked at), "context", "draw", "chain" (a draw with all visited states), and what the expert knows."""
+        (pixels looked at), "context", "draw", "chain" (a draw with all visited states), "hidden" (float32 (B,3,W), what
+        the hand felt, `hearing.pooled`), and what the expert knows."""
         (chunk,), extra, thought, state = self._drawn(obs, state, 1, want)
+        extra |= {n: extra[n][:, 0] for n in extra.keys() & {fits.HIDDEN}}
         return replace(chunk, reasoning=thought, extra={**chunk.extra, **extra}), state
 
     @torch.no_grad()
@@ -334,7 +336,8 @@ class VLA(nn.Module):
         want: Sequence[str] = (),
     ) -> tuple[Proposals, State]:
         """`samples` chunks a row on one prefix, the first of them what `act` draws; `temperature` scales the starting
-        noise. `want` as of `act`: the draw of all samples, with the ids or states that a density is asked of."""
+        noise. `want` as of `act`: the draw of all samples, with the ids or states that a density is asked of, and what
+        was felt of each."""
         z = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise)).to(self.device).float()
         chunks, extra, thought, state = self._drawn(obs, state, samples, want, noise=z, temperature=temperature)
         actions, valid = (np.stack([getattr(c, f) for c in chunks], 1) for f in ("actions", "valid"))
@@ -347,14 +350,13 @@ class VLA(nn.Module):
         """One query: so many chunks a row, what is wanted besides, the thought, the state after it."""
         ctx, state = self.think(obs, state)
         keys = self._keys(obs, state).fold("act")
-        draw = self.expert.draw(ctx, samples, keys=keys, sampler=self.sampler, want=want, **how)
-        extra: dict[str, Any] = {"context": ctx} if "context" in want else {}
+        draw, extra = hearing.drawn(self.expert, want, ctx, samples, keys=keys, sampler=self.sampler, **how)
+        extra |= {"context": ctx} if "context" in want else {}
         if "draw" in want or "chain" in want:
             extra["draw"] = draw
         if "gaze" in want:
-            extra["gaze"] = next(
-                (o.state["centre"].cpu().numpy() for o in ctx.streams.values() if "centre" in o.state), None
-            )
+            looked = (o.state["centre"] for o in ctx.streams.values() if "centre" in o.state)
+            extra["gaze"] = next((x.cpu().numpy() for x in looked), None)
         chunks = [self._decode(draw, s, obs) for s in range(samples)]
         return chunks, extra, ctx.reasoning, {**state, "query": state["query"] + 1}
 
@@ -363,10 +365,8 @@ class VLA(nn.Module):
 
     def _decode(self, draw: Draw, sample: int, obs: Observation) -> ActionChunk:
         value = draw.value[:, sample]
-        if draw.valid is None:
-            valid = torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
-        else:
-            valid = draw.valid[:, sample]
+        every = value.new_ones(value.shape[:2], dtype=torch.bool)
+        valid = every if draw.valid is None else draw.valid[:, sample]
         decoded = self.codec.decode(Code(value, valid), torch.from_numpy(obs.state).to(value.device))
         return ActionChunk(decoded.actions, decoded.valid, extra={"errors": decoded.errors})
 

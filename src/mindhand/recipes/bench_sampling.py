@@ -18,9 +18,10 @@ from mindhand.core.nouns import smoke_observation
 from mindhand.core.record import Record, write_record
 from mindhand.core.seams import Policy
 from mindhand.core.spec import Spec
-from mindhand.kit.probe import fingerprint, last_layer
+from mindhand.kit.probe import fingerprint
 from mindhand.methods.run.taco import CoinFlip, Config, Counts, wrap
 from mindhand.model.configs import vlm_config
+from mindhand.model.hearing import last_layer
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
 from mindhand.worlds.desk.spec import SPEC

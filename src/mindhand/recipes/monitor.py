@@ -1,11 +1,12 @@
 """Whether who watches a policy knows that it will fail: SAFE and simpler scores, on rollouts of one policy.
 
-python -m mindhand.recipes.monitor record runs/policy/checkpoint spatial-placing runs/proofs/monitor [episodes]
+python -m mindhand.recipes.monitor record runs/policy/checkpoint spatial-placing runs/proofs/monitor [60 [WRAP ...]]
 mindhand bench monitor        from a clean checkout: records of what was recorded in runs/proofs/monitor
 
 The first runs the policy, 60 episodes of each task of the protocol unless told, and can be stopped and gone on with; a
-task of K-test is left out, since something learns from what is recorded. The second learns each score from a part of
-the episodes of some tasks (seen), and asks it about their other ones and about tasks that it knows nothing of (unseen).
+task of K-test is left out, since something learns from what is recorded. What goes round the policy meanwhile is named
+as for `mindhand eval --wrap`, the first innermost. The second learns each score from a part of the episodes of some
+tasks (seen), and asks it about their other ones and about tasks that it knows nothing of (unseen).
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from mindhand.evaluate.alarms import Scored, ages, judged
 from mindhand.evaluate.ledger import ktest_tasks
 from mindhand.evaluate.protocol import Protocol, keys, named
 from mindhand.evaluate.run import code
-from mindhand.kit.probe import POOLS
+from mindhand.methods import wrapped
 from mindhand.methods.guard.safe import Config, learn, limit_of, parted, scores
+from mindhand.model.hearing import POOLS
 from mindhand.train.recorded import ABOUT, Episode, Recorded, load_recorded, record
 
 from .places import place_of, worlds
@@ -194,15 +196,17 @@ def publish(folder: Path | None = None, home: Path = HOME, config: Config = CONF
     return out
 
 
-def recorded(checkpoint: Path, protocol: Protocol, folder: Path, console: Console | None = None) -> Recorded:
-    """Rollouts of a checkpoint under a protocol but for its tasks of K-test, going on where the folder stands. BadData
-    where it has no others."""
+def recorded(
+    checkpoint: Path, protocol: Protocol, folder: Path, console: Console | None = None, wraps: Sequence[str] = ()
+) -> Recorded:
+    """Rollouts of a checkpoint, with what goes round it (`methods.wrapped`), under a protocol but for its tasks of
+    K-test, going on where the folder stands. BadData where it has no others."""
     hidden = ktest_tasks(protocol)
     shown = [t for t in protocol.tasks if t not in hidden]
     if not shown:  # of no names `only` takes all
         raise BadData(f"{protocol.id}: tasks of K-test alone", "others: something learns from them", "name another")
     protocol = protocol.only(*shown)
-    vla, world = load_policy(checkpoint, place_of(protocol.tasks)), worlds(protocol)(protocol.rows)
+    vla, world = wrapped(load_policy(checkpoint, place_of(protocol.tasks)), wraps), worlds(protocol)(protocol.rows)
     how = {"replan": protocol.replan, "steps": protocol.steps, "rows": protocol.rows}
     return record(
         vla, world, keys(protocol), folder, **how, about={"protocol": protocol.id, "code": code()}, console=console
@@ -210,11 +214,12 @@ def recorded(checkpoint: Path, protocol: Protocol, folder: Path, console: Consol
 
 
 def main(words: Sequence[str]) -> None:
-    """record CHECKPOINT PROTOCOL FOLDER [episodes of each task]"""
-    if len(words) not in (4, 5) or words[0] != "record":
+    """record CHECKPOINT PROTOCOL FOLDER [episodes of each task [what goes round it ...]]"""
+    if len(words) < 4 or words[0] != "record":
         raise Refusal(f"{[*words]}", "record CHECKPOINT PROTOCOL FOLDER [episodes]", "see recipes/monitor.py")
     protocol, episodes = named(words[2]), int([*words, "60"][4])
-    found = recorded(Path(words[1]), protocol.only(*protocol.tasks, episodes=episodes), Path(words[3]), Console())
+    protocol = protocol.only(*protocol.tasks, episodes=episodes)
+    found = recorded(Path(words[1]), protocol, Path(words[3]), Console(), words[5:])
     for task in found.tasks:
         ends = [e.success for e in found.episodes if e.key.task == task]
         Console().print(f"{task}: {sum(ends)} of {len(ends)} succeeded")

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 def picked(told: Sequence[tuple[ActionChunk, State]], which: np.ndarray) -> tuple[ActionChunk, State]:
     """Of several answers to the same rows, each with the state after it, the `which[r]`-th in row r: actions, thought,
-    errors, note and state; what else `want` asked for is the first's. BuildError for a state not told by row."""
+    errors, "hidden", note and state; what else `want` asked for is the first's. BuildError for a state not told by
+    row."""
     (first, state), rows, chunks = told[0], np.arange(len(which)), [chunk for chunk, _ in told]
+    names = first.extra.keys() & {"errors", "hidden"}
+    own: State = {n: first.extra[n] for n in names}
     for v in sorted({int(v) for v in which} - {0}):
-        joined = put_rows(state, told[v][1], np.flatnonzero(which == v).tolist(), len(which))
+        other, at = {n: chunks[v].extra[n] for n in names}, np.flatnonzero(which == v).tolist()
+        joined = put_rows({"after": state, "of": own}, {"after": told[v][1], "of": other}, at, len(which))
         if joined is None:
             raise BuildError("a policy whose state cannot be told by row", "arrays with rows first", "ask it once")
-        state = joined
+        state, own = joined["after"], joined["of"]
     actions, valid = (np.stack([getattr(c, f) for c in chunks])[which, rows] for f in ("actions", "valid"))
-    extra, thought = dict(first.extra), first.reasoning
-    if "errors" in extra:
-        extra["errors"] = np.stack([c.extra["errors"] for c in chunks])[which, rows]
+    extra, thought = {**first.extra, **own}, first.reasoning
     if any("note" in c.extra for c in chunks):
         extra["note"] = [chunks[v].extra["note"][r] if "note" in chunks[v].extra else "" for r, v in enumerate(which)]
     if thought is not None:

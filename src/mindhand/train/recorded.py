@@ -26,7 +26,8 @@ from mindhand.core.keys import Key
 from mindhand.core.nouns import ActionChunk, Observation
 from mindhand.core.progress import progress
 from mindhand.core.seams import State, World
-from mindhand.kit.probe import POOLS, acted, fingerprint, last_layer
+from mindhand.kit.probe import acted, felt, fingerprint
+from mindhand.model.hearing import POOLS
 from mindhand.serve.execute import EpisodeResult, run_episodes
 
 ABOUT = "about.json"
@@ -34,7 +35,7 @@ ABOUT = "about.json"
 
 @dataclass(frozen=True)
 class Episode:
-    """features: float16 (T,3,W), a query each, as `kit.probe.pooled` gives them; steps: control steps."""
+    """features: float16 (T,3,W), a query each, as `model.hearing.pooled` gives them; steps: control steps."""
 
     key: Key
     instruction: str
@@ -64,20 +65,20 @@ class Recorded:
 
 
 class Ear:
-    """Policy: a VLA as it is, and what was heard of it, {(key, query): float16 (3,W)}. A row that only fills the batch
+    """Policy: one as it is, and what was heard of it, {(key, query): float16 (3,W)}. A row that only fills the batch
     repeats the key of another before it, but not always what that one sees: the first row's is kept."""
 
-    def __init__(self, vla: Any):
-        self.vla, self.spec, self.provides = vla, vla.spec, frozenset[str]()
+    def __init__(self, base: Any):
+        self.base, self.spec, self.provides = base, base.spec, frozenset[str]()
         self.heard: dict[tuple[Key, int], np.ndarray] = {}
 
     def start(self, keys: Sequence[Key]) -> State:
-        """The VLA's, and how often it was asked, by row."""
-        return {"base": self.vla.start(keys), "asked": np.zeros(len(keys), np.int64)}
+        """The policy's, and how often it was asked, by row."""
+        return {"base": self.base.start(keys), "asked": np.zeros(len(keys), np.int64)}
 
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
-        """The VLA's chunk."""
-        chunk, told, base = acted(self.vla, obs, state["base"], want)
+        """The policy's chunk."""
+        chunk, told, base = acted(self.base, obs, state["base"], want)
         for key, query, x in zip(obs.keys, state["asked"].tolist(), told.cpu().numpy()):
             self.heard.setdefault((key, query), x)
         return chunk, {"base": base, "asked": state["asked"] + 1}
@@ -104,11 +105,11 @@ def record(
     about: Mapping[str, Any] = {},
     console: Any = None,
 ) -> Recorded:
-    """Run a VLA in a world, what the folder lacks of these episodes, and return them. replan, steps, rows: as of
+    """Run a policy in a world, what the folder lacks of these episodes, and return them. replan, steps, rows: as of
     `run_episodes`. about: plain JSON, of what else the recording is. BadData for a folder of another policy, of another
-    way to ask it, or of something else; BuildError as of `kit.probe.last_layer`."""
+    way to ask it, or of something else; BuildError as of `kit.probe.felt`."""
     how = {"replan": replan, "steps": steps, "rows": rows, "pools": POOLS, **about}
-    last_layer(policy.expert)  # or its refusal, before anything is written
+    felt(policy, "recording")  # or its refusal, before anything is written
     mine = json.loads(json.dumps({"of": fingerprint(policy), **how}))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=False) as alone:

@@ -27,7 +27,8 @@ from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.red_team import ATTACKED, ATTACKS, permitted
 from mindhand.core.seams import Code, Context, Draw, Policy, State
 from mindhand.kit.attack import Synonyms, ascend, conditions, eight_bits, harder, settled
-from mindhand.kit.notes import noting
+from mindhand.kit.notes import alarmed, noting
+from mindhand.kit.probe import innermost
 from mindhand.kit.still import Near, frozen, known, motion, stay
 from mindhand.kit.views import medoid, otherwise
 from mindhand.model import fits
@@ -70,8 +71,8 @@ ARMS = {"noise": Attack(steps=0), "single": Attack(prompts=1, words=0), "multi":
 
 
 def end_of(policy: Any) -> int | None:
-    """The id by which a VLA's hand of tokens ends a chunk, None where there is no such."""
-    hand = policy.expert if fits.TRUNK in policy.provides else None
+    """The id by which the VLA in a policy ends a chunk, None where it says no tokens, or there is none."""
+    hand = getattr(innermost(policy), "expert", None)
     return hand.config.end if isinstance(hand, TokenExpert) else None
 
 
@@ -168,11 +169,9 @@ class Attacked:
     def __init__(self, base: Any, how: Attack, refs: Sequence[str], synonyms: Synonyms, *, word: str):
         permitted(word)
         self.base, self.how, self.refs, self.synonyms, self.word = base, how, tuple(refs), synonyms, word
-        self.spec, self.vla, self.depth = base.spec, base, 0
-        while fits.TRUNK not in self.vla.provides:
-            self.vla, self.depth = getattr(self.vla, "base", None), self.depth + 1
-            if self.vla is None:
-                raise BuildError(f"an attack on {type(base).__name__}, in which is no VLA", "gradients", "attack a VLA")
+        self.spec, self.vla = base.spec, innermost(base)
+        if self.vla is None:
+            raise BuildError(f"an attack on {type(base).__name__}, in which is no VLA", "gradients", "attack a VLA")
 
     def start(self, keys: Sequence[Key]) -> State:
         """That of who is attacked."""
@@ -181,7 +180,7 @@ class Attacked:
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """What is done for the attacked pictures; a note says that they are."""
         inside: Any = state["base"]
-        for _ in range(self.depth):
+        while "base" in inside:
             inside = inside["base"]
         shown, role = {n: x.copy() for n, x in obs.images.items()}, self.vla.see[0]
         for r, said in enumerate(obs.text["instruction"]):
@@ -200,13 +199,12 @@ class Guard:
     """Policy. State, rows first: the policy's; queries in a row that went nowhere, "still"; the last command, "last",
     of which grippers count; how often it was asked."""
 
-    provides: frozenset[str] = frozenset()
-
     def __init__(self, base: Any, config: Config):
         if not known(base.spec):
             what = f"{base.spec.robot}, of which nothing tells where it stays"
             raise BuildError(what, "deltas, or absolute parts that are measured", "add them to the spec's state")
         self.base, self.config, self.spec = base, config, base.spec
+        self.provides: frozenset[str] = base.provides & {fits.HIDDEN}
         self.near = Near(config.metres, config.radians, config.grip)
         self.end = end_of(base) if config.ban else None
 
@@ -217,10 +215,11 @@ class Guard:
 
     def _ask(self, obs: Observation, state: State, want: Sequence[str] = ()) -> tuple[ActionChunk, State, np.ndarray]:
         """Its chunk, its state, and which rows (B,) go nowhere."""
-        with nullcontext([]) if self.end is None else unended(self.base.expert) as first:
+        with nullcontext([]) if self.end is None else unended(innermost(self.base).expert) as first:
             chunk, base = self.base.act(obs, state["base"], want=want)
-        if first and first[0].any():
-            chunk = noting(chunk, ["an end first, banned" if b else "" for b in first[0].tolist()])
+        if first and first[0].any():  # of one sample, or of several to choose from
+            ends = first[0].view(len(obs), -1).any(1).tolist()
+            chunk = noting(chunk, ["an end first, banned" if b else "" for b in ends])
         still = frozen(self.spec, chunk.actions, chunk.valid, obs.state[:, -1], state["last"], self.near)
         return chunk, base, still
 
@@ -233,7 +232,7 @@ class Guard:
         due = now & (count >= c.patience) & (c.views > 0)
         if due.any():
             keys = Keys.of(obs.keys).fold(NAME).fold_each(state["asked"].tolist())
-            views = [self._ask(otherwise(obs, v, due, keys), state) for v in range(c.views)]
+            views = [self._ask(otherwise(obs, v, due, keys), state, want) for v in range(c.views)]
             told = [(chunk, base, now), *views]
             which = voted(told, due)
             (chunk, base), thawed = picked([t[:2] for t in told], which), which > 0
@@ -243,7 +242,8 @@ class Guard:
             chunk = replace(chunk, actions=np.where(alarm[:, None, None], held, chunk.actions))
         ends = [": " + MOVES if t else ": " + HELD if a else "" for t, a in zip(thawed, alarm)]
         notes = [STILL.format(n) + e if n else "" for n, e in zip(count, ends)]
-        chunk = noting(replace(chunk, extra={**chunk.extra, "frozen": now & ~thawed, "alarm": alarm}), notes)
+        own = {"frozen": now & ~thawed, "alarm": alarmed(chunk.extra, alarm)}
+        chunk = noting(replace(chunk, extra={**chunk.extra, **own}), notes)
         last = chunk.actions[np.arange(rows), chunk.valid.shape[1] - 1 - chunk.valid[:, ::-1].argmax(1)]
         after = {"base": base, "asked": state["asked"] + 1, "last": last}
         return chunk, {**after, "still": np.where(thawed, c.patience - 1, count)}  # the next such is due at once

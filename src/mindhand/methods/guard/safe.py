@@ -1,9 +1,10 @@
 """SAFE: from what its hand feels, a VLA is told that it will fail while it still acts (2506.09937).
 
-Seam: Policy, round a VLA. At each query t the hand's last hidden states e_t, pooled over the chunk's action tokens, go
-to a small network, whose score s_t of the episode so far is compared with a limit at t; what is done is the VLA's own,
-bit for bit. `fit` learns the network from rollouts that succeeded and failed, of several tasks, and the limit from
-successes kept apart: a new one ever exceeds it with a chance of at most alpha, as far as it is exchangeable with those.
+Seam: Policy, round a VLA or what hands its hidden states on. At each query t the hand's last ones e_t, pooled over the
+chunk's action tokens, go to a small network, whose score s_t of the episode so far is compared with a limit at t; what
+is done is the policy's own, bit for bit. `fit` learns the network from rollouts that succeeded and failed, of several
+tasks, and the limit from successes kept apart: a new one ever exceeds it with a chance of at most alpha, as far as it
+is exchangeable with those.
 Differs from the paper: features are standardised; tokens alone are pooled, not steps of denoising; the limit takes the
 finite sample's index. The paper: ROC-AUC 0.82 on tasks that it learned from, 0.77 to 0.78 on others.
 Use: policy = wrap(vla, fitted=fit(vla, record(vla, world, keys, folder, replan=8, steps=200)))
@@ -27,11 +28,12 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Policy, State
 from mindhand.kit.conformal import enough, held, upper
-from mindhand.kit.notes import noted
-from mindhand.kit.probe import POOLS, acted, belongs, fingerprint, last_layer, load_probe, save_probe
+from mindhand.kit.notes import alarmed, noted
+from mindhand.kit.probe import acted, belongs, felt, fingerprint, innermost, load_probe, save_probe
 from mindhand.kit.running import SCORES
 from mindhand.kit.still import stay, unknown
 from mindhand.model import fits
+from mindhand.model.hearing import POOLS
 from mindhand.train.recorded import Episode, Recorded
 
 NAME = "safe"
@@ -167,35 +169,30 @@ def load(folder: Path | str) -> Fitted:
 
 
 def fit(policy: Any, rollouts: Recorded, config: Config = Config(), seed: int = 0) -> Fitted:
-    """Score and limit of a VLA, from its own rollouts (`train.recorded.record`). BuildError for those of another
+    """Score and limit of a policy, from its own rollouts (`train.recorded.record`). BuildError for those of another
     policy, and as of `wrap`; BadData where they are too few, or all end alike."""
-    _listened(policy)
+    felt(policy, NAME)
     if (here := fingerprint(policy)) != rollouts.of:
         what = f"rollouts of policy {rollouts.of} to fit '{NAME}' on policy {here}"
         raise BuildError(what, "its own: hidden states of another mean nothing here", "record this policy")
     some, calm = parted(rollouts, config, seed)
-    net = learn(some, config, seed, policy.device)
+    net = learn(some, config, seed, innermost(policy).device)
     limit = limit_of(scores(net, calm, config), config, max(map(len, rollouts.episodes)))
     return Fitted(net, config, rollouts.of, limit)
-
-
-def _listened(policy: Any) -> None:
-    if fits.TRUNK not in policy.provides:
-        raise BuildError(f"SAFE round {type(policy).__name__}", "a VLA, whose hand is heard", "put it innermost")
-    last_layer(policy.expert)
 
 
 # ---- while it acts -----------------------------------------------------------------------------------------
 
 
 class Safe:
-    """Policy round a VLA. Rows first in all that it remembers; what is raised in an episode stays so till its end."""
+    """Policy round one that tells what its hand feels, as this one does. Rows first in all that it remembers; what is
+    raised in an episode stays so till its end."""
 
-    provides: frozenset[str] = frozenset()
+    provides: frozenset[str] = frozenset({fits.HIDDEN})
 
     def __init__(self, base: Any, config: Config, fitted: Fitted):
         self.base, self.config, self.spec = base, config, base.spec
-        self.net, self.limit = fitted.net.to(base.device).eval(), fitted.limit
+        self.net, self.limit = fitted.net.to(innermost(base).device).eval(), fitted.limit
         self.pool = POOLS.index(fitted.config.pool)
         if config.alarm == "hold" and (lost := unknown(base.spec)):
             what = f"to hold a robot whose '{lost[0].name}' ({lost[0].kind}) is commanded and not measured"
@@ -224,7 +221,8 @@ class Safe:
             actions = np.where(alarm[:, None, None], held[:, None], chunk.actions)
             chunk = replace(chunk, actions=actions, valid=chunk.valid | alarm[:, None])
             note = [f"{n}; held" if n else "held" * bool(a) for n, a in zip(note, alarm)]
-        own = {"score": now, "limit": limit, "alarm": alarm, "note": noted(chunk.extra, note)}
+        told_of = {"alarm": alarmed(chunk.extra, alarm), "note": noted(chunk.extra, note)}
+        own = {"score": now, "limit": limit, **told_of}
         after = {"base": base, "score": score, "held": held, "asked": state["asked"] + 1, "alarm": alarm}
         return replace(chunk, extra={**chunk.extra, **own}), after
 
@@ -236,14 +234,14 @@ CARD = MethodCard(
     area="guard",
     seams=("Policy",),
     claim=Claim("on tasks that it did not learn from, failures score higher than successes as old", "auc_unseen"),
-    needs=frozenset({fits.TRUNK}),
+    needs=frozenset({fits.HIDDEN}),
 )
 
 
 def wrap(policy: Policy, config: Config | None = None, fitted: Fitted | None = None) -> Policy:
-    """Round a VLA. config: what was fitted unless given; of it only `alarm` can be another. BuildError without what was
-    fitted, with another policy's, and for an arm that cannot be held."""
-    _listened(policy)
+    """Round who tells what a hand feels. config: what was fitted unless given; of it only `alarm` can be another.
+    BuildError without what was fitted, with another policy's, and for an arm that cannot be held."""
+    felt(policy, NAME)
     if fitted is None:
         how = "fit(policy, rollouts), or: python -m mindhand.recipes.fit safe CHECKPOINT ROLLOUTS FOLDER, safe=FOLDER"
         raise BuildError("SAFE without a score", "what `fit` learned of this policy's rollouts", how)

@@ -27,6 +27,7 @@ from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Policy, State
 from mindhand.core.spec import Spec
 from mindhand.kit.notes import noted
+from mindhand.kit.probe import told as named
 from mindhand.model import fits
 from mindhand.serve.rows import put_rows
 
@@ -99,19 +100,20 @@ class Flash:
 
     def __init__(self, base: Any, config: Config, chosen: Chosen):
         if fits.TRUNK not in base.provides:
-            what = f"FlashVLA round {type(base).__name__}, which has no trunk"
+            what = f"FlashVLA round {named(base)}, which has no trunk"
             raise BuildError(what, "a VLA", "put other wrappers round FlashVLA")
         self.base, self.config, self.chosen, self.spec = base, config, chosen, base.spec
-        self.provides: frozenset[str] = frozenset()
+        self.provides: frozenset[str] = base.provides & {fits.HIDDEN}
         self.grippers = _grippers(base.spec)
         obs = smoke_observation(base.spec)
         chunk, kept, _ = self._run(obs, base.start(obs.keys), ())  # how long its chunks are, and how many are kept
         self.shapes = {"last": chunk.actions.shape[1:], "kept": kept.shape[1:]}
+        self.felt = {n: x[:1].zero_() for n, x in chunk.extra.items() if n in self.provides}
 
     def _run(self, obs: Observation, state: State, want: Sequence[str]) -> tuple[ActionChunk, np.ndarray, State]:
         """The VLA on fewer tokens: its chunk, numbers of those that it kept (B,n), its state."""
         with pruned(self.base.backbone, self.config, self.chosen):
-            chunk, after = self.base.act(obs, state, want=(*want, "context"))
+            chunk, after = self.base.act(obs, state, want=(*want, "context", *self.provides))
         kept = chunk.extra["context"].trunk.kept
         told = [kept[n].cpu().numpy() * len(kept) + i for i, n in enumerate(sorted(kept))]  # no two pictures' alike
         return chunk, np.concatenate(told, 1), after
@@ -124,16 +126,20 @@ class Flash:
         return {
             "base": self.base.start(keys), "last": chunk, "before": chunk, "kept": index, "kept_before": index,
             "runs": np.zeros(rows, np.int64), "reused": np.zeros(rows, bool), "saved": np.zeros(rows, np.int64),
+            **{n: x.repeat(rows, 1, 1) for n, x in self.felt.items()},
         }  # fmt: skip
 
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """Extra "reused" (B,), and a note of it. The VLA is asked for all rows unless none needs it: what a row gets
-        does not depend on its neighbours, so calls are saved where all rows rest, as one alone does."""
+        does not depend on its neighbours, so calls are saved where all rows rest, as one alone does. A wanted "hidden"
+        is what was felt of the chunk that is taken; nothing else that is wanted is told of a row that rests."""
         rows, c = len(obs), self.config
         again = steady(c, state, self.grippers) if c.reuse else np.zeros(rows, bool)
         after = {**state, "reused": again, "saved": state["saved"] + again}
-        told = {"reused": again, "note": ["the last chunk again" if r else "" for r in again]}
+        told: dict[str, Any] = {"reused": again, "note": ["the last chunk again" if r else "" for r in again]}
+        asked = self.provides & {*want}
         if again.all():
+            told |= {n: state[n] for n in asked}
             return ActionChunk(state["last"], np.ones(state["last"].shape[:2], bool), extra=told), after
         chunk, kept, base = self._run(obs, state["base"], want)
         joined = put_rows(state["base"], base, np.flatnonzero(~again).tolist(), rows)
@@ -145,11 +151,15 @@ class Flash:
         }  # fmt: skip
         for name, x in new.items():
             after[name] = np.where(again.reshape(-1, *[1] * (x.ndim - 1)), state[name], x)
+        rests = torch.from_numpy(again).view(-1, 1, 1)
+        for name in self.provides:
+            after[name] = torch.where(rests.to(chunk.extra[name].device), state[name], chunk.extra[name])
         after["base"] = joined
         actions = np.where(again[:, None, None], state["last"], chunk.actions)
         inside = noted(chunk.extra, [""] * rows)  # of a row that rests, what was noted is of a chunk that nobody takes
         told["note"] = [own or other for own, other in zip(told["note"], inside)]
-        extra = {**{n: x for n, x in chunk.extra.items() if n != "context" or n in want}, **told}
+        told |= {n: after[n] for n in asked}
+        extra = {n: x for n, x in chunk.extra.items() if n not in ("context", *self.provides) or n in want} | told
         return ActionChunk(actions, chunk.valid | again[:, None], chunk.reasoning, extra), after
 
 

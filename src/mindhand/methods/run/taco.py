@@ -26,11 +26,12 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import ActionChunk, Observation, smoke_observation
 from mindhand.core.seams import Noised, Policy, State
 from mindhand.data.robot import RobotFrames
-from mindhand.kit.notes import noted
-from mindhand.kit.probe import belongs, fingerprint, heard, last_layer, listening, load_probe, save_probe
+from mindhand.kit.notes import alarmed, noted
+from mindhand.kit.probe import belongs, fingerprint, heard, load_probe, save_probe, told
 from mindhand.model import fits
 from mindhand.model.diffusion import Diffusion
 from mindhand.model.expert import process_of
+from mindhand.model.hearing import last_layer, listening
 
 NAME = "taco"
 
@@ -232,17 +233,16 @@ def fit(policy: Any, frames: RobotFrames, config: Config = Config(), seed: int =
 
 def _listened(policy: Any) -> None:
     if not {fits.TRUNK, fits.PROPOSES} <= policy.provides:
-        raise BuildError(f"TACO round {type(policy).__name__}", "a VLA, whose hand is heard", "put it innermost")
+        raise BuildError(f"TACO round {told(policy)}", "a VLA, of which several chunks are drawn", "put it innermost")
     last_layer(policy.expert)
 
 
 class Taco:
-    """Policy round a VLA. Its state is the VLA's, and how often it was asked, by row."""
-
-    provides: frozenset[str] = frozenset()
+    """Policy round a VLA; others go round this one. Its state is the VLA's, and how often it was asked, by row."""
 
     def __init__(self, base: Any, config: Config, counts: Counts):
         self.base, self.config, self.spec = base, config, base.spec
+        self.provides: frozenset[str] = frozenset({fits.HIDDEN})
         self.net, self.low = counts.net.to(base.device).eval(), counts.low
 
     def start(self, keys: Sequence[Key]) -> State:
@@ -251,13 +251,13 @@ class Taco:
 
     def act(self, obs: Observation, state: State, *, want: Sequence[str] = ()) -> tuple[ActionChunk, State]:
         """Extra "counts" (B,S), "chosen" (B,), "alarm" (B,): whether all counts of a row are low, and a note of it; a
-        wanted "draw" is that of all samples."""
+        wanted "draw" is that of all samples, what is wanted as "hidden" that of the chosen one."""
         told, h, base = heard(self.base, obs, state["base"], self.config.samples, want=want)
         counts = self.net.counts(h).cpu().numpy()
         which = chosen(counts, self.config.temperature, Keys.of(obs.keys).fold(NAME).fold_each(state["asked"].tolist()))
         alarm, chunk = counts.max(1) < self.low, told.pick(which)
         note = [f"no chunk is familiar: {n:.2f} < {self.low:.2f}" if a else "" for a, n in zip(alarm, counts.max(1))]
-        own = {"counts": counts, "chosen": which, "alarm": alarm, "note": noted(told.extra, note)}
+        own = {"counts": counts, "chosen": which, "alarm": alarmed(told.extra, alarm), "note": noted(told.extra, note)}
         extra = {**{n: x for n, x in told.extra.items() if n in want}, **chunk.extra, **own}
         return replace(chunk, extra=extra), {"base": base, "asked": state["asked"] + 1}
 
