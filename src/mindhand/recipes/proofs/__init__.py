@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -168,7 +169,8 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
     """Records of all proofs whose cells are done: proofs/<method>/baseline, /method, /effect, and of every control
     proofs/<method>/control_<its name> and /over_<its name>; the same of tasks that are told apart by a word, as
     /<word>_baseline and so on; of other scores than success, of all tasks, /<score> the difference and
-    /<score>_baseline and so on; what is measured besides as proofs/<method>/<metric>, /control_<its name>_<metric>;
+    /<score>_baseline and so on; what is measured besides as proofs/<method>/<metric>, /control_<its name>_<metric>, of
+    the rows that have it;
     folder: for drafts, results/ unless given."""
     for name, proof in proofs().items():
         at = stand(proof, nano, run)
@@ -179,10 +181,15 @@ def publish(nano: Path, run: Path, folder: Path | None = None) -> Iterator[Recor
         where: dict[str, Any] = {"sources": sources, "folder": folder, "command": command}
         for arm in proof.all:
             of = "" if arm.name == name else f"control_{arm.name}_"
+            every = [
+                {**r, "training": str(n)}
+                for n in range(proof.trainings if arm.measure else 0) for r in at.measured(arm.name, n)
+            ]  # fmt: skip
             for metric, (kind, field_, unit) in (arm.measure.metrics if arm.measure else {}).items():
-                rows = [{**r, "training": str(n)} for n in range(proof.trainings) for r in at.measured(arm.name, n)]
-                to = f"proofs/{name}/{of}{metric}"
-                yield write_record(to, rows=rows, kind=kind, field=field_, unit=unit, chance=None, **where)
+                rows = [r for r in every if set(re.split(r"[/*]", field_)) <= r.keys()]
+                how = {"unit": unit, "chance": arm.measure.chance.get(metric), **where}
+                if rows:
+                    yield write_record(f"proofs/{name}/{of}{metric}", rows=rows, kind=kind, field=field_, **how)
         # A score, of which tasks, what stands before the names of its records, and the name of its difference.
         compared = [(score, "", f"{score}_", score) for score in proof.scores]
         compared += [("success", part, (of := f"{part}_" if part else ""), f"{of}effect") for part in proof.parts]

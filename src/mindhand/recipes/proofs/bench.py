@@ -140,11 +140,12 @@ class Before:
 @dataclass(frozen=True)
 class Measured:
     """What is measured of a trained arm beside its success. rows: of the policy as it was trained and its cell's
-    folder, a key each, the same of every training; metrics: name -> (kind, field, unit), as `write_record` takes
-    them."""
+    folder, a key each, the same of every training for a quotient; metrics: name -> (kind, field, unit), as
+    `write_record` takes them, of the rows that have that field; chance: a guesser's, where that has a meaning."""
 
     rows: Callable[[VLA, Stand, Path], list[dict[str, Any]]]
     metrics: Mapping[str, tuple[Kind, str, str]]
+    chance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
