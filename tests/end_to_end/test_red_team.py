@@ -93,7 +93,10 @@ def test_prompts_of_attack_and_test_are_nobody_s_else():
 
 
 def test_arms_are_the_specification_s():
-    assert list(ARMS) == ["noise", "single", "multi", "full"] and list(red_team.SIDES) == ["bare", "defended"]
+    assert list(ARMS) == ["noise", "single", "multi", "full", "adaptive"] and list(red_team.SIDES) == [
+        "bare",
+        "defended",
+    ]
     full = ARMS["full"]
     assert (full.eps, full.alpha, full.steps, full.prompts, full.every, full.words) == (
         4 / 255,

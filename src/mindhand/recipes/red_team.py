@@ -3,8 +3,9 @@
 python -m mindhand.recipes.red_team runs/policy/checkpoint runs/red-team in-simulation [pictures [episodes]]
 
 The last word but the numbers is what whoever attacks has to say (`core.red_team`). No attack is reported without its
-defence: every row has both. On pictures: how often nothing is done, for prompts that the attack did not see. In
-episodes: success, and the share of queries in which nothing is done. Beside both, clean pictures and the budget.
+defence: every row has both, and one attack knows the defence. On pictures: how often nothing is done, for prompts that
+the attack did not see. In episodes: success, and the share of queries in which nothing is done. Beside both, clean
+pictures and the budget.
 
     FOLDER/pictures.jsonl          a line an arm, picture and prompt
     FOLDER/<arm>-<side>/           an evaluation each; bare and defended
@@ -37,6 +38,7 @@ from mindhand.core.seams import Policy, World
 from mindhand.data.files import write_json, write_rows
 from mindhand.evaluate.protocol import MATHS, Protocol, keys
 from mindhand.evaluate.run import evaluate
+from mindhand.kit.attack import Synonyms
 from mindhand.methods.guard.freezevla import ARMS, MOVES, STILL, Attack, Attacked, Config, freeze, wrap
 from mindhand.worlds.perturb_words import rewrite
 from mindhand.worlds.scene import INSTRUCTIONS
@@ -55,9 +57,9 @@ SAME = (  # single words of the desk's grammar that may stand for each other
 )  # fmt: skip
 
 
-def synonyms(word: str) -> tuple[str, ...]:
-    """Other words for one in lower case; none for one that is not known here."""
-    return tuple(other for group in SAME if word in group for other in group if other != word)
+def synonyms(word: str, same: Sequence[Sequence[str]] = SAME) -> tuple[str, ...]:
+    """Other words for one in lower case, of its group; none for one that is not known here."""
+    return tuple(other for group in same if word in group for other in group if other != word)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def side_of(policy: Policy, side: str, defence: Config) -> Policy:
     return wrap(policy, defence if side == "defended" else replace(defence, views=0, alarm=0, ban=False))
 
 
-def pictured(vla: Any, obs: Observation, plan: Plan, arm: str, word: str) -> tuple[Rows, dict[str, Any]]:
+def pictured(
+    vla: Any, obs: Observation, plan: Plan, arm: str, word: str, synonyms: Synonyms = synonyms
+) -> tuple[Rows, dict[str, Any]]:
     """A row a picture and prompt: whether nothing is done, "bare" and "defended", asked as often as the defence needs
     to act (`patience`) about a picture that does not change; and the arm's budget."""
     permitted(word)
@@ -198,7 +202,7 @@ def _both(what: str, kind: Any, arm: str, found: Mapping[str, Rows], folder: Pat
 
 
 def _spent(budgets: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = ("eps", "steps", "prompts", "every", "words", "rows_forward", "gain")
+    columns = ("eps", "steps", "prompts", "every", "words", "views", "rows_forward", "gain")
     table = Table("attack", *columns, title="budget of the attacks, over all pictures; gain: of the score, a picture")
     for arm, b in budgets.items():
         table.add_row(arm, *(f"{b[c]:.4g}" if c in b else "" for c in columns))

@@ -3,8 +3,8 @@
 Seam: Policy. `wrap` is the defence, round any policy: one that goes nowhere for some queries is asked again about other
 views, the majority decides, and what stays frozen is held and noted; FAST's first token is never its end.
 `Attacked`, in simulation alone and by a word, is the attack: ascent on pixels against prompts made harder by synonyms.
-Differs from the paper: a prompt grammar for an LLM's, a given dictionary for WordNet; a hand without an end is
-driven to stay where it is; steps and prompts are its public code's. Left out: training on attacked pictures.
+Differs from the paper: a prompt grammar for an LLM's, a given dictionary for WordNet; a hand without an end is driven
+to stay where it is; an attack that knows the defence; steps are its public code's. Left out: training on what it finds.
 The paper: success of the attack 76.2 % on average, three VLAs, four benchmarks; it ships no defence.
 Use: policy = wrap(vla)
 """
@@ -30,7 +30,7 @@ from mindhand.kit.attack import Synonyms, ascend, conditions, eight_bits, harder
 from mindhand.kit.notes import alarmed, noting
 from mindhand.kit.probe import innermost
 from mindhand.kit.still import Near, frozen, known, motion, stay
-from mindhand.kit.views import medoid, otherwise
+from mindhand.kit.views import otherwise, several, voted
 from mindhand.model import fits
 from mindhand.model.token_expert import TokenExpert, unended
 from mindhand.model.vision import pixels
@@ -61,13 +61,15 @@ class Attack:
 
     eps: float = 4 / 255  # no pixel is changed by more, of [0, 1] (4/255)
     alpha: float = 1 / 255  # a step (1/255)
-    steps: int = 100  # on pixels; 0: noise (100)
+    steps: int = 100  # on pixels; 0: noise, every pixel up or down by eps (100)
     prompts: int = 20  # P, the first of those given (5, 10, 15, 20)
     every: int = 50  # steps between two times that prompts are made harder (50)
     words: int = 10  # text steps each time; 0: prompts stay as they are (10, or 20)
+    views: int = 0  # V of those that the defence asks about, by whose mean score it climbs, too; 0: it knows of none
 
 
 ARMS = {"noise": Attack(steps=0), "single": Attack(prompts=1, words=0), "multi": Attack(words=0), "full": Attack()}
+ARMS["adaptive"] = Attack(views=5)  # it differentiates through the defence; nothing less says what that is worth
 
 
 def end_of(policy: Any) -> int | None:
@@ -76,16 +78,17 @@ def end_of(policy: Any) -> int | None:
     return hand.config.end if isinstance(hand, TokenExpert) else None
 
 
-def freezing(vla: Any, ctx: Context, still: Code, keys: Keys) -> Tensor:
-    """(B,), log-probability of doing nothing: of the end as first token where a chunk has an end; of all tokens of the
-    chunk that stays, `still`; of a hand without tokens -||a - still||^2, the mean over steps, in normalised units."""
-    end, rows = end_of(vla), len(keys)
+def freezing(vla: Any, ctx: Context, still: Code, keys: Keys, banned: bool = False) -> Tensor:
+    """(B,), log-probability of doing nothing: of the end as first token where a chunk has one that is not `banned`; of
+    all tokens of the chunk that stays, `still`; of a hand without tokens -||a - still||^2, the mean over steps, in
+    normalised units."""
+    end, rows = None if banned else end_of(vla), len(keys)
     if end is not None:
         ids = torch.full((rows, 1, 1), end, device=vla.device)
         return vla.expert.log_prob(ctx, Draw(ids)).value[:, 0, 0]
     goal = still.values.expand(rows, *still.values.shape[1:])
     if not goal.is_floating_point():
-        return vla.expert.log_prob(ctx, Draw(goal.unsqueeze(1))).value.sum((1, 2))
+        return (vla.expert.log_prob(ctx, Draw(goal.unsqueeze(1))).value[:, 0] * still.valid).sum(1)
     drawn = vla.expert.draw(ctx, 1, keys=keys, sampler=vla.sampler).value[:, 0]
     return -(drawn.float() - goal).square().sum(-1).mean(1)
 
@@ -93,11 +96,11 @@ def freezing(vla: Any, ctx: Context, still: Code, keys: Keys) -> Tensor:
 class Score:
     """(x (1,T,3,h,w), prompts) -> (P,): how likely nothing is done for each. The drawn noise is not the episode's,
     which no attacker knows. picture: the one attacked, uint8 (T,h,w,3), of camera `role`, the first that the trunk
-    sees; passes: rows that went forward so far."""
+    sees; banned: as of `freezing`; passes: rows that went forward so far."""
 
-    def __init__(self, vla: Any, obs: Observation, state: State):
+    def __init__(self, vla: Any, obs: Observation, state: State, banned: bool = False):
         settled(vla)
-        self.vla, self.obs, self.state, self.passes = vla, obs, state, 0
+        self.vla, self.obs, self.state, self.banned, self.passes = vla, obs, state, banned, 0
         goal = torch.from_numpy(stay(vla.spec, vla.act(obs, state)[0].actions, obs.state[:, -1])).to(vla.device)
         whole = torch.ones(goal.shape[:2], dtype=torch.bool, device=vla.device)
         self.still = vla.codec.encode(goal, whole, torch.from_numpy(obs.state).to(vla.device))
@@ -115,7 +118,7 @@ class Score:
         self.passes += many
         keys = Keys.of(self.obs.keys).fold(NAME, "noise").repeat(many)
         ctx = conditions(self.vla, obs, state, {self.role: x.expand(many, *x.shape[1:])})
-        return freezing(self.vla, ctx, self.still, keys)
+        return freezing(self.vla, ctx, self.still, keys, self.banned)
 
 
 @dataclass(frozen=True)
@@ -136,24 +139,29 @@ def freeze(
     held: frozenset[str] = frozenset(),
 ) -> Found:  # fmt: skip
     """Attack the picture of one row. refs: prompts to attack for; held: those of the test, never among them. word:
-    `core.red_team.WORD`. BadData for too few refs, or one that is held."""
+    `core.red_team.WORD`. With `views` it knows the defence, but for its draws: a step expects those of its own, and the
+    banned end is no aim. BadData for too few refs, or one that is held."""
     permitted(word)
     refs = list(refs)[: how.prompts]
     if len(refs) < how.prompts or (same := held & set(refs)):
         what = f"{len(refs)} prompts" if len(refs) < how.prompts else f"prompts that are tested: {sorted(same)}"
         raise BadData(f"an attack for {what}", f"{how.prompts}, none of them tested", "give others")
     keys = Keys.of(obs.keys).fold(NAME).fold_each(state["query"].tolist())
-    score, choice, prompts = Score(vla, obs, state), Choice(keys.fold("words")), refs
-    clean = score.put(score.picture)
+    score, choice, prompts = Score(vla, obs, state, how.views > 0), Choice(keys.fold("words")), refs
+    clean, draws = score.put(score.picture), keys.fold("views", 0)
     noise = torch.from_numpy(how.eps * (2 * keys.fold("start").uniform(*clean.shape[1:]) - 1)).to(clean)
+    noise = noise if how.steps else how.eps * noise.sign()  # as far as the attack goes
+
+    def aim(x: Tensor, said: Sequence[str] = ()) -> Tensor:
+        return torch.stack([score(seen, said or prompts) for seen in several(x, how.views, draws)]).mean(0)
 
     def inner(step: int, x: Tensor) -> None:
-        nonlocal prompts
+        nonlocal prompts, draws
+        draws = keys.fold("views", step)
         for _ in range(how.words if step % how.every == 0 else 0):
-            prompts = harder(score, vla, prompts, x, synonyms, choice.pick, held)
+            prompts = harder(aim, vla, prompts, x, synonyms, choice.pick, held)
 
-    budget = {"eps": how.eps, "alpha": how.alpha, "steps": how.steps}
-    x = ascend(lambda x: score(x, prompts), clean, clean + noise, **budget, before=inner)
+    x = ascend(aim, clean, clean + noise, eps=how.eps, alpha=how.alpha, steps=how.steps, before=inner)
     picture, spent = eight_bits(x[0], score.picture, how.eps), score.passes
     with torch.no_grad():
         before, after = (float(score(at, refs).mean()) for at in (clean, score.put(picture)))
@@ -249,28 +257,21 @@ class Guard:
         return chunk, {**after, "still": np.where(thawed, c.patience - 1, count)}  # the next such is due at once
 
 
-def voted(told: Sequence[tuple[ActionChunk, State, np.ndarray]], due: np.ndarray) -> np.ndarray:
-    """Of the answers to all views, the first of them to what is there: which one counts, (B,). Not the first in rows
-    that are due and where most go somewhere: there the one of these that is nearest to the others."""
-    going = ~np.stack([still for _, _, still in told], 1)
-    thawed = due & (2 * going.sum(1) > len(told))
-    every = np.stack([chunk.actions for chunk, _, _ in told], 1).reshape(len(due), len(told), -1)
-    return np.array([medoid(x, g) if t else 0 for x, g, t in zip(every, going, thawed)])
-
-
 CARD = MethodCard(
     name=NAME,
     title="FreezeVLA",
     arxiv="2509.19870",
     area="guard",
     seams=("Policy",),
-    claim=Claim("a policy that is attacked succeeds more often with the defence than without", "effect"),
+    claim=Claim(
+        "attacked by who knows the defence, a policy with it succeeds more often than one without", "over_attacked"
+    ),
     base="tokens",
 )
 
 
 def wrap(policy: Policy, config: Config = Config()) -> Policy:
-    """The defence, no attack, round a policy. BuildError for a robot of which nothing tells where it stays."""
+    """The defence round a policy. BuildError for a robot of which nothing tells where it stays."""
     return Guard(policy, config)
 
 
@@ -292,8 +293,7 @@ class _Brittle:
 def probe(on: Any, off: Any) -> bool:
     """A policy that stays for one picture, shown that one again and again, moves."""
     obs = smoke_observation(off.spec)
-    policy: Any = _Brittle(off, obs)
-    policy = Guard(policy, on.config) if isinstance(on, Guard) else policy
+    policy: Any = Guard(_Brittle(off, obs), on.config) if isinstance(on, Guard) else _Brittle(off, obs)
     state = policy.start(obs.keys)
     for _ in range(Config.patience):
         chunk, state = policy.act(obs, state)
