@@ -19,7 +19,7 @@ from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.mixture import Mixture
 from mindhand.data.record import Noise
-from mindhand.data.relabelled import ADDED, Relabelled, Told, relabelled
+from mindhand.data.relabelled import ADDED, Relabelled, Told
 from mindhand.data.robot import RobotFrames
 from mindhand.kit.atomic import CLOSE, COMMANDS, MOVES, NONE, OPEN, ROTATE, STOP, Labeller, drives, named
 from mindhand.methods.relabel import cast
@@ -359,29 +359,6 @@ def test_words_that_name_another_motion_are_found(tmp_path):
 
 
 # ---- on disk -----------------------------------------------------------------------------------------------
-
-
-def test_the_folder_is_whole_or_not_there(tmp_path):
-    """What was stopped half-way begins again; what is finished is read; what is of something else is refused."""
-    made = []
-
-    def make(fresh):
-        assert not [*fresh.iterdir()], "what a killed one left"
-        write(fresh / "dataset", [make_episode(0, spec=SPEC)], SPEC)
-        if not made:
-            made.append("killed")
-            raise KeyboardInterrupt
-        return [{"frame": 1}], {"counts": {"kept": 1}, "contradicted": [0]}
-
-    with pytest.raises(KeyboardInterrupt):
-        relabelled(tmp_path / "a", {"x": 1}, make)
-    assert not [p for p in tmp_path.iterdir() if p.is_dir()], "what was begun is left"
-    (tmp_path / ".a.new" / "dataset").mkdir(parents=True)  # as a kill leaves it, which nothing catches
-    first = relabelled(tmp_path / "a", {"x": 1}, make)
-    again = relabelled(tmp_path / "a", {"x": 1}, lambda fresh: pytest.fail("it is there"))
-    assert first.rows == again.rows == [{"frame": 1}] and again.report["counts"] == {"kept": 1}
-    with pytest.raises(BadData, match=r"x: 1 \| 2"):
-        relabelled(tmp_path / "a", {"x": 2}, make)
 
 
 def test_the_page_shows_what_was_made_and_counts_the_rest():

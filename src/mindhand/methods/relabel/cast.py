@@ -13,7 +13,6 @@ Use: Mixture(relabel(LeRobotReader("runs/demos"), "runs/cast", DeskWorld(), poli
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,14 +26,13 @@ from mindhand.core.card import Claim, MethodCard
 from mindhand.core.errors import BadData
 from mindhand.core.keys import Key, Keys
 from mindhand.core.nouns import Observation
-from mindhand.core.progress import progress
 from mindhand.core.seams import Policy, World
 from mindhand.core.spec import Spec
 from mindhand.data.episodes import Episode, gather
 from mindhand.data.lerobot_read import LeRobotReader
 from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.record import Noise
-from mindhand.data.relabelled import ADDED, Relabelled, Told, relabelled
+from mindhand.data.relabelled import ADDED, Relabelled, Told, gathered, relabelled
 from mindhand.evaluate.gallery import Before, write_samples
 from mindhand.kit.atomic import COMMANDS, NONE, STOP, Labeller, Thresholds, named
 from mindhand.kit.probe import fingerprint
@@ -223,8 +221,9 @@ def relabel(
     console: Console | None = None,
 ) -> Relabelled:
     """The dataset with its counterfactuals, in `folder`, with a page to look at (samples.html). A function of its
-    arguments; a folder that is finished is read. world: the one of the demonstrations, of which row 0 is used. policy:
-    an atomic one, trained on `commanded(reader)`; None: the expert. BadData for demonstrations of another world."""
+    arguments; a folder that is finished is read, one that was begun goes on where it was stopped. world: the one of the
+    demonstrations, of which row 0 is used. policy: an atomic one, trained on `commanded(reader)`; None: the expert.
+    BadData for demonstrations of another world."""
     world.spec.require(reader.spec, "the world", f"dataset {reader.path}")
     if policy is not None:
         policy.spec.require(reader.spec, "the atomic policy", f"dataset {reader.path}")
@@ -237,40 +236,36 @@ def relabel(
 
 
 def _make(maker: Maker, console: Console | None, fresh: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    reader, own, rows, shown, failed = maker.reader, commands(maker.reader, maker.config), [], [], 0
-    about, seen = reader.about, Counter()
+    reader, own, about = maker.reader, commands(maker.reader, maker.config), maker.reader.about
+    every = {e.number: e for e in reader.episodes if e.success is not False}
+
+    def tried(number: int) -> Iterator[tuple[dict[str, Any] | None, Episode | None]]:
+        whole, e = reader.episode(number), every[number]
+        yield None, whole
+        yield from maker.samples(number, whole, own[e.begin : e.end])
+
     how = {"pictures": "model", "labels": about["labels"], "scene": about["scene"]}
-    with (
-        LeRobotWriter(fresh / "dataset", reader.spec, **how) as writer,
-        progress(console, "relabel", len(reader.episodes), 0, "episodes") as advance,
-    ):
-        for e in reader.episodes:
-            failed += e.success is False
-            if e.success is not False:
-                whole = reader.episode(e.number)
-                writer.append(whole)
-                for row, made in maker.samples(e.number, whole, own[e.begin : e.end]):
-                    rows.append(row)
-                    if made is not None:
-                        writer.append(made)
-                    seen[row["outcome"]] += 1
-                    if seen[row["outcome"]] <= EACH:
-                        shown.append(_shown(row, whole, made, reader.spec))
-            advance(e.number + 1)
+    with LeRobotWriter(fresh / "dataset", reader.spec, **how) as writer:
+        rows = gathered(fresh, writer, [*every], tried, console)
     again = Relabelled(LeRobotReader(fresh / "dataset"))
     bad = contradicted(again.reader, commands(again.reader, maker.config))
     bad = bad[~again.added[bad]]
-    counts = {"demonstrations": len(reader.episodes), "of them failed, left out": failed}
-    counts |= {"frames whose words name another motion, left out": len(bad), "proposed": len(rows)} | dict(seen)
-    shown.sort(key=lambda s: s.heading != KEPT)
+    counts = {"demonstrations": len(reader.episodes), "of them failed, left out": len(reader.episodes) - len(every)}
+    counts |= {"frames whose words name another motion, left out": len(bad), "proposed": len(rows)}
+    seen: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        seen.setdefault(row["outcome"], []).append(row)
+    shown = [_shown(row, reader, again.reader) for n in sorted(seen, key=lambda n: n != KEPT) for row in seen[n][:EACH]]
+    counts |= {outcome: len(some) for outcome, some in seen.items()}
     write_samples(fresh / "samples.html", "Counterfactual samples", LEAD, list(counts.items()), shown)
     return rows, {"counts": counts, "contradicted": bad.tolist()}
 
 
-def _shown(row: Mapping[str, Any], whole: Episode, made: Episode | None, spec: Spec) -> Before:
-    role, at = spec.roles[0], f"episode {row['episode']}, frame {row['frame']}"
-    pictures = [whole.images[role][row["frame"]], *(() if made is None else (made.images[role][-1],))]
-    tried = f"{row['instead']}: {row['other'] or 'not tried'}"
+def _shown(row: Mapping[str, Any], source: LeRobotReader, made: LeRobotReader) -> Before:
+    role, begin = source.spec.roles[0], next(e.begin for e in source.episodes if e.number == row["episode"])
+    pictures = [source.images(role, [begin + row["frame"]])[0]]
+    pictures += [made.images(role, [e.end - 1])[0] for e in made.episodes if str(e.key) == row["key"]]
+    at, tried = f"episode {row['episode']}, frame {row['frame']}", f"{row['instead']}: {row['other'] or 'not tried'}"
     return Before(row["outcome"], pictures, [tried, f"said: {row['said']}: {row['motion']}", at])
 
 
