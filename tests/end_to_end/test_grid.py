@@ -37,7 +37,7 @@ from mindhand.worlds.desk.spec import PANDA_SPEC
 from mindhand.worlds.desk.world import SPEC
 
 QUIET = Console(quiet=True)
-RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=8, tune=2, rows=8, brief=False, digits=False)
+RECIPE = ChatVLA2Plan(episodes=2, every=16, warmup=1, align=2, mixed=12, tune=2, rows=8, brief=False, digits=False)
 PLAN = GridPlan(RECIPE, episodes=1, given=1, novel=1, items=1)
 
 

@@ -163,7 +163,7 @@ def test_demonstrations_with_a_cue_are_answered_rightly(tmp_path, share, slack):
     of four demonstrations, but for frames at which another direction is better by less than 2 cm."""
     some = [Key("demonstrations", CUE, i) for i in range(6)]
     with DeskWorld(2) as world, LeRobotWriter(tmp_path / "d", DESK, pictures="model", labels={"truth": 7}) as writer:
-        record_demonstrations(world, some, writer, noise=Noise(share=share), rows=2, labels=label)
+        record_demonstrations(world, some, writer, noise=Noise(share=share), rows=2, labels=label, after=12)
     reader = LeRobotReader(tmp_path / "d")
     lessons, truth = Lessons(reader, EXACT), reader.label("truth")
     assert lessons.covered == 1 and len(lessons.words) == len(truth)
@@ -173,9 +173,11 @@ def test_demonstrations_with_a_cue_are_answered_rightly(tmp_path, share, slack):
 
 def agreed(reader, words, truth, slack):
     """Shares of the frames at which the answers about the thing, and about where it goes, are the true ones, or say
-    what is true but for `slack` m."""
+    what is true but for `slack` m: of demonstrations that got there in time."""
     out, order = [], [word for pair in FROM_BEHIND for word in pair]
-    for begin, end in zip(reader.begins.tolist(), reader.ends.tolist()):
+    for about, begin, end in zip(reader.episodes, reader.begins.tolist(), reader.ends.tolist()):
+        if not about.success:
+            continue
         held = truth[begin:end, 6] > 0.5
         for k, shut in ((0, held), (1, held & False)):
             far = truth[begin:end, 3 * k : 3 * k + 3]

@@ -164,7 +164,7 @@ class _Row:
         self.images: dict[str, list[np.ndarray]] = {}
         self.reasoning: list[str] = []
         self.labels: dict[str, list[np.ndarray]] = {}
-        self.over = 0  # steps since it was decided
+        self.over = 0  # steps of success, without a break
 
     def episode(self, success: bool) -> Episode:
         return Episode(
@@ -224,8 +224,8 @@ def demonstrate(
                 now.labels.setdefault(name, []).append(np.asarray(mark, np.float32))
             for role, pictures in seen.images.items():
                 now.images.setdefault(role, []).append(pictures[i, -1].copy())
-            now.over += bool(outcome.done[i]) or now.over > 0
-            if now.over > (after if outcome.success[i] else 0):
+            now.over = now.over + 1 if outcome.success[i] else 0  # what was knocked over on the way back is put again
+            if now.over > after or (outcome.done[i] and not outcome.success[i]):
                 done(now.number, now.episode(bool(outcome.success[i])))
                 free.append(row)
                 del running[row]
@@ -259,6 +259,7 @@ def record_demonstrations(
     rows: int = 1,
     thought: Thought = own_words,
     labels: Labels = no_labels,
+    after: int = 0,
     console: Console | None = None,
 ) -> int:
     """Records those of `keys` that `writer` does not hold yet, in this process; returns how many were recorded.
@@ -277,7 +278,7 @@ def record_demonstrations(
             count += 1
             advance(len(keys) - len(todo) + count)
 
-        demonstrate(world, todo, done, noise=noise, rows=rows, thought=thought, labels=labels)
+        demonstrate(world, todo, done, noise=noise, rows=rows, thought=thought, labels=labels, after=after)
     writer.commit()
     return count
 

@@ -279,6 +279,7 @@ def train(
 
     mind: the run folder of another variant whose finished VLM, and thoughts, are taken over: only the hand is trained.
     """
+    of_this_world(nano)  # before any data are looked for
     spec = spec_of(open_dataset(demos))
     vla = build(nano, plan, variant, spec)
     folder.mkdir(parents=True, exist_ok=True)
