@@ -1,6 +1,6 @@
 """The README's clip: one episode of a policy, seen large, with its thought beneath.
 
-    python -m tests.house.clip runs/demo/<plan>/reasoning/checkpoint K-dev 3      task's part and index
+    python -m tests.house.clip src/mindhand/model/weights/nano-desk/checkpoint K-dev 20     task's part and index
 
 Writes docs/demo.gif. The policy sees its own small pictures; a second stage, set to the same state, is drawn large.
 """
