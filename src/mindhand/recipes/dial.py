@@ -43,13 +43,10 @@ def _plan(size: str, pictures: int, without: tuple[str, ...] = ()) -> NanoPlan:
     return replace(WHOLE, size=size, pictures=pictures, pages=pages, without=without)
 
 
-BRIDGE = {"bridge-flat": "flat", "bridge-other-fonts": "other fonts"}  # the desk's own are nano-36000, small-36000
+BRIDGE = {"bridge-flat": "flat", "bridge-other-fonts": "other fonts"}  # the desk's own is nano-36000
 CELLS = {f"{size}-{n}": _plan(size, n) for size, counts in SIZES.items() for n in counts} | {
     f"without-{part}": _plan("nano", ABLATED, (part,)) for part in PARTS
-} | {
-    name + end: replace(_plan(size, 36_000), seen=seen)
-    for size, end in (("nano", ""), ("small", "-small")) for name, seen in BRIDGE.items()
-}  # fmt: skip
+} | {name: replace(_plan("nano", 36_000), seen=seen) for name, seen in BRIDGE.items()}  # fmt: skip
 CURVES = {"all parts": f"nano-{ABLATED}", **{f"without {part}": f"without-{part}" for part in PARTS}}
 POINTS = 20  # of a curve
 
