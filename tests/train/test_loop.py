@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError
 from mindhand.train.loop import Stopped, train_stage
 from mindhand.train.muon import MuonAdamW, orthogonal
@@ -67,6 +68,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
             run(fresh, replace(STAGE, **other), tmp_path / "part")
     run(fresh, replace(STAGE, steps=9), tmp_path / "part")  # a longer one goes on
     assert any(not torch.equal(a[n], t) for n, t in weights(fresh).items())
+
+
+def test_a_state_from_before_a_choice_is_of_its_default(tmp_path):
+    run(build(), replace(STAGE, steps=2), tmp_path)
+    state = load_state(tmp_path / "state")
+    del state["stage"]["optimiser"]["shape"]
+    save_state(tmp_path / "state", state)
+    cosine = replace(STAGE, optimiser=replace(STAGE.optimiser, shape="cosine"))
+    with pytest.raises(BuildError, match="optimiser: "):
+        run(build(), cosine, tmp_path)
+    run(build(), replace(STAGE, steps=3), tmp_path)
 
 
 def test_patterns_freeze_the_rest(tmp_path):

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from mindhand.core.precision import half
 from mindhand.core.progress import progress
 
 from .ranks import average, rank, ranks
-from .stage import Stage
+from .stage import Optimiser, Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -170,6 +171,8 @@ def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple
     state = load_state(folder)
     was, now = state["stage"], stage.declared()
     was = {"name": was} if isinstance(was, str) else was  # an older state says no more
+    if "optimiser" in was:  # nor of what optimisers have been told since
+        was = {**was, "optimiser": {**asdict(Optimiser()), **was["optimiser"]}}
     if odd := [f"{k}: {x} | {now[k]}" for k, x in was.items() if x != now[k]]:
         raise BuildError(
             f"{folder} is of stage '{was['name']}', which differs (there | now):\n    " + "\n    ".join(odd),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -18,7 +19,7 @@ from .muon import MuonAdamW, split
 @dataclass(frozen=True)
 class Optimiser:
     """Muon for matrices whose name matches no `adam` pattern, AdamW for the rest; linear warm-up, then constant,
-    then linear decay to `floor` of the rate over the last `decay` share of the steps."""
+    then a decay to `floor` of the rate over the last `decay` share of the steps, in a line or half a cosine."""
 
     lr: float = 2e-3  # AdamW
     muon: float = 0.02  # 0: AdamW everywhere
@@ -28,11 +29,15 @@ class Optimiser:
     decay: float = 0.5
     floor: float = 0.0
     clip: float = 1.0  # of the gradient's norm
+    shape: Literal["linear", "cosine"] = "linear"  # of the decay
 
     def rate(self, step: int, steps: int) -> float:
         """What learning rates are multiplied by at a step."""
         start = steps * (1 - self.decay)
-        fall = 1.0 if step < start else self.floor + (1 - self.floor) * (steps - step) / max(steps - start, 1)
+        left = 1.0 if step < start else (steps - step) / max(steps - start, 1)  # of the decay
+        if self.shape == "cosine":
+            left = (1 - math.cos(math.pi * left)) / 2
+        fall = 1.0 if step < start else self.floor + (1 - self.floor) * left
         return min(1.0, (step + 1) / max(self.warmup, 1)) * fall
 
     def build(self, module: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> MuonAdamW:
