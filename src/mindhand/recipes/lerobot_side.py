@@ -1,6 +1,6 @@
 """LeRobot's side of the proofs: a plain script for LeRobot's own environment (`lerobot_env.py`), nothing of mindhand.
 
-    python -I lerobot_side.py versions|act|write|read FOLDER
+    python -I lerobot_side.py versions|act|write|read|time FOLDER
 
 What is asked lies in FOLDER/plan.json; answers are json, npz and safetensors beside it, never pickles.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
@@ -144,6 +145,25 @@ def read(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(about))
 
 
+def clock(folder: Path) -> None:
+    """times.json: seconds that LeRobot and PyTorch's DataLoader take for plan.json's "batches" of frames of the dataset
+    at "path", by the number of "workers"; actions "ahead" seconds come with each. The first "warm" batches are not
+    counted: processes start and files are opened meanwhile."""
+    plan, out = plan_of(folder), {}
+    dataset = get("datasets.lerobot_dataset", "LeRobotDataset")(
+        "local/it", root=plan["path"], delta_timestamps={"action": plan["ahead"]}
+    )
+    for workers in plan["workers"]:
+        loader = torch.utils.data.DataLoader(dataset, batch_sampler=plan["batches"], num_workers=workers)
+        begin = 0.0
+        for i, batch in enumerate(loader, 1):
+            assert batch["action"].shape[1] == len(plan["ahead"])
+            if i == plan["warm"]:
+                begin = time.perf_counter()
+        out[str(workers)] = time.perf_counter() - begin
+    (folder / "times.json").write_text(json.dumps(out))
+
+
 def write(folder: Path) -> None:
     """plan.json's "write" {name: {"video": codec or null, "fps", "tasks": [...], "cameras": {role: [h,w]}}}: LeRobot
     records the episodes in NAME-given-<i>.npz ("state", "action", a picture array a role) as dataset NAME."""
@@ -175,7 +195,7 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    COMMANDS = {"versions": versions, "act": act, "write": write, "read": read}
+    COMMANDS = {"versions": versions, "act": act, "write": write, "read": read, "time": clock}
     if len(sys.argv) != 3 or sys.argv[1] not in COMMANDS:
         sys.exit(f"one of {sorted(COMMANDS)} and a folder, not {sys.argv[1:]}")
     torch.set_num_threads(1)
