@@ -37,7 +37,7 @@ from .record import demonstrations
 
 SOURCES = (Path(__file__), lerobot_env, lerobot_side, mindhand.data)
 EPISODES, HORIZON, ROWS, BATCHES, WARM, TURNS = 24, 16, 64, 12, 2, 5
-WORKERS = (0, 1, 2)
+WORKERS = (2, 1, 0)  # in this order: a decoder of films that was opened before a process forks fails in both
 STORED = {"png": False, "h264": True}
 SOAK, EVERY = 300.0, 5.0  # seconds
 Pictures = Callable[[str, np.ndarray], np.ndarray]
