@@ -118,17 +118,27 @@ class Train:
 
 @dataclass(frozen=True)
 class Tune:
-    """Fit a trained policy to demonstrations of another robot or task.
+    """From demonstrations of a robot to a policy for it: looked over, tuned, compared with what was recorded.
 
-    Example: mindhand tune runs/policy/checkpoint --data my_robot --run runs/mine
+    Example: mindhand tune my_robot --from Qwen2-VL-2B-Instruct --run runs/mine
+
+    What it would take, first: mindhand tune my_robot --from Qwen2-VL-2B-Instruct --plan
+
+    A policy that there is: mindhand tune more_of_it --from runs/mine/checkpoint --run runs/more
     """
 
     engine: ClassVar[str] = "mindhand.recipes.tune:tune"
-    checkpoint: Checkpoint
-    data: Annotated[Path, arg(help="demonstrations", metavar="DIR")]
+    data: Annotated[Positional[Path], arg(help="demonstrations", metavar="DATASET")]
+    base: Annotated[
+        Path | None,
+        arg(name="from", help="checkpoint, or a VLM in a folder of transformers; the packaged nano unless given",
+            metavar="CHECKPOINT|VLM"),
+    ] = None  # fmt: skip
     full: Annotated[bool, arg(help="train all weights, not adapters")] = False
+    plan: Annotated[bool, arg(help="say what it would take, and stop: parameters, memory, what fits, licence")] = False
+    steps: Annotated[int, arg(help="of training")] = 2000
+    rows: Annotated[int, arg(help="frames a step; --plan says how many fit")] = 16
     run: Run = Path("runs/tune")
-    minutes: Minutes = None
     seed: Seed = 0
 
 
