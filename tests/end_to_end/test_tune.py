@@ -21,6 +21,7 @@ from mindhand.core.keys import Key, Keys
 from mindhand.core.spec import Camera, Part, Spec
 from mindhand.data.episodes import Episode
 from mindhand.data.files import read_rows
+from mindhand.data.opening import open_dataset
 from mindhand.model.licence import licence_of
 from mindhand.model.shipped import shipped
 from mindhand.model.store import load_vla
@@ -28,7 +29,7 @@ from mindhand.model.tower_hand import TowerHand
 from mindhand.recipes import tune as recipe
 from mindhand.recipes.tiny import words
 from mindhand.recipes.tune import Looks, TuneSource, show_plan, tune_policy
-from mindhand.recipes.tune_start import TunePlan
+from mindhand.recipes.tune_start import TunePlan, parted
 from mindhand.train.loop import Stopped
 
 from ..data.make import write
@@ -173,6 +174,23 @@ def test_what_is_frozen_stays_and_what_is_held_out_is_not_learned_from(tuned, de
         a, b = (load_vla(r / name) for r in (run, tmp_path / "run"))
         assert a.statistics() == b.statistics()
         assert all(torch.equal(x, b.state_dict()[n]) for n, x in a.state_dict().items())
+
+
+def test_what_was_held_out_stays_so_when_more_is_recorded(tmp_path):
+    """Of 2 to 60 episodes some are held out and some are not; none that was held out of many is learned from later."""
+    reader = open_dataset(write(tmp_path / "it", [episode(i) for i in range(60)], SPEC))
+    rows, sides = reader.episodes, {}
+    for count in (2, 6, 40, 60):
+        for seed in range(20):
+            reader.episodes = rows[:count]
+            held = parted(reader, replace(PLAN, seed=seed))
+            assert min(3, count // 2) <= held.sum() < count
+            sides[count, seed] = held
+    for seed in range(20):
+        assert (sides[40, seed] >= sides[60, seed][:40]).all()
+    reader.episodes = rows[:1]
+    with pytest.raises(BadData, match="of 1 episodes"):
+        parted(reader, PLAN)
 
 
 def test_a_policy_is_tuned_on_with_its_own_statistics(tuned, tmp_path):

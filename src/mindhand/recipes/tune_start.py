@@ -20,6 +20,7 @@ from torch import nn
 
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadCheckpoint, BadData, SpecMismatch
+from mindhand.core.keys import Keys
 from mindhand.core.parts import apply_edits
 from mindhand.core.seams import Edit
 from mindhand.core.spec import Spec
@@ -44,6 +45,7 @@ from mindhand.model.vlm import VLM
 
 Kind = Literal["policy", "mind", "import"]
 FAR = {ChunkCodec: 1.5, StandardCodec: 6.0}  # beyond it a code is of other data than the statistics
+FEW = 3  # episodes that are held out at the least, for an interval
 MOST = 0.2  # of the numbers of one dimension that may be so
 
 
@@ -55,7 +57,7 @@ class TunePlan:
     steps: int = 2000
     rows: int = 16  # frames a step
     horizon: int = 0  # commands a chunk of a new hand; 0: a second's, 8 to 50
-    held: float = 0.1  # share of the episodes that are held out; of few episodes more, so that some are
+    held: float = 0.1  # share of the episodes that are held out; of few episodes at least three, or half
     rank: int = 16  # of the adapters
     lr: float = 3e-4
     seed: int = 0
@@ -94,11 +96,12 @@ def examined(data: Path, sheet: Path, console: Console) -> tuple[Reader, Report]
 
 
 def parted(reader: Reader, plan: TunePlan) -> np.ndarray:
-    """bool (episodes,): which are held out, each by its own name and the seed, whole. BadData where one side would be
-    empty."""
-    count = len(reader.episodes)
+    """bool (episodes,): which are held out, each by its own name and the seed, whole, so that what was held out stays
+    so when more is recorded; of few episodes the `FEW` that come first by the same hash, or half. BadData for one."""
     names = [e.key if e.key is not None else f"{reader.path.name}/{e.number}" for e in reader.episodes]
-    return held_out(names, max(plan.held, min(0.5, 3 / max(count, 1))), plan.seed)
+    draws = sorted(Keys.seeded(1, plan.seed, "held out", str(n)).uniform(1)[0, 0] for n in names)  # `held_out` has them
+    few = min(FEW, len(names) // 2)
+    return held_out(names, max(plan.held, float(np.nextafter(draws[few - 1], 1.0)) if few else 0.0), plan.seed)
 
 
 def frames_of(reader: Reader, held: np.ndarray, side: bool) -> np.ndarray:
