@@ -136,7 +136,15 @@ def test_the_whole_story(tuned, demos):
     arms = read_rows(run / "language.jsonl")
     assert {r["arm"] for r in arms} == {"blank", "swapped"} and all(min(r["moved"]) >= 0 for r in arms)
     html = (run / "report.html").read_text()
-    for word in ("joint.x [m]", "small ACT", "swapped", "not measured", "data:image/png", "apache-2.0", "episodes"):
+    for word in (
+        "joint.x [m]",
+        "small ACT",
+        "swapped",
+        "not measured",
+        "data:image/png",
+        "apache-2.0",
+        "last command repeated",
+    ):
         assert word in html
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
 
@@ -254,7 +262,11 @@ def test_nano_goes_the_same_way_and_what_it_knows_is_asked(tmp_path):
     vla = load_vla(tmp_path / "run" / "checkpoint")
     assert vla.reasoner is not None and vla.see == ("front",)
     html = (tmp_path / "run" / "report.html").read_text()
-    assert "What the VLM still knows" in html and "licence of the backbone nano: apache-2.0" in html
+    assert (
+        "What the VLM still knows" in html
+        and "The least that is kept" in html
+        and "Licence of the backbone nano: apache-2.0" in html
+    )
 
 
 def test_the_verb_plans_and_refuses(demos, qwen, capsys):

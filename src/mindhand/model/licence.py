@@ -28,9 +28,9 @@ class Licence:
     of: str
 
     def __str__(self) -> str:
-        """One line, for a terminal, a card, a handshake."""
+        """One line, for a terminal, a card, a handshake, without a full stop."""
         said = f"{self.name} (stated in {self.source})" if self.name else f"not stated in {self.source}"
-        return f"licence of the backbone {self.of}: {said}"
+        return f"Licence of the backbone {self.of}: {said}"
 
     def to_bytes(self) -> bytes:
         """What goes with a checkpoint, as `FILE`."""

@@ -214,7 +214,7 @@ def model_card(start: Start, reader: Reader, plan: TunePlan, held: np.ndarray) -
     front = f"---\nlicense: {start.licence.name}\n---\n" if start.licence.name else ""
     return f"""{front}# A policy for {spec.robot}
 
-Made by `mindhand tune` from {start.folder.name} ({start.identity}): {how}; {plan.steps} steps of {plan.rows} frames, \
+Made by `mindhand tune` from {start.name} ({start.identity}): {how}; {plan.steps} steps of {plan.rows} frames, \
 seed {plan.seed}.
 
 - {start.licence}. What is made of weights is under their terms; the demonstrations have terms of their own.
@@ -235,16 +235,17 @@ def compared(
     looked = told.looked_at(robot, np.flatnonzero(held), looks.frames)
     who = {told.TUNED: told.predictor(vla, robot), told.ACT: told.predictor(small, robot),
            told.LAST: told.last_command(robot), told.MEAN: told.mean_command(robot, frames)}  # fmt: skip
-    rows, scale = told.open_loop(robot, looked, who), told.scale_of(robot, frames)
-    words = told.language(vla, robot, looked)
+    rows, scale = told.open_loop(robot, looked, who, console), told.scale_of(robot, frames)
+    words = told.language(vla, robot, looked, console)
     write_rows(run / "open_loop.jsonl", rows)
     write_rows(run / "language.jsonl", words)
     more: list[Beside] = []
     kept: str | tuple[Any, Any] = "not measured: the scorecard's items are pictures that nano reads, and no others"
     if start.kind != "import":
-        kept = told.retention(load_vla(start.folder).to(vla.device), vla, looks.items)
+        kept = told.retention(load_vla(start.folder).to(vla.device), vla, looks.items, console)
     if not isinstance(kept, str):
-        more = kept_tables([StageRows("before", kept[0], []), StageRows("tuned", kept[1], [])])
+        (_, *least), known = kept_tables([StageRows("before", kept[0], []), StageRows("tuned", kept[1], [])])
+        more = [("The least that is kept of what the mind knew", *least), known]
     remains = [] if more else [("What the mind still knows", f'<p class="soft">{told.text(str(kept))}</p>')]
     sections = [
         ("Open loop", told.open_loop_section(robot, rows, scale)),
@@ -254,10 +255,13 @@ def compared(
     ]
     tuned, acted = (told.overall(rows, "error", scale, who=w) for w in (told.TUNED, told.ACT))
     lead = (
-        f"From {start.folder.name}, {'in full' if plan.full else 'by adapters'}, {plan.steps} steps of {plan.rows} "
-        f"frames; the small ACT took {act_steps(plan)} of {act.ROWS}. {start.licence}."
+        f"From {start.name}, {'in full' if plan.full else 'by adapters'}, {plan.steps} steps of {plan.rows} "
+        f"frames; the small ACT took {act_steps(plan)} of {act.ROWS}. {start.licence}. "
+        f"{told.verdict(rows, scale)}"
     )
-    console.print(f"error on held-out episodes, in standard deviations: {told.said(tuned)}, ACT {told.said(acted)}")
+    line = f"error on held-out episodes, in standard deviations: {told.said(tuned)}, small ACT {told.said(acted)}"
+    console.print(line, soft_wrap=True, highlight=False)
+    console.print(told.verdict(rows, scale), soft_wrap=True, highlight=False)
     return told.write_tune_report(
         run / "report.html", f"A policy for {robot.reader.spec.robot}", lead, sections, report.sheet, more
     )

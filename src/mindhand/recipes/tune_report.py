@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from mindhand.core.errors import BadData
 from mindhand.core.files import write_atomic
 from mindhand.core.intervals import Interval, bootstrap
 from mindhand.core.nouns import Observation
+from mindhand.core.progress import progress
 from mindhand.data.doctor import Report
 from mindhand.data.robot import RobotFrames
 from mindhand.data.statistics import floors
@@ -82,15 +84,20 @@ def mean_command(robot: RobotFrames, frames: np.ndarray) -> Predict:
     return lambda index: np.broadcast_to(mean, (len(index), robot.horizon, len(mean)))
 
 
-def open_loop(robot: RobotFrames, looked: Sequence[tuple[int, np.ndarray]], who: Mapping[str, Predict]) -> Rows:
+def open_loop(
+    robot: RobotFrames, looked: Sequence[tuple[int, np.ndarray]], who: Mapping[str, Predict],
+    console: Console | None = None,
+) -> Rows:  # fmt: skip
     """One row an episode and a predictor: "error" (A,), the mean absolute error over frames and the chunk's steps that
     were recorded, in the robot's units."""
     rows = []
-    for episode, index in looked:
-        actions, valid = robot.chunks(index)
-        for name, predict in who.items():
-            off = np.abs(predict(index)[:, : actions.shape[1]] - actions)[valid]
-            rows.append({"episode": episode, "who": name, "error": off.mean(0).tolist()})
+    with progress(console, "open loop", len(looked), 0, "episodes") as tell:
+        for done, (episode, index) in enumerate(looked, 1):
+            actions, valid = robot.chunks(index)
+            for name, predict in who.items():
+                off = np.abs(predict(index)[:, : actions.shape[1]] - actions)[valid]
+                rows.append({"episode": episode, "who": name, "error": off.mean(0).tolist()})
+            tell(done)
     return rows
 
 
@@ -100,33 +107,42 @@ def other_words(tasks: Sequence[str]) -> Callable[[str], str] | None:
     return None if len(known) < 2 else lambda said: known[(known.index(said) + 1) % len(known)]
 
 
-def language(vla: VLA, robot: RobotFrames, looked: Sequence[tuple[int, np.ndarray]]) -> Rows:
+def language(
+    vla: VLA, robot: RobotFrames, looked: Sequence[tuple[int, np.ndarray]], console: Console | None = None
+) -> Rows:
     """One row an episode and an arm, "blank" or "swapped": "moved" (A,), how far the command moves in the mean when the
     words change, and "error" (A,) against what was recorded."""
     arms: dict[str, Callable[[str], str]] = {"blank": lambda _: ""}
     if (other := other_words(robot.reader.tasks)) is not None:
         arms["swapped"] = other
     plain, rows = predictor(vla, robot), []
-    for episode, index in looked:
-        actions, valid = robot.chunks(index)
-        clean = plain(index)
-        for arm, words in arms.items():
-            told = predictor(vla, robot, words)(index)
-            moved, off = (np.abs(told - x)[valid].mean(0) for x in (clean, actions))
-            rows.append({"episode": episode, "arm": arm, "moved": moved.tolist(), "error": off.tolist()})
+    with progress(console, "language", len(looked), 0, "episodes") as tell:
+        for done, (episode, index) in enumerate(looked, 1):
+            actions, valid = robot.chunks(index)
+            clean = plain(index)
+            for arm, words in arms.items():
+                told = predictor(vla, robot, words)(index)
+                moved, off = (np.abs(told - x)[valid].mean(0) for x in (clean, actions))
+                rows.append({"episode": episode, "arm": arm, "moved": moved.tolist(), "error": off.tolist()})
+            tell(done)
     return rows
 
 
-def retention(base: VLA, vla: VLA, items: int) -> tuple[Rows, Rows] | str:
+def retention(base: VLA, vla: VLA, items: int, console: Console | None = None) -> tuple[Rows, Rows] | str:
     """The scorecard of the mind that a tuning began with, and of the tuned one, asked through the base's camera; or why
     its items cannot be shown to it."""
-    try:
-        before = [row for part in PARTS for row in take(VLAMind(base), part, items)]
-        base.backbone = vla.backbone
-        after = [row for part in PARTS for row in take(VLAMind(base), part, items)]
-    except BadData as error:
-        return f"not measured: {error.what}; it takes {error.expected}"
-    return before, after
+    sides: list[Rows] = []
+    with progress(console, "scorecard, before and after", 2 * len(PARTS), 0, "parts") as tell:
+        for mind in (base.backbone, vla.backbone):
+            base.backbone, rows = mind, []
+            for done, part in enumerate(PARTS, 1 + len(PARTS) * len(sides)):
+                try:
+                    rows += take(VLAMind(base), part, items)
+                except BadData as error:
+                    return f"not measured: {error.what}; it takes {error.expected}"
+                tell(done)
+            sides.append(rows)
+    return sides[0], sides[1]
 
 
 # ---- the page ------------------------------------------------------------------------------------------
@@ -147,6 +163,17 @@ def overall(rows: Rows, of: str, scale: np.ndarray, **which: Any) -> Interval:
 def scale_of(robot: RobotFrames, frames: np.ndarray) -> np.ndarray:
     """Standard deviations (A,) of the commands at frames, none below the floor of its unit."""
     return np.maximum(robot.reader.action[frames].std(0), floors(robot.reader.spec.action))
+
+
+def verdict(rows: Rows, scale: np.ndarray) -> str:
+    """Whether the tuned policy beats the last command repeated, on the same episodes, in a sentence."""
+    errors = [np.array([r["error"] for r in rows if r["who"] == w]) / scale for w in (LAST, TUNED)]
+    gain = bootstrap((errors[0] - errors[1]).mean(1))
+    if gain.low > 0:
+        return f"It beats the last command repeated by {said(gain)} standard deviations."
+    if gain.high < 0:
+        return f"It is WORSE than the last command repeated, by {said(bootstrap((errors[1] - errors[0]).mean(1)))}."
+    return f"It is not surely better than the last command repeated: {said(gain)} standard deviations."
 
 
 def said(x: Interval) -> str:

@@ -73,6 +73,11 @@ class Start:
     licence: Licence
     identity: str
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.folder.resolve().parent.name if self.folder.name == "checkpoint" else self.folder.name
+
     def about(self, robot: str) -> str:
         """What is new of it, in a line."""
         if self.kind == "policy":
