@@ -124,6 +124,14 @@ def test_adam_half_equals_pytorch():
     assert torch.allclose(a.weight, b.weight, atol=1e-6)
 
 
+def test_the_optimiser_s_state_is_where_its_parameters_are():
+    p = torch.nn.Parameter(torch.zeros(4, 3, device="meta"))
+    p.grad = torch.zeros_like(p)
+    optimiser = MuonAdamW([{"params": [p], "lr": 1e-3, "muon": True}])
+    optimiser.step()
+    assert {x.device.type for x in optimiser.state[p].values()} == {"meta"}
+
+
 def test_the_rate_warms_up_and_decays():
     o = Optimiser(warmup=10, decay=0.5, floor=0.1)
     assert o.rate(0, 100) == pytest.approx(0.1) and o.rate(30, 100) == 1.0

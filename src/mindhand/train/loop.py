@@ -182,5 +182,6 @@ def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple
     vla.load_state_dict(state["model"])
     params = dict(vla.named_parameters())
     for name, moments in state["moments"].items():
-        optimiser.state[params[name]] = {k: v.clone() for k, v in moments.items()}
+        there = params[name].device
+        optimiser.state[params[name]] = {k: v.clone().to(there) for k, v in moments.items()}
     return int(state["step"]), float(state["seconds"]), float(state["cpu"])

@@ -56,7 +56,7 @@ class MuonAdamW(torch.optim.Optimizer):
             learning = [p for p in group["params"] if p.grad is not None]
             for p in learning:
                 if not (state := self.state[p]):
-                    state["step"] = torch.zeros(())
+                    state["step"] = torch.zeros((), device=p.device)  # where the fused update wants it
                     state["first"] = torch.zeros_like(p)
                     if not group["muon"]:
                         state["second"] = torch.zeros_like(p)
