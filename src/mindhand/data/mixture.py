@@ -159,6 +159,11 @@ class Runs:
         return Rows(*(np.array(x, np.int64) for x in zip(*out)))
 
 
+def lots(episodes: Sequence[Key | str], seed: int) -> np.ndarray:
+    """float64 (n,) in [0, 1): what each episode draws by its name and the seed alone; the least are held out first."""
+    return np.array([Keys.seeded(1, seed, "held out", str(e)).uniform(1)[0, 0] for e in episodes], np.float64)
+
+
 def held_out(episodes: Sequence[Key | str], share: float, seed: int) -> np.ndarray:
     """bool (n,): which episodes are for validation, decided for each by a hash of its name and the seed alone.
 
@@ -167,8 +172,7 @@ def held_out(episodes: Sequence[Key | str], share: float, seed: int) -> np.ndarr
     """
     if not 0.0 < share < 1.0:
         raise BadData(f"a validation share of {share}", "a number between 0 and 1", "0.05 is usual")
-    words = [str(e) for e in episodes]
-    out = np.array([Keys.seeded(1, seed, "held out", w).uniform(1)[0, 0] < share for w in words], bool)
+    out = lots(episodes, seed) < share
     if out.all() or not out.any():
         raise BadData(
             f"a share of {share} holds out {int(out.sum())} of {len(out)} episodes",

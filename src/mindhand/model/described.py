@@ -5,9 +5,7 @@ Beside `store.load_vla` and `imports.import_folder`, which load; what they refus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,42 +13,24 @@ from safetensors import SafetensorError, safe_open
 from mindhand.core.checkpoint import Checkpoint
 from mindhand.core.errors import BadCheckpoint
 
-from .imports import FAMILIES, Imported
-from .reasoner import unread
-from .store import PARTS
-from .transformers_folder import AGAIN, INDEX, WHOLE, Fields, read_json
+from .imports import Imported, family_of
+from .store import described
+from .transformers_folder import AGAIN, INDEX, WHOLE, read_json
 from .untied import Untied
 from .vla import VLA
-from .words import Words
 
 
 def described_vla(found: Checkpoint) -> VLA:
     """The model that a checkpoint describes, with its edits, on device meta."""
-    words = Words.from_bytes(found.files["tokenizer.json"])
-
-    def build(stored: Mapping[str, Any]) -> Any:
-        return PARTS.build(stored, words=words, spec=found.spec, parse=unread)
-
-    slots, stacks = found.config["slots"], found.config["stacks"]
     with torch.device("meta"):
-        return VLA(
-            spec=found.spec,
-            **{slot: build(stored) for slot, stored in slots.items()},
-            **{stack: [build(s) for s in stored] for stack, stored in stacks.items()},
-            see=found.config["see"],
-        )
+        return described(found)
 
 
 def described_folder(folder: Path) -> Imported:
     """What a folder of transformers holds, its tensors left out: by its config.json and the heads of its files.
     BadCheckpoint for a model_type that is not known, and for files that are missing or no safetensors."""
     config = read_json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise BadCheckpoint(
-            f"{folder}: model_type {kind!r}", f"one of {sorted(FAMILIES)}", "take a model of a kind that is known"
-        )
-    family, fields = FAMILIES[kind], Fields(config, str(folder / "config.json"))
+    family, fields = family_of(config, folder)
     own = any(n.endswith("lm_head.weight") for n in _names(folder)) and config.get("tie_word_embeddings") is False
     edits = (*family.edits(fields), *([Untied()] if own else []))
     return Imported(family.config(fields), edits, {}, family.hand(fields), folder)

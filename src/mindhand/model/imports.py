@@ -104,17 +104,21 @@ class Imported:
         return made.eval()
 
 
-def import_folder(folder: Path | str) -> Imported:
-    """Read a local folder of transformers. BadCheckpoint for a model_type that is not known, which lists those that
-    are, and for whatever is missing, damaged or not understood."""
-    folder = Path(folder)
-    config = read_json(folder / "config.json")
+def family_of(config: Mapping[str, Any], folder: Path) -> tuple[Family, Fields]:
+    """The family of a folder's config.json, and its fields; BadCheckpoint for a model_type that is not known."""
     kind = config.get("model_type")
     if kind not in FAMILIES:
         raise BadCheckpoint(
             f"{folder}: model_type {kind!r}", f"one of {sorted(FAMILIES)}", "take a model of a kind that is known"
         )
-    family, fields = FAMILIES[kind], Fields(config, str(folder / "config.json"))
+    return FAMILIES[kind], Fields(config, str(folder / "config.json"))
+
+
+def import_folder(folder: Path | str) -> Imported:
+    """Read a local folder of transformers. BadCheckpoint for a model_type that is not known, which lists those that
+    are, and for whatever is missing, damaged or not understood."""
+    folder = Path(folder)
+    family, fields = family_of(read_json(folder / "config.json"), folder)
     tensors = family.tensors(read_tensors(folder))
     own = "head.weight" in tensors
     if own:

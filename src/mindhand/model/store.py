@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mindhand.core.checkpoint import load_checkpoint, load_into, save_checkpoint
+from mindhand.core.checkpoint import Checkpoint, load_checkpoint, load_into, save_checkpoint
 from mindhand.core.errors import BadCheckpoint
 from mindhand.core.nouns import Observation
 from mindhand.core.parts import Entry, Registry
@@ -145,12 +145,8 @@ def smoke_arrays(vla: VLA, obs: Observation) -> dict[str, np.ndarray]:
     return {"actions": chunk.actions}
 
 
-def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) -> VLA:
-    """The model of a checkpoint. `given` is what code must bring: parse=, the reading of thoughts.
-
-    Raises BadCheckpoint or SpecMismatch, naming what and where, for anything but a whole folder of that spec.
-    """
-    found = load_checkpoint(folder, expect_spec)
+def described(found: Checkpoint, **given: Any) -> VLA:
+    """The model that a checkpoint describes, with its edits, before its weights and statistics are in it."""
     words = Words.from_bytes(found.files["tokenizer.json"])
     given = {"words": words, "spec": found.spec, "parse": unread, **given}
 
@@ -158,12 +154,21 @@ def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) 
         return PARTS.build(stored, **given)
 
     slots, stacks = found.config["slots"], found.config["stacks"]
-    vla = VLA(
+    return VLA(
         spec=found.spec,
         **{slot: build(stored) for slot, stored in slots.items()},
         **{stack: [build(s) for s in stored] for stack, stored in stacks.items()},
         see=found.config["see"],
     )
+
+
+def load_vla(folder: Path | str, expect_spec: Spec | None = None, **given: Any) -> VLA:
+    """The model of a checkpoint. `given` is what code must bring: parse=, the reading of thoughts.
+
+    Raises BadCheckpoint or SpecMismatch, naming what and where, for anything but a whole folder of that spec.
+    """
+    found = load_checkpoint(folder, expect_spec)
+    vla = described(found, **given)
     load_into(vla, found.tensors)
     if "action" in found.statistics:
         vla.load_statistics(found.statistics)

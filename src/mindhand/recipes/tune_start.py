@@ -20,13 +20,12 @@ from torch import nn
 
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadCheckpoint, BadData, SpecMismatch
-from mindhand.core.keys import Keys
 from mindhand.core.parts import apply_edits
 from mindhand.core.seams import Edit
 from mindhand.core.spec import Spec
 from mindhand.data.doctor import Report, doctor
 from mindhand.data.files import identity
-from mindhand.data.mixture import held_out
+from mindhand.data.mixture import held_out, lots
 from mindhand.data.opening import open_dataset
 from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames
@@ -104,7 +103,7 @@ def parted(reader: Reader, plan: TunePlan) -> np.ndarray:
     """bool (episodes,): which are held out, each by its own name and the seed, whole, so that what was held out stays
     so when more is recorded; of few episodes the `FEW` that come first by the same hash, or half. BadData for one."""
     names = [e.key if e.key is not None else f"{reader.path.name}/{e.number}" for e in reader.episodes]
-    draws = sorted(Keys.seeded(1, plan.seed, "held out", str(n)).uniform(1)[0, 0] for n in names)  # `held_out` has them
+    draws = np.sort(lots(names, plan.seed))
     few = min(FEW, len(names) // 2)
     return held_out(names, max(plan.held, float(np.nextafter(draws[few - 1], 1.0)) if few else 0.0), plan.seed)
 
