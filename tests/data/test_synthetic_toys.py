@@ -37,7 +37,13 @@ def drawn(table: Tabletop, keys: Keys | None = None) -> Sight:
         if isinstance(w, Notice)
         else len(w.text)
     )
-    return Sight(np.zeros((128, 128, 3), np.uint8), at, boxes, tuple((20.5 + 9 * i, 110.5) for i in range(many)))
+    return Sight(
+        np.zeros((128, 128, 3), np.uint8),
+        at,
+        boxes,
+        tuple((20.5 + 9 * i, 110.5) for i in range(many)),
+        lambda p: (64 + 300 * p[0], 64 - 300 * p[1]),
+    )
 
 
 CORPUS = ToyCorpus(3, drawn, fonts=("R", "K"))

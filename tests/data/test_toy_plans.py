@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from mindhand.model.words import Words
 from mindhand.worlds.desk.spec import HAND
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.placing import INSTRUCTIONS, item_class, read_placing, whereabouts
+from mindhand.worlds.placing_layout import beside
 from mindhand.worlds.things import BY_NAME, RELATIONS, ToyScene, sample_toys
 
 OWN = tuple(i.split(" {}")[0] for i in INSTRUCTIONS)
@@ -29,10 +31,14 @@ def pixel(k: int) -> tuple[float, float]:
     return 8.0 * k + 4.0, 60.0
 
 
+def spot(point: Sequence[float]) -> tuple[float, float]:
+    return 64 + 300 * point[0], 64 - 300 * point[1]
+
+
 def asked(i: int) -> tuple[ToyScene, QA | None]:
     keys = Keys.seeded(1, "plans", i)
     scene = sample_toys(keys)
-    return scene, plan(scene, [pixel(k) for k in range(len(scene.toys))], Draw(keys.fold("ask")), PHRASES["plan"])
+    return scene, plan(scene, [pixel(k) for k in range(len(scene.toys))], spot, Draw(keys.fold("ask")), PHRASES["plan"])
 
 
 ASKED = [(s, q) for s, q in map(asked, range(600)) if q is not None]
@@ -66,7 +72,7 @@ def test_a_plan_is_a_thought_and_true_of_the_scene() -> None:
         else:
             assert found["target"] not in here  # a hand is in no picture of toys
             assert HAND[1] in qa.question and found["target"] in qa.question
-    assert seen["take"] > 200 and seen["put"] > 60
+    assert seen["take"] > 130 and seen["put"] > 130
 
 
 def test_what_is_missing_is_named_and_missing() -> None:
@@ -112,8 +118,25 @@ def test_every_sentence_is_looked_at_where_it_speaks_of(words: Words) -> None:
         first = " ".join(sentence[0].split()[:2])
         if first in here and not qa.answer.startswith(f"{first} none"):
             assert at[0] == pixel(here[first])
-        if sentence[-1].startswith("put "):  # the hand goes where the words end: to the reference, never to a free spot
-            assert len(sentence) == 2 and set(at[:-1]) == {at[0]} != {None}, qa.answer
+        if sentence[-1].startswith("put "):  # the hand goes where the words end: to where the thing is to stand
+            first, goal = pixel(here[" ".join(sentence[0].split()[:2])]), goal_of(scene, qa.answer)
+            until = tokens.index(".") + 1
+            assert set(at[:until]) == {first} and set(at[until:]) == {goal}, qa.answer
+
+
+def goal_of(scene: ToyScene, answer: str) -> tuple[float, float] | None:
+    """By the rule that judges: some way to that side of the reference, within the picture or nowhere."""
+    found = read_placing(answer)
+    assert found is not None
+    b = scene.toys[named(scene)[found["reference"]]]
+    if found["relation"] == b.kind.way:
+        x, y = b.x, b.y
+    else:
+        dx, dy = beside(BY_NAME[found["target"].split()[1]], b.kind, found["relation"])
+        x, y = b.x + dx, b.y + dy
+        assert found["relation"] in ToyScene((replace(b, x=x, y=y), b)).relation(0, 1)
+    u, v = spot((x, y))
+    return (u, v) if 0 <= u < 128 and 0 <= v < 128 else None
 
 
 def test_with_a_hand_in_sight_a_plan_is_about_what_it_holds():

@@ -101,8 +101,8 @@ def no_labels(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     return {}
 
 
-# Labels: in which camera, at what; and at what instead, where a world tells of it.
-LOOKS = {"gaze": ("front", "goal", "spoken"), "gaze_wrist": ("wrist", "object", "object")}
+# Labels: in which camera, at what.
+LOOKS = {"gaze": ("front", "goal"), "gaze_wrist": ("wrist", "object")}
 GAZE = dict.fromkeys(LOOKS, 4)  # and how many numbers each holds
 TIP = 0.02  # m from a thing's middle to its tip, along its yaw
 
@@ -110,14 +110,14 @@ TIP = 0.02  # m from a thing's middle to its tip, along its yaw
 def gaze(world: Teacher, row: int) -> Mapping[str, np.ndarray]:
     """What is looked at now, in or out of sight; NaN where nothing is. From the world's geometry.
 
-    "gaze": pixels u, v in the camera "front" of the "goal" or, where that is not what the thought names last, of what
-    is "spoken" of; then of its tip, which tells how it is turned. "gaze_wrist": the same in the camera "wrist" of the
+    "gaze": pixels u, v in the camera "front" of the "goal", the thing to be taken or the spot where it is to
+    stand; then of its tip, which tells how it is turned. "gaze_wrist": the same in the camera "wrist" of the
     "object", on the table or in the hand: how it sits there decides where the hand must go.
     """
     (facts,) = world.geometry([row])
     out = {}
-    for name, (camera, thing, instead) in LOOKS.items():
-        x, y, z, yaw = facts.get(instead, facts[thing])
+    for name, (camera, thing) in LOOKS.items():
+        x, y, z, yaw = facts[thing]
         points = np.array([[x, y, z], [x + TIP * np.cos(yaw), y + TIP * np.sin(yaw), z]])
         seen = world.project(points, camera, [row])[0] if np.isfinite(points).all() else np.full((2, 2), np.nan)
         out[name] = seen.astype(np.float32).ravel()

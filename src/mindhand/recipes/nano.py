@@ -22,6 +22,7 @@ from rich.table import Table
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from mindhand.core.batch import Batch
+from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
@@ -40,7 +41,7 @@ from mindhand.data.synthetic.toy_corpus import TabletopPicture, ToyCorpus
 from mindhand.data.synthetic.toy_picture import tabletop
 from mindhand.data.synthetic.vocabulary import train_words
 from mindhand.model.configs import vlm_config
-from mindhand.model.store import load_vla, save_vla
+from mindhand.model.store import copy_weights, load_vla, save_vla
 from mindhand.model.vision import StemConfig
 from mindhand.model.vla import VLA
 from mindhand.model.vlm import VLM
@@ -254,12 +255,21 @@ def corpus_of(plan: NanoPlan) -> Corpus:
     return whole(replace(desk, think=think if shown.think else math.inf), toys_of(plan.seen, plan.seed, plan.rows))
 
 
-def _train(folder: Path, plan: NanoPlan, loud: bool, watch: Callable[[int, Any], None] | None, live: int) -> None:
+def _train(
+    folder: Path,
+    plan: NanoPlan,
+    loud: bool,
+    watch: Callable[[int, Any], None] | None,
+    live: int,
+    base: Path | None,
+) -> None:
     words = train_words(not plan.brief)
     vla = build_reader(plan, words)
+    if base is not None:
+        copy_weights(load_vla(base).backbone, vla.backbone)
     corpus = corpus_of(plan)
     facts = 0 if "words" in plan.without else corpus.mix.facts
-    dense = {} if "dense" in plan.without else DENSE if plan.brief else DENSE | DENSE_TRAITS
+    dense = {} if "dense" in plan.without or base is not None else DENSE if plan.brief else DENSE | DENSE_TRAITS
     grid = token_grid(vla.backbone)
     pages = PageSource(plan.seed, plan.sheets, grid, not plan.brief, plan.seen)
     more = replace(pages, rows=plan.beside, name="pages beside") if plan.beside and dense else None
@@ -314,18 +324,21 @@ def pretrain_nano(
     console: Console | None = None,
     watch: Callable[[int, Any], None] | None = None,
     live: int = 0,
+    base: Path | None = None,
 ) -> VLA:
     """Pretrain (or resume, or find finished) in `folder`; the checkpoint is `folder`/checkpoint.
 
     watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. live: so many
-    items of every gate are taken at each tenth of the training, and go to metrics.jsonl (`LiveGates`). Refuses a
-    folder of another plan, unless it is only longer, or other processes share it.
+    items of every gate are taken at each tenth of the training, and go to metrics.jsonl (`LiveGates`). base: a
+    checkpoint whose VLM is gone on from, of the same size and words; its eye is asked nothing in every cell then, since
+    what it answered with was not kept. Refuses a folder of another plan, unless it is only
+    longer, or other processes share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = {**asdict(plan), "scene": scene_hash()}
+    about = {**asdict(plan), "scene": scene_hash(), "after": base and load_checkpoint(base, None).fingerprint}
     keep_to(folder / "plan.json", about, free=("ranks", "producers"), grows=("pictures",))
     try:
-        launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch, live)
+        launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch, live, base)
     except (ProcessRaisedException, ProcessExitedException) as error:
         raise Refusal(f"pretraining stopped: {error}", f"{plan.steps} steps", "the same command goes on") from error
     return load_vla(folder / "checkpoint")

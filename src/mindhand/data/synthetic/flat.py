@@ -174,4 +174,8 @@ def flat_table(table: Tabletop, keys: Keys | None = None) -> Sight:
         boxes[k] = _stand(sheet, toys[k], np.array(places[k]))
     middles = sheet.at(np.array([(x, y, z + t.kind.height / 2) for (x, y, z), t in zip(places, toys)]))
     around = tuple(boxes[k] for k in range(len(toys)))
-    return Sight(sheet.done(), pointed(table.scene, _pixels(middles), around), around, written)
+
+    def at(point: Sequence[float]) -> Pixel:
+        return _pixels(sheet.at(np.array([point])))[0]
+
+    return Sight(sheet.done(), pointed(table.scene, _pixels(middles), around), around, written, at)

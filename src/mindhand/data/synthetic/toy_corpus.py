@@ -41,9 +41,9 @@ FORMS = (("calc", 0.75), ("calc in full", 0.15), ("calc in steps", 0.10))  # of 
 WIDE = 0.7  # share of the others that are beyond the robot's
 UNEQUAL = 0.5  # of those in words alone, the share whose numbers have not as many digits each: 2+19 was 41
 SHARES = (  # of the questions about toys
-    ("name", 0.18), ("hue", 0.04), ("pattern", 0.02), ("amount", 0.36), ("there", 0.13), ("relation", 0.04),
+    ("name", 0.18), ("hue", 0.04), ("pattern", 0.02), ("amount", 0.30), ("there", 0.11), ("relation", 0.04),
     ("beside", 0.02), ("lies", 0.02), ("point", 0.03), ("box", 0.03), ("choice", 0.02), ("caption", 0.03),
-    ("turn", 0.02), ("plan", 0.06),
+    ("turn", 0.02), ("plan", 0.14),
 )  # fmt: skip
 HANDS, HOLDING, NEAR = 0.5, 0.4, 0.5  # shares: tables with a hand; of those, it holds a toy; of the rest, is at one
 CARRIED, LOW = (0.09, 0.22), 0.06  # m: how high a tool is that holds a toy; how far above its grip one is at a toy

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mindhand.core.keys import Keys
 from mindhand.worlds.draw import Draw
 
 from .picture import SHAKEN
+from .samples import Pixel
 from .toy_questions import Sight, Tabletop, pointed
 
 TELLS = 40  # pixels of a hand, or of what it holds, that tell what it does
@@ -35,7 +38,11 @@ def tabletop(table: Tabletop, keys: Keys | None = None) -> Sight:
             break
     around = tuple(map(tuple, shown.boxes.tolist()))
     toys = pointed(table.scene, _pairs(shown.middles), around)
-    return Sight(image, toys, around, _pairs(written), image is not shown.image)
+
+    def at(point: Sequence[float]) -> Pixel:
+        return _pairs(look.project(np.array([point]), len(image)))[0]
+
+    return Sight(image, toys, around, _pairs(written), at, image is not shown.image)
 
 
 def _seen(before: np.ndarray, after: np.ndarray, boxes: np.ndarray, written: np.ndarray) -> bool:

@@ -7,11 +7,11 @@ same of class R alone. A toy that is in the hand is not on the table; no hand ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mindhand.core.nouns import told
 from mindhand.worlds.boards import Notice
-from mindhand.worlds.desk.spec import HAND
+from mindhand.worlds.desk.spec import HAND, SPEC
 from mindhand.worlds.draw import Draw
 from mindhand.worlds.placing import INSTRUCTIONS, Missing, PlacingScene, item_class, placing_reasoning, possible
 from mindhand.worlds.things import COLOURS, RELATIONS, Toy, ToyScene, things
@@ -19,12 +19,13 @@ from mindhand.worlds.things import COLOURS, RELATIONS, Toy, ToyScene, things
 from .samples import QA, Pixel
 
 PLAN = "plan"
-WAYS = (("take", 0.55), ("put", 0.25), ("no target", 0.10), ("no reference", 0.10))
+WAYS = (("take", 0.40), ("put", 0.40), ("no target", 0.10), ("no reference", 0.10))
 FULL = (("put", 1.0),)  # the same where a hand is seen that holds something
 EMPTY = (("take", 0.8), ("no target", 0.10), ("no reference", 0.10))  # and where one is that holds nothing
 OWN = 0.5  # share of the questions about items of class R that are the robot's instruction
 FREE = (("", 0.3), (HAND[2], 0.6), (HAND[0], 0.1))  # what is told of a hand that holds nothing
 KNOWN = ("R", "K")
+SIZE = SPEC.camera("front").width  # pixels a side
 _PLAIN = Notice(("",), "", "", "")  # what is on the board has nothing to do with it
 Job = tuple[Toy, str, Toy]  # target, relation, reference
 
@@ -32,15 +33,16 @@ Job = tuple[Toy, str, Toy]  # target, relation, reference
 def plan(
     scene: ToyScene,
     seen: Sequence[Pixel],
+    at: Callable[[Sequence[float]], Pixel],
     draw: Draw,
     phrases: Sequence[str],
     known: Sequence[str] = KNOWN,
     ways: Sequence[tuple[str, float]] = WAYS,
     held: Toy | None = None,
 ) -> QA | None:
-    """A question with its answer; None where the table does not lend itself to one. seen: where each toy is. known:
-    the classes of relations, and of what may be missing. ways: what may be asked about. held: the toy that is put,
-    where a hand is seen with it.
+    """A question with its answer; None where the table does not lend itself to one. seen: where each toy is; at: where
+    a point of the table's frame is seen. known: the classes of relations, and of what may be missing. ways: what may be
+    asked about. held: the toy that is put, where a hand is seen with it.
 
     "the ball goes left of the cup, hand open" -> "red ball left back. blue cup right front. take red ball."
     "the red ball goes left of the cup, hand full" -> "blue cup right front. put red ball left of blue cup."
@@ -70,8 +72,9 @@ def plan(
         b, put = scene.toys.index(reference), way == "put"
         # The colour of a toy that is seen in the hand need not be told.
         said = (gone.full if put and held is None else _called(scene, gone, draw), scene.said(b))
-        row = (seen[b], seen[b]) if put else (None, seen[b])  # what is in the hand is put to where the words end
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
+        # Where it goes is to be seen by what stands about: nothing stands there.
+        row = (seen[b], _inside(at(made.goal()))) if put else (None, seen[b])
     answer = placing_reasoning(made, "put" if way == "put" else "take")
     state = HAND[1] if way == "put" else draw.among(FREE)
     names = (made.toys.toys[k].thing for k in (made.target, made.reference))
@@ -81,7 +84,12 @@ def plan(
         question = told(question, state or HAND[2])  # which a robot is never asked without
     elif state:
         question = told(question.rstrip("?"), state)
-    return QA(PLAN, question, answer, seen[made.target] if way == "take" else None, row)
+    point = {"take": row[-1], "put": row[-1]}.get(way)
+    return QA(PLAN, question, answer, point, row)
+
+
+def _inside(point: Pixel) -> Pixel | None:
+    return point if all(0 <= p < SIZE for p in point) else None
 
 
 def _with(scene: ToyScene, toy: Toy, target: int, reference: int, relation: str, gone: Missing | None) -> PlacingScene:

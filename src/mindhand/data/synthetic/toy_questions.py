@@ -82,13 +82,14 @@ class Tabletop:
 @dataclass(frozen=True, eq=False)
 class Sight:
     """A picture uint8 (h,w,3) of a tabletop, and where things are in it, in pixels: of every toy where one points at it
-    (`pointed`) and its box (left, top, right, bottom); the middles of what is written, by character, word or bar; and
-    whether the tabletop's hand is seen."""
+    (`pointed`) and its box (left, top, right, bottom); the middles of what is written, by character, word or bar;
+    where a point of the table's frame (x, y, z in m) is seen; and whether the tabletop's hand is seen."""
 
     image: np.ndarray
     toys: tuple[Pixel, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
     written: tuple[Pixel, ...]
+    at: Callable[[Sequence[float]], Pixel]
     armed: bool = False
 
 
@@ -292,7 +293,8 @@ class Asker:
         """What a hand would do next to have one toy somewhere beside another (`toy_plans`)."""
         hand = self.table.hand if self.look.armed else None
         ways = WAYS if hand is None else FULL if hand.held else EMPTY
-        return plan(self.scene, self.look.toys, self.draw, PHRASES["plan"], self.known, ways, hand and hand.held)
+        seen, at = self.look.toys, self.look.at
+        return plan(self.scene, seen, at, self.draw, PHRASES["plan"], self.known, ways, hand and hand.held)
 
     def number(self) -> QA | None:
         """The number on the board."""

@@ -166,14 +166,9 @@ class PlacingJudge:
         return None if target is None else target[1]
 
     def geometry(self, stage: Stage) -> Mapping[str, Any]:
-        """toys (n,4) x y z yaw; and while the target is being put, "spoken" (4,): the middle of the reference, which
-        the words end with ("put red ball left of blue cup"). The goal itself is nowhere to be seen."""
+        """toys (n,4) x y z yaw."""
         yaws = [stage.tile_yaw(k) for k in range(stage.count)]
-        facts = {"toys": np.column_stack([stage.positions, yaws])}
-        if self.step == "put":
-            x, y, z = stage.positions[self.scene.reference].tolist()
-            facts["spoken"] = np.array([x, y, z + self.toys[self.scene.reference].kind.height / 2, 0.0])
-        return facts
+        return {"toys": np.column_stack([stage.positions, yaws])}
 
     # ---- what was moved ------------------------------------------------------------------------------------
 
