@@ -1,4 +1,4 @@
-"""Records of nano: its gates, its scorecard, its size and what it took, computed from a pretraining in runs/nano.
+"""Records of nano: its gates, its scorecard, where it points, its size and what it took, computed from a pretraining in runs/nano.
 
 mindhand pretrain nano --run runs/nano && mindhand bench nano        from a clean checkout
 """
@@ -29,6 +29,7 @@ from mindhand.worlds.scene import sample_maths
 
 from .bench_desk import Row, per_second
 from .exams import gates, scorecard
+from .spots import spot_rows
 
 ITEMS, SHORT = 1000, 100  # of every gate and part; of every part, where the scorecard is timed
 PACKAGES = (mindhand.data.synthetic, mindhand.model, mindhand.train, mindhand.worlds)
@@ -67,7 +68,13 @@ def publish(
     torch.set_num_threads(1)
     console = Console()
     vla = load_vla(run / "checkpoint").eval()
-    sources = (*PACKAGES, Path(__file__), "mindhand.recipes.nano", "mindhand.recipes.pretrain")
+    sources = (
+        *PACKAGES,
+        Path(__file__),
+        "mindhand.recipes.nano",
+        "mindhand.recipes.pretrain",
+        "mindhand.recipes.spots",
+    )
     records = []
 
     def write(name: str, rows: list[Row], field: str, kind: str, unit: str, chance: str | None = None) -> None:
@@ -91,6 +98,9 @@ def publish(
     for part, rows in scorecard(run / "checkpoint", items, home, console=console).items():
         write(f"scorecard/{part}", rows, "right", "rate", "1")
         write(f"scorecard/{part}_likely", rows, "likely", "rate", "1", "chance")
+    spots = spot_rows(run / "checkpoint", items)
+    for known in ("R", "K"):
+        write(f"spots/{known.lower()}", [r for r in spots if r["known"] == known], "near", "rate", "1")
     with TemporaryDirectory() as short:  # as long as a grid's cell takes for it
         begin = time.monotonic()
         scorecard(run / "checkpoint", min(items, SHORT), Path(short), console=console)

@@ -26,6 +26,7 @@ from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadData, Refusal
 from mindhand.core.intervals import wilson
 from mindhand.core.keys import Keys
+from mindhand.data.files import read_json
 from mindhand.data.synthetic.blend import Corpus, whole
 from mindhand.data.synthetic.collate import collate_image_text, collate_pages, collate_text
 from mindhand.data.synthetic.compose import page
@@ -335,7 +336,11 @@ def pretrain_nano(
     longer, or other processes share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = {**asdict(plan), "scene": scene_hash(), "after": base and load_checkpoint(base, None).fingerprint}
+    about = {**asdict(plan), "scene": scene_hash()}
+    if base is not None:
+        before = base.parent / "plan.json"
+        about |= {"after": load_checkpoint(base, None).fingerprint}
+        about |= {"before": read_json(before, "plan")} if before.exists() else {}
     keep_to(folder / "plan.json", about, free=("ranks", "producers"), grows=("pictures",))
     try:
         launch(_train, plan.ranks if watch is None else 1, folder, plan, console is not None, watch, live, base)

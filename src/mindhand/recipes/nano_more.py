@@ -1,7 +1,7 @@
 """Go on with nano as it is shipped: what its corpus has learned to ask since, at a gentle rate.
 
 python -m mindhand.recipes.nano_more [PICTURES]     in runs/nano; resumes
-mindhand bench nano && python -m mindhand.recipes.ship_nano runs/nano "how it was made"
+mindhand bench nano && python -m mindhand.recipes.ship_nano runs/nano NOTE
 """
 
 from __future__ import annotations

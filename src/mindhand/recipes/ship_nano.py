@@ -54,8 +54,7 @@ listed here and nothing else.
 {pictures:,} generated pictures ({pages:,} more for the eye alone), no robot data and no data of others but
 for 1,797 scanned digits (Alpaydin and Kaynak, 1998, UCI Machine Learning Repository, doi 10.24432/C50P49,
 licence CC BY 4.0), of which a fifth of the samples are held out. Everything that can be asked is declared in
-`worlds/` (hash {scene}); equations, toys and relations of class X are in no picture and in no sentence. It took
-{seconds:,.0f} seconds of one CPU core.
+`worlds/` (hash {scene}); equations, toys and relations of class X are in no picture and in no sentence. {took}
 
     {command}
 
@@ -136,6 +135,11 @@ def failing(
     return out, found
 
 
+def _parts(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A plan and those of the weights that it went on from."""
+    return [plan, *(_parts(plan["before"]) if "before" in plan else [])]
+
+
 def card(
     plan: Mapping[str, Any], name: str, records: Mapping[str, Record], gallery: str, shown: int, note: str = ""
 ) -> str:
@@ -146,16 +150,17 @@ def card(
         return f"{record.value:.3f} ({record.low:.3f} to {record.high:.3f})"
 
     gates = [records[f"nano/gate/{g}"] for g in BARS]
+    last = f"The last {plan['pictures']:,} pictures" if "before" in plan else "It"
     other = f"The plan differs from the command's: {', '.join(unlike(plan))}.\n\n" if unlike(plan) else ""
     return CARD.format(
         name=name,
         millions=records["nano/model/parameters"].value / 1e6,
         gallery=gallery,
         shown=shown,
-        pictures=plan["pictures"],
-        pages=plan["pages"],
+        pictures=sum(p["pictures"] for p in _parts(plan)),
+        pages=sum(p["pages"] for p in _parts(plan)),
         scene=plan["scene"],
-        seconds=records["nano/pretrain/core_seconds"].value,
+        took=f"{last} took {records['nano/pretrain/core_seconds'].value:,.0f} seconds of one CPU core.",
         command=command_of(plan),
         note=other + (f"{note}\n\n" if note else ""),
         items=min(g.n for g in gates),
