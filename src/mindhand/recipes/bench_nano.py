@@ -1,4 +1,4 @@
-"""Records of nano: its gates, its scorecard, where it points, its size and what it took, computed from a pretraining in runs/nano.
+"""Records of nano, computed from a pretraining in runs/nano: gates, scorecard, where it points, its size, what it took.
 
 mindhand pretrain nano --run runs/nano && mindhand bench nano        from a clean checkout
 """
@@ -99,7 +99,7 @@ def publish(
         write(f"scorecard/{part}", rows, "right", "rate", "1")
         write(f"scorecard/{part}_likely", rows, "likely", "rate", "1", "chance")
     spots = spot_rows(run / "checkpoint", items)
-    for known in ("R", "K"):
+    for known in sorted({r["known"] for r in spots}):
         write(f"spots/{known.lower()}", [r for r in spots if r["known"] == known], "near", "rate", "1")
     with TemporaryDirectory() as short:  # as long as a grid's cell takes for it
         begin = time.monotonic()

@@ -151,7 +151,8 @@ def card(
 
     gates = [records[f"nano/gate/{g}"] for g in BARS]
     last = f"The last {plan['pictures']:,} pictures" if "before" in plan else "It"
-    other = f"The plan differs from the command's: {', '.join(unlike(plan))}.\n\n" if unlike(plan) else ""
+    whole = "before" not in plan  # else the note says what was done behind the command
+    other = f"The plan differs from the command's: {', '.join(unlike(plan))}.\n\n" if whole and unlike(plan) else ""
     return CARD.format(
         name=name,
         millions=records["nano/model/parameters"].value / 1e6,
@@ -161,7 +162,7 @@ def card(
         pages=sum(p["pages"] for p in _parts(plan)),
         scene=plan["scene"],
         took=f"{last} took {records['nano/pretrain/core_seconds'].value:,.0f} seconds of one CPU core.",
-        command=command_of(plan),
+        command=command_of(_parts(plan)[-1]),
         note=other + (f"{note}\n\n" if note else ""),
         items=min(g.n for g in gates),
         gates="\n".join(
@@ -223,7 +224,7 @@ def asset(home: Path) -> str:
         raise BadData(f"{home} is in no checkout", "weights that are shipped", "ship them first")
     size = sum(p.numel() for p in load_vla(home / "checkpoint").backbone.parameters()) / 1e6
     path = home.relative_to(root).as_posix()
-    return ASSET.format(path=path, name=home.name, millions=size, command=command_of(plan))
+    return ASSET.format(path=path, name=home.name, millions=size, command=command_of(_parts(plan)[-1]))
 
 
 if __name__ == "__main__":
