@@ -1,6 +1,8 @@
 """The grid on a handful of frames: every variant trains a step, cells resume, and what is due follows from what is."""
 
+import lzma
 import shutil
+import tarfile
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +27,21 @@ from mindhand.recipes import grid_records as records
 from mindhand.recipes import prove as proofs
 from mindhand.recipes.chatvla2 import ChatVLA2Plan, build, fit, frames, stages, train
 from mindhand.recipes.cost import cost, idle
-from mindhand.recipes.grid import Cell, Grid, GridPlan, due, evidence, finished, open_ktest, order, run_cell, run_queue
+from mindhand.recipes.grid import (
+    Cell,
+    Grid,
+    GridPlan,
+    due,
+    evidence,
+    finished,
+    open_ktest,
+    order,
+    run_cell,
+    run_queue,
+    trained,
+)
 from mindhand.recipes.grid_report import ranked, said, show, write_grid_report
+from mindhand.recipes.kept import ENDING
 from mindhand.recipes.latency import latency_rows
 from mindhand.recipes.nano import NanoPlan, build_reader
 from mindhand.recipes.record import demonstrations
@@ -157,6 +172,28 @@ def test_a_cell_is_trained_evaluated_and_examined_once(grid, monkeypatch):
     paid = cost(grid.root / cells[0].path / "checkpoint", grid.protocol("maths"))
     assert paid.stored == paid.active > 0 and paid.flops > 2 * paid.active and paid.hand > 0
     show(everything, QUIET)
+
+
+def test_what_the_checkout_keeps_of_a_cell_is_not_run_again(grid, tmp_path, monkeypatch):
+    here, cell = replace(grid, kept=tmp_path / "cells"), Cell("maths", "F0", 0)
+    run_cell(here, cell)
+    assert here.keep() == 1 and here.keep() == 0, "the same rows are other bytes"
+    there = replace(here, run=tmp_path / "another machine")
+    assert there.restore() == 1 and there.restore() == 0
+    assert finished(there) == [cell] and trained(there) == [], "there are no weights to ask"
+    assert there.rows(cell) == here.rows(cell) and there.rows(cell, "misled") == here.rows(cell, "misled")
+    assert cell not in due(there) and open_ktest(there, ["F0"]) == 0
+    (archive,) = tmp_path.glob(f"cells/**/*{ENDING}")
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(BadData, match="no finished cell"):
+        replace(here, run=tmp_path / "a third").restore()
+    made = tmp_path / "made.tar"
+    with tarfile.open(made, "w") as tar:
+        for name in ("done.json", "../scorecard.jsonl"):
+            tar.add(grid.root / cell.path / name.removeprefix("../"), name)
+    archive.write_bytes(lzma.compress(made.read_bytes()))
+    with pytest.raises(BadData, match="no finished cell"):
+        replace(here, run=tmp_path / "a fourth").restore()
 
 
 def test_records_are_what_the_rows_say(grid, tmp_path, monkeypatch):

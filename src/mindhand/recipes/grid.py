@@ -6,7 +6,8 @@
     <run>/<address>/<family>/<variant>/<n>x5     of five times as many
         checkpoint/  evaluation/  misled/  told/  novel/  k-test/  scorecard.jsonl  cost.json  done.json
 
-A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations.
+A cell is trained, evaluated and examined by itself, and resumes wherever it was stopped. Shared: demonstrations. What
+is known of a finished one is kept in the checkout (`kept`), to be committed: another machine begins with it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from .chatvla2 import ChatVLA2Plan, address, train
 from .cost import cost
 from .derived import keeping, recovered
 from .evaluate import tasks_of
+from .kept import DONE, ENDING, archives, keep, unpack
 from .latency import latency_rows
 from .queue import run_jobs
 from .record import demonstrations
@@ -102,20 +104,34 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A plan, the VLM that everything begins with, and where its cells are."""
+    """A plan, the VLM that everything begins with, and where its cells are; kept: where finished ones are kept."""
 
     plan: GridPlan
     nano: Path
     run: Path
+    kept: Path | None = None
 
     @cached_property
     def root(self) -> Path:
         """The folder of this plan, this VLM and these scenes."""
         return self.run / address(asdict(self.plan), _fingerprint(self.nano), scene_hash())
 
+    def restore(self) -> int:
+        """Take over the kept cells of this plan that are not here; returns how many were."""
+        found = [] if self.kept is None else [*archives(self.kept / self.root.name)]
+        new = [(path, file) for path, file in found if not (self.root / path / DONE).exists()]
+        for path, file in new:
+            unpack(file, self.root / path)
+        return len(new)
+
+    def keep(self) -> int:
+        """Keep every finished cell; returns how many were not, or otherwise."""
+        home = self.kept and self.kept / self.root.name
+        return sum(keep(self.root / c.path, home / (c.path + ENDING)) for c in finished(self)) if home else 0
+
     def done(self, cell: Cell) -> bool:
         """Whether it is trained, evaluated and examined; of weights that are shipped, whether it is these."""
-        file, ships = self.root / cell.path / "done.json", GRID[cell.variant].ships
+        file, ships = self.root / cell.path / DONE, GRID[cell.variant].ships
         if not ships or not file.exists():
             return file.exists()
         return read_json(file, "cell")["checkpoint"] == _fingerprint(shipped(ships))
@@ -219,7 +235,7 @@ def run_cell(grid: Grid, cell: Cell, console: Console | None = None) -> None:
             rows_of(checkpoint, scans, folder / "scanned", workers=1, films=2, console=console)
     mind_rows(checkpoint, grid.plan.items, folder / "scorecard.jsonl", console)
     done = {**asdict(cell), "checkpoint": _fingerprint(checkpoint), "code": code()}
-    write_json(folder / "done.json", done)
+    write_json(folder / DONE, done)
 
 
 def _act(grid: Grid, cell: Cell, protocol: Protocol, folder: Path, console: Console | None) -> None:
@@ -232,13 +248,15 @@ def _act(grid: Grid, cell: Cell, protocol: Protocol, folder: Path, console: Cons
 
 
 def open_ktest(grid: Grid, variants: Collection[str], console: Console | None = None) -> int:
-    """Evaluate what is done of some variants on K-test, once a release: every look is a line of the ledger. Returns how
-    many cells were."""
-    cells = [c for c in finished(grid) if c.variant in variants and GRID[c.variant].acts and c.family in PROTOCOLS]
+    """Evaluate what is done of some variants, and whose weights are here, on K-test, once a release: every look is a
+    line of the ledger. Returns how many cells were."""
+    grid.restore()
+    cells = [c for c in trained(grid) if c.variant in variants and GRID[c.variant].acts and c.family in PROTOCOLS]
     for cell in cells:
         whole = _whole(cell.family)
         held = whole.only(*tasks_of(whole, (SPLIT,)), episodes=grid.plan.episodes)
         _act(grid, cell, held, grid.root / cell.path / OPENED, console)
+    grid.keep()
     return len(cells)
 
 
@@ -254,9 +272,10 @@ def _copied(weights: Path, folder: Path) -> Path:
 def _before(grid: Grid, cell: Cell, variant: str, console: Console | None) -> Path:
     """The checkpoint of the same training of another variant, which is run first where it is not done."""
     at = replace(cell, variant=variant)
-    if not grid.done(at):
+    checkpoint = grid.root / at.path / "checkpoint"
+    if not grid.done(at) or not checkpoint.exists():  # of a kept cell only the rows are here
         run_cell(grid, at, console)
-    return grid.root / at.path / "checkpoint"
+    return checkpoint
 
 
 def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int:
@@ -266,8 +285,9 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
         if not GRID[cell.variant].ships:
             prepare(grid, cell.family, console)
 
+    grid.restore()
     count = run_jobs(partial(due, grid), partial(run_cell, grid), minutes, workers, console, before=ready)
-    for cell in finished(grid):  # with nothing else running
+    for cell in trained(grid):  # with nothing else running
         file = grid.root / cell.path / "latency.jsonl"
         if not file.exists() and cell.variant in TIMED:
             write_rows(file, latency_rows(grid.root / cell.path / "checkpoint", grid.protocol(cell.family), WATCHED))
@@ -276,6 +296,7 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
             write_json(costs, asdict(cost(grid.root / cell.path / "checkpoint", grid.protocol(cell.family))))
         if cell.variant in ROUTED and cell.family in PROTOCOLS:
             routing_rows(grid.root / cell.path / "checkpoint", PROTOCOLS, grid.root / cell.path / "routing.jsonl")
+    grid.keep()
     return count
 
 
@@ -305,3 +326,8 @@ def evidence(grid: Grid, longer: bool = True) -> Evidence:
 def finished(grid: Grid) -> list[Cell]:
     """All cells that are done, of every length."""
     return [at for cell in order() for n in LONGER if grid.done(at := replace(cell, longer=n))]
+
+
+def trained(grid: Grid) -> list[Cell]:
+    """Those of them whose weights are here."""
+    return [at for at in finished(grid) if (grid.root / at.path / "checkpoint").exists()]

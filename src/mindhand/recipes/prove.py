@@ -12,7 +12,7 @@ from rich.text import Text
 
 from mindhand.core.card import fidelity
 from mindhand.core.errors import Refusal
-from mindhand.core.record import OLDER, older_code, read_records
+from mindhand.core.record import OLDER, older_code, read_records, results_folder
 from mindhand.methods import catalogue
 from mindhand.methods import method as named
 from mindhand.model.shipped import shipped
@@ -27,6 +27,14 @@ from .proofs import proofs, run_proofs, table
 
 HEART = "chatvla2"
 ASKS = "does knowledge in the VLM reach the hand, and what in the recipe earns it?"
+
+
+def grid_of(mind: Path, run: Path) -> Grid:
+    """The grid in a run folder, which begins with what the checkout has kept of it."""
+    home = results_folder()
+    grid = Grid(GridPlan(), mind, run / HEART, home and home / "cells" / HEART)
+    grid.restore()
+    return grid
 
 
 def known() -> Table:
@@ -104,11 +112,13 @@ def prove(
         code = of_methods(methods, mind, queue, minutes, workers, run / "bench", console)
         if HEART not in method:
             return code
-    grid = Grid(GridPlan(), mind, run / "chatvla2")
+    grid = grid_of(mind, run)
     if queue:
         count = run_queue(grid, minutes, workers, console)
         left = sum(1 for _ in due(grid))
         console.print(f"{count} cells finished now, {len(finished(grid))} in all, {left} to go of {len([*order()])}")
+        if grid.kept is not None:
+            console.print(f"finished cells are kept in {grid.kept / grid.root.name}: commit them")
         if not finished(grid):
             return 0
     found = said(grid)
