@@ -31,8 +31,8 @@ RECIPES = {
     "chatvla2-blind": Recipe(BLIND),
     "nano-desk": Recipe(  # of demonstrations of sums and of toys, `mindhand data record desk`: the shipped policy's
         GRID["B9-insulated"],
-        ChatVLA2Plan(episodes=1360, brief=False, digits=False, align=200, tune=8000),
-        30.0,
+        ChatVLA2Plan(episodes=1360, brief=False, digits=False, align=500, tune=8000),
+        33.0,
     ),
 }
 

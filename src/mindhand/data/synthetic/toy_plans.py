@@ -19,9 +19,14 @@ from mindhand.worlds.things import COLOURS, RELATIONS, Toy, ToyScene, things
 from .samples import QA, Pixel
 
 PLAN = "plan"
-WAYS = (("take", 0.40), ("put", 0.40), ("no target", 0.10), ("no reference", 0.10))
+WAYS = (("take", 0.35), ("put", 0.30), ("done", 0.15), ("no target", 0.10), ("no reference", 0.10))
 FULL = (("put", 1.0),)  # the same where a hand is seen that holds something
-EMPTY = (("take", 0.8), ("no target", 0.10), ("no reference", 0.10))  # and where one is that holds nothing
+EMPTY = (
+    ("take", 0.6),
+    ("done", 0.2),
+    ("no target", 0.10),
+    ("no reference", 0.10),
+)  # and where one is that holds nothing
 OWN = 0.5  # share of the questions about items of class R that are the robot's instruction
 FREE = (("", 0.3), (HAND[2], 0.6), (HAND[0], 0.1))  # what is told of a hand that holds nothing
 KNOWN = ("R", "K")
@@ -46,6 +51,7 @@ def plan(
 
     "the ball goes left of the cup, hand open" -> "red ball left back. blue cup right front. take red ball."
     "the red ball goes left of the cup, hand full" -> "blue cup right front. put red ball left of blue cup."
+    What lies there already: "red ball left of blue cup. done."
     What is missing is told: "red ball none. blue cup right front. none." or "ball left back. blue cup none. none."
 
     `QA.row` is what each sentence is about, as far as it is to be seen.
@@ -58,6 +64,12 @@ def plan(
         a, how, b = draw.pick([p for p in pairs if p[1] == how])
         made = PlacingScene(scene, a, b, how, _PLAIN, "")
         said, row = (scene.said(a), scene.said(b)), (seen[a], seen[b], seen[a])
+    elif way == "done":
+        if not (pairs := _done(scene, relations)):
+            return None
+        a, how, b = draw.pick(pairs)
+        made = PlacingScene(scene, a, b, how, _PLAIN, "")
+        said, row = (scene.said(a), scene.said(b)), (seen[a],)
     elif way == "no reference":
         a, gone = draw.index(len(scene.toys)), _absent(scene, draw, known)
         if not (jobs := _jobs([scene.toys[a]], relations, [gone])):
@@ -75,7 +87,7 @@ def plan(
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
         # Where it goes is to be seen by what stands about: nothing stands there.
         row = (seen[b], _inside(at(made.goal()))) if put else (None, seen[b])
-    answer = placing_reasoning(made, "put" if way == "put" else "take")
+    answer = placing_reasoning(made, way if way in ("put", "done") else "take")
     state = HAND[1] if way == "put" else draw.among(FREE)
     names = (made.toys.toys[k].thing for k in (made.target, made.reference))
     own = item_class(*names, made.relation) == "R" and draw.chance(OWN)
@@ -107,6 +119,13 @@ def _pairs(scene: ToyScene, relations: Sequence[str]) -> list[tuple[int, str, in
         for r in relations
         if a != b and _can(scene.toys[a], r, scene.toys[b]) and r not in scene.relation(a, b)
     ]
+
+
+def _done(scene: ToyScene, relations: Sequence[str]) -> list[tuple[int, str, int]]:
+    """What could have been done with two toys that lie there, and is so already."""
+    some = range(len(scene.toys))
+    every = ((a, r, b) for a in some for b in some if a != b for r in scene.relation(a, b) if r in relations)
+    return [(a, r, b) for a, r, b in every if _can(scene.toys[a], r, scene.toys[b]) and scene.toys[b].held_by is None]
 
 
 def _can(a: Toy, how: str, b: Toy) -> bool:
