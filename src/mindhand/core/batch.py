@@ -72,6 +72,7 @@ class Batch:
     step: Tensor | None = None  # (B,) int64
     targets: Mapping[str, Target] = field(default_factory=dict)
     logged: Mapping[str, Target] = field(default_factory=dict)  # draws, advantages, log-probs of a rollout
+    each: tuple[int, ...] | None = None  # of rows that several processes share: their numbers in the whole; None: all
 
     def __post_init__(self) -> None:
         if (self.actions is None) != (self.action_valid is None):

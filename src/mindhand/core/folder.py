@@ -39,6 +39,11 @@ def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(f".{folder.name}.{suffix}")
 
 
+def being_replaced(folder: Path) -> Path:
+    """Where `replacing_folder` builds what is to become `folder`: for processes that build it together."""
+    return _beside(Path(os.path.realpath(folder)), "new")
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yields an empty folder beside `folder`; at a clean end it becomes `folder`, on an error it is removed and an

@@ -20,6 +20,7 @@ from . import (
     bench_nano,
     bench_others,
     bench_sampling,
+    bench_sharded,
     bench_tune,
     checks,
     demo,
@@ -65,6 +66,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Any]]] = {
     "proofs": ("records of the methods' proofs in runs/proofs whose cells are all done", bench_proofs),
     "shield": ("whether AEGIS holds its constraint in 10,000 random states (3 minutes)", shield.publish),
     "sampling": ("what the best of several chunks costs against one (a minute)", bench_sampling.publish),
+    "fsdp2": ("a training in shares of two processes beside that of one (a minute)", bench_sharded.publish),
     "tune": ("the story of mindhand tune, walked with nano as it is shipped (minutes)", bench_tune.publish),
     "skeleton": ("records of the newest demo from scratch in runs/demo", skeleton.publish),
 }

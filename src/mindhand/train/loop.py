@@ -20,20 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mindhand.core.batch import Batch
 from mindhand.core.checkpoint import load_state, save_state
 from mindhand.core.errors import BuildError, Refusal
-from mindhand.core.folder import exists
+from mindhand.core.folder import exists, settled
 from mindhand.core.keys import Keys
 from mindhand.core.precision import half
 from mindhand.core.progress import progress
 
-from .ranks import average, rank, ranks
+from .ranks import average, averaged, rank, ranks
+from .sharded import in_shares, load_shares, own, placed, read_where, save_shares
 from .stage import Optimiser, Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+MODEL, MOMENTS = "model.", "moments."  # what names of tensors in shares begin with
 
 
 class Stopped(Refusal):
@@ -80,12 +85,14 @@ def train_stage(
     folder: Path,
     *,
     every: float = 60.0,
+    tells: int = 20,
     console: Console | None = None,
     watch: Callable[[int, nn.Module], None] | None = None,
 ) -> dict[str, float]:
     """Train `vla` through one stage in `folder`, resuming what is there; returns the last losses.
 
     vla has `losses(batch, keys) -> {name: (B,)}`. watch(step, vla) is called after every step (gates, pictures).
+    tells: so many steps to a line of metrics.jsonl.
     Raises Stopped after saving when asked to stop, BuildError for a loss that is missing or not finite.
     """
     named = stage.trainable(vla)
@@ -113,7 +120,7 @@ def train_stage(
             optimiser.zero_grad(set_to_none=True)
             means: dict[str, list[torch.Tensor]] = {}
             for number, batch in enumerate([found] if isinstance(found, Batch) else found):
-                keys = Keys.seeded(len(batch) * batch.questions, stage.seed, stage.name, step, *[number] * (number > 0))
+                keys = _keys(batch, stage.seed, stage.name, step, *[number] * (number > 0))
                 device = batch.task.device
                 with torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16 and half(device)):
                     rows = {n: r.mean() for n, r in vla.losses(batch, keys).items()}
@@ -127,7 +134,7 @@ def train_stage(
                     "correct the weights or the batch",
                 )
             stop = average([p for _, p in named], signals.stop)
-            norm = torch.nn.utils.clip_grad_norm_([p for _, p in named], stage.optimiser.clip)
+            norm = _clip([p for _, p in named], stage.optimiser.clip)
             rate = stage.optimiser.rate(step, stage.steps)
             for group, lr in zip(optimiser.param_groups, base):
                 group["lr"] = lr * rate
@@ -136,8 +143,10 @@ def train_stage(
                 objective.after_step(vla, step)
             step += 1
             now = time.monotonic()
-            if first and (step % 20 == 0 or step == stage.steps):
-                last = {n: round(float(torch.stack(m).mean()), 5) for n, m in means.items()}
+            if step % tells == 0 or step == stage.steps:
+                told = averaged(torch.stack([torch.stack(m).mean() for m in means.values()]))
+                last = {n: round(x, 5) for n, x in zip(means, told.tolist())}
+            if first and (step % tells == 0 or step == stage.steps):
                 line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
                 log.write(json.dumps({**line, **{n: round(x, 2) for n, x in took().items()}}) + "\n")
                 log.flush()
@@ -145,7 +154,7 @@ def train_stage(
             if watch is not None:
                 watch(step, vla)
             stop = stop or (ranks() == 1 and signals.stop)
-            if first and (stop or now - saved > every or step == stage.steps):
+            if _together(first and (stop or now - saved > every or step == stage.steps), vla):
                 _save(vla, optimiser, folder / "state", {"stage": stage.declared(), "step": step, **took()})
                 saved = now
             if stop and step < stage.steps:
@@ -157,31 +166,88 @@ def train_stage(
     return last
 
 
+def _keys(batch: Batch, *words: str | int) -> Keys:
+    """Counters of a batch's rows: those that they have in the whole batch, where several processes share it."""
+    if batch.each is None:
+        return Keys.seeded(len(batch) * batch.questions, *words)
+    rows = [row * batch.questions + q for row in batch.each for q in range(batch.questions)]
+    return Keys.seeded(max(rows) + 1, *words)[rows]
+
+
+def _clip(parameters: list[nn.Parameter], most: float) -> torch.Tensor:
+    """The norm of all gradients, which are scaled down to `most` where it is larger."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return norm
+
+
+def _together(wanted: bool, vla: nn.Module) -> bool:
+    """Whether a state is saved now: of a model in shares by all, when the first wants it."""
+    if not in_shares(vla):
+        return wanted
+    told = torch.tensor([float(wanted)], device=next(vla.parameters()).device)
+    return bool(averaged(told) > 0)
+
+
 def _save(vla: nn.Module, optimiser: Any, folder: Path, where: Mapping[str, Any]) -> None:
     names = {id(p): n for n, p in vla.named_parameters()}
     moments = {names[id(p)]: dict(s) for p, s in optimiser.state.items()}
     model = {n: t.detach() for n, t in vla.state_dict().items()}
-    save_state(folder, {**where, "model": model, "moments": moments})
+    if not in_shares(vla):
+        save_state(folder, {**where, "model": model, "moments": moments})
+        return
+    tensors = {f"{MODEL}{n}": t for n, t in model.items()}
+    tensors |= {f"{MOMENTS}{n}.{k}": t for n, some in moments.items() for k, t in some.items()}
+    save_shares(folder, tensors, {**where, "moments": {n: sorted(some) for n, some in moments.items()}})
+
+
+def _shared(vla: nn.Module, folder: Path, where: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_save` wrote in shares: weights go into the model, moments are cut as their parameters are."""
+    params = dict(vla.named_parameters())
+    model = {n: t.detach() for n, t in vla.state_dict().items()}
+    moments = {n: {k: torch.zeros_like(params[n].detach()) if k != "step" else torch.zeros(()) for k in some}
+               for n, some in where["moments"].items()}  # fmt: skip
+    tensors = {f"{MODEL}{n}": t for n, t in model.items()}
+    load_shares(folder, {**tensors, **{f"{MOMENTS}{n}.{k}": t for n, s in moments.items() for k, t in s.items()}})
+    return {**where, "model": None, "moments": moments}
 
 
 def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float, float]:
     """The step to go on from, and what came before it took: seconds on the clock and of this process."""
     if not exists(folder):
         return 0, 0.0, 0.0
-    state = load_state(folder)
+    where = read_where(settled(folder))
+    state = load_state(folder) if where is None else where
     was, now = state["stage"], stage.declared()
     was = {"name": was} if isinstance(was, str) else was  # an older state says no more
+    now = json.loads(json.dumps(now)) if where is not None else now
     if "optimiser" in was:  # nor of what optimisers have been told since
         was = {**was, "optimiser": {**asdict(Optimiser()), **was["optimiser"]}}
+        was = json.loads(json.dumps(was)) if where is not None else was
     if odd := [f"{k}: {x} | {now[k]}" for k, x in was.items() if x != now[k]]:
         raise BuildError(
             f"{folder} is of stage '{was['name']}', which differs (there | now):\n    " + "\n    ".join(odd),
             f"stage '{stage.name}' as it was begun",
             "use another folder, or the stage that is there",
         )
-    vla.load_state_dict(state["model"])
+    if where is not None:
+        state = _shared(vla, settled(folder), where)
+    else:
+        for name, x in vla.state_dict().items():
+            own(x).copy_(placed(state["model"][name].to(own(x).device), x))
     params = dict(vla.named_parameters())
     for name, moments in state["moments"].items():
-        there = params[name].device
-        optimiser.state[params[name]] = {k: v.clone().to(there) for k, v in moments.items()}
+        optimiser.state[params[name]] = {k: _cut(v, k, params[name]) for k, v in moments.items()}
     return int(state["step"]), float(state["seconds"]), float(state["cpu"])
+
+
+def _cut(moment: torch.Tensor, kind: str, like: nn.Parameter) -> torch.Tensor:
+    """A moment where its parameter is, in shares as it is."""
+    moment = moment.to(like.device)
+    if kind == "step" or not isinstance(like, DTensor) or isinstance(moment, DTensor):
+        return moment.clone()
+    out = torch.zeros_like(like.detach())
+    own(out).copy_(placed(moment, like))
+    return out

@@ -16,6 +16,8 @@ from torch.optim.adamw import adamw
 
 from mindhand.core.precision import half
 
+from .sharded import own, placed, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Newton-Schulz, of Muon's author
 
 
@@ -65,26 +67,28 @@ class MuonAdamW(torch.optim.Optimizer):
     def _muon(self, learning: list[nn.Parameter], group: dict) -> None:
         alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for p in learning:
+            state, mine, grad = self.state[p], own(p), own(p.grad)
             if group["decay"]:
-                p.mul_(1 - group["lr"] * group["decay"])
-            state = self.state[p]
+                mine.mul_(1 - group["lr"] * group["decay"])
             state["step"] += 1
-            state["first"].lerp_(p.grad, 1 - group["momentum"])
-            g = p.grad.lerp(state["first"], group["momentum"])  # Nesterov
-            g = g if g.ndim == 3 else g.flatten(1).unsqueeze(0)
+            first = own(state["first"]).lerp_(grad, 1 - group["momentum"])
+            g = grad.lerp(first, group["momentum"])  # Nesterov
+            # A share of stacked matrices is some of them, whole; one of a matrix is some of its rows.
+            g = g if g.ndim == 3 else whole(g, p).flatten(1).unsqueeze(0)
             alike[tuple(g.shape[1:])].append((p, g))
         for (m, n), some in alike.items():
             updates = orthogonal(torch.cat([g for _, g in some])).split([len(g) for _, g in some])
             for (p, _), update in zip(some, updates):
-                p.add_(update.view_as(p), alpha=-group["lr"] * max(1.0, m / n) ** 0.5)
+                update = update if p.ndim == 3 else placed(update.view(p.shape), p)
+                own(p).add_(update, alpha=-group["lr"] * max(1.0, m / n) ** 0.5)
 
     def _adamw(self, learning: list[nn.Parameter], group: dict) -> None:
         states = [self.state[p] for p in learning]
-        first, second, steps = ([s[n] for s in states] for n in ("first", "second", "step"))
+        first, second, steps = ([own(s[n]) for s in states] for n in ("first", "second", "step"))
         beta1, beta2 = group["betas"]
         how = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "weight_decay": group["decay"], "eps": group["eps"]}
-        grads = [p.grad for p in learning]
-        adamw(list(learning), grads, first, second, [], steps, amsgrad=False, maximize=False, fused=True, **how)
+        mine, grads = [own(p) for p in learning], [own(p.grad) for p in learning if p.grad is not None]
+        adamw(mine, grads, first, second, [], steps, amsgrad=False, maximize=False, fused=True, **how)
 
 
 def split(

@@ -10,13 +10,19 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from mindhand.core.batch import Batch, Target, Text
+from mindhand.core.errors import BadData
 
 
 def rank() -> int:
@@ -29,14 +35,70 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+@contextmanager
+def meet() -> Iterator[None]:
+    """Join the processes that torchrun has started, each on its own device; where it has not, nothing."""
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def dealt(batch: Batch) -> Batch:
+    """This process's share of a batch that all have: every `ranks()`-th row, with their numbers (`Batch.each`), so that
+    noise is theirs wherever they are. BadData where not all have as many rows: then means of means are no mean. A loss
+    that weighs tokens alike does so within a process."""
+    if ranks() == 1:
+        return batch
+    if len(batch) % ranks():
+        wanted = f"a multiple of {ranks()}"
+        raise BadData(f"{len(batch)} rows for {ranks()} processes", wanted, "change the rows of a step")
+    mine = range(rank(), len(batch), ranks())
+    return replace(picked(batch, mine), each=tuple(mine))
+
+
+def picked(batch: Batch, rows: Sequence[int]) -> Batch:
+    """These rows of a batch, with all their questions."""
+    many = batch.questions
+    at = torch.tensor(list(rows))
+    asked = (at.unsqueeze(1) * many + torch.arange(many)).flatten()
+
+    def some(x: Any) -> Any:
+        if isinstance(x, torch.Tensor):
+            return x[at if len(x) == len(batch) else asked]
+        if isinstance(x, Mapping):
+            return {k: some(v) for k, v in x.items()}
+        if isinstance(x, Text | Target):
+            return type(x)(**{f.name: some(getattr(x, f.name)) for f in fields(x)})
+        return x
+
+    return Batch(**{f.name: some(getattr(batch, f.name)) for f in fields(batch)})
+
+
+def averaged(values: torch.Tensor) -> torch.Tensor:
+    """The mean over processes of numbers that each has as many of."""
+    if ranks() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values / ranks()
+
+
 def average(parameters: Sequence[nn.Parameter], stop: bool) -> bool:
     """Average the gradients over ranks; returns whether any rank was asked to stop, so that all stop together.
 
     A parameter without a gradient on some rank (no sample of its kind there) counts as zero there; one without any
-    on all ranks keeps none, so that no optimiser moves it.
+    on all ranks keeps none, so that no optimiser moves it. Gradients of parameters in shares are averaged already.
     """
     if ranks() == 1:
         return stop
+    if any(isinstance(p, DTensor) for p in parameters):
+        return bool(averaged(torch.tensor([float(stop)], device=parameters[0].device)) > 0)
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flags = torch.tensor([*(float(p.grad is not None) for p in parameters), float(stop)])
     flat = torch.cat([*(g.reshape(-1) for g in grads), flags])
