@@ -137,6 +137,17 @@ def test_what_is_computed_anew_has_the_same_gradient() -> None:
     assert sum(p.numel() for m in layers(vla) for p in m.parameters()) > 0.5 * sum(p.numel() for p in vla.parameters())
 
 
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    curves = []
+    for count in (1, 2):
+        train_stage(build(), replace(stage(3), pieces=count), tmp_path / str(count), tells=1)
+        lines = (tmp_path / str(count) / "metrics.jsonl").read_text().splitlines()
+        curves.append([[json.loads(x)[n] for n in ("text", "action", "norm")] for x in lines])
+    torch.testing.assert_close(*(torch.tensor(c) for c in curves), rtol=1e-3, atol=1e-4)
+    with pytest.raises(BadData, match="4 rows in 3 pieces"):
+        train_stage(build(), replace(stage(1), pieces=3), tmp_path / "three")
+
+
 def test_rows_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = tiny.batches(tiny.vlm())[0]
     assert dealt(batch) is batch

@@ -30,7 +30,7 @@ from mindhand.core.keys import Keys
 from mindhand.core.precision import half
 from mindhand.core.progress import progress
 
-from .ranks import average, averaged, rank, ranks
+from .ranks import average, averaged, pieces, rank, ranks
 from .sharded import in_shares, load_shares, own, placed, read_where, save_shares
 from .stage import Optimiser, Stage
 
@@ -120,13 +120,14 @@ def train_stage(
             optimiser.zero_grad(set_to_none=True)
             means: dict[str, list[torch.Tensor]] = {}
             for number, batch in enumerate([found] if isinstance(found, Batch) else found):
-                keys = _keys(batch, stage.seed, stage.name, step, *[number] * (number > 0))
-                device = batch.task.device
-                with torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16 and half(device)):
-                    rows = {n: r.mean() for n, r in vla.losses(batch, keys).items()}
-                _backward(rows, stage, step)
-                for name, mean in rows.items():
-                    means.setdefault(name, []).append(mean.detach())
+                for piece in pieces(batch, stage.pieces):
+                    keys = _keys(piece, stage.seed, stage.name, step, *[number] * (number > 0))
+                    device = piece.task.device
+                    with torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16 and half(device)):
+                        rows = {n: r.mean() / stage.pieces for n, r in vla.losses(piece, keys).items()}
+                    _backward(rows, stage, step)
+                    for name, share in rows.items():
+                        means.setdefault(name, []).append(share.detach() * stage.pieces)
             if missing := set(stage.weights) - set(means):
                 raise BuildError(
                     f"stage '{stage.name}' weighs the losses {sorted(missing)}, which the model does not compute",

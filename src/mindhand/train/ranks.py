@@ -59,8 +59,22 @@ def dealt(batch: Batch) -> Batch:
     if len(batch) % ranks():
         wanted = f"a multiple of {ranks()}"
         raise BadData(f"{len(batch)} rows for {ranks()} processes", wanted, "change the rows of a step")
-    mine = range(rank(), len(batch), ranks())
-    return replace(picked(batch, mine), each=tuple(mine))
+    return _every(batch, rank(), ranks())
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """A batch in so many, every `count`-th row in one of them; all rows keep their numbers. BadData where not all
+    would have as many."""
+    if count == 1:
+        return [batch]
+    if count < 1 or len(batch) % count:
+        raise BadData(f"{len(batch)} rows in {count} pieces", "as many in each", "change the stage's pieces")
+    return [_every(batch, k, count) for k in range(count)]
+
+
+def _every(batch: Batch, first: int, step: int) -> Batch:
+    known, rows = batch.each or range(len(batch)), range(first, len(batch), step)
+    return replace(picked(batch, rows), each=tuple(known[r] for r in rows))
 
 
 def picked(batch: Batch, rows: Sequence[int]) -> Batch:

@@ -74,6 +74,7 @@ class Stage:
     optimiser: Optimiser = Optimiser()
     seed: int = 0
     bf16: bool = True  # where the machine computes in it
+    pieces: int = 1  # a batch's rows pass in so many, one behind another, for less memory; their gradients add up
 
     def declared(self) -> dict[str, Any]:
         """What it must share with a state to go on from it: all but its length, and the source's data."""
