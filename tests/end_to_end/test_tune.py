@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +29,12 @@ from mindhand.model.shipped import shipped
 from mindhand.model.store import load_vla
 from mindhand.model.tower_hand import TowerHand
 from mindhand.recipes import tune as recipe
+from mindhand.recipes import tune_start
 from mindhand.recipes.tiny import words
 from mindhand.recipes.tune import Looks, TuneSource, show_plan, tune_policy
 from mindhand.recipes.tune_start import TunePlan, parted
 from mindhand.train.loop import Stopped
-
-from ..data.make import write
+from tests.data.make import write
 
 transformers = pytest.importorskip("transformers")
 JOINT = Part("joint", "joint", ("x", "y"), "m")
@@ -164,6 +166,20 @@ def test_a_stop_changes_nothing(tuned, demos, qwen, tmp_path):
     assert "seed: 0 | 1" in str(told.value)
 
 
+def test_two_processes_of_torchrun_tune_the_same_policy(tuned, demos, qwen, tmp_path):
+    """In shares, rows dealt between both; behind the training one of them goes on alone."""
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    call += ["--local-addr", "127.0.0.1", "-m", __name__, str(demos), str(qwen), str(tmp_path / "two")]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("checkpoint:") == 1 and (tmp_path / "two" / "report.html").exists()
+    one, two = (load_vla(folder / "checkpoint").state_dict() for folder in (tuned[0], tmp_path / "two"))
+    base = tune_start.build(tune_start.start_of(qwen, SPEC, demos), open_dataset(demos), PLAN).state_dict()
+    moved = [n for n in base if base[n].is_floating_point() and not torch.equal(base[n], one[n])]
+    apart = sum(float((one[n] - two[n]).abs().sum()) for n in moved)
+    assert moved and apart < 0.2 * sum(float((one[n] - base[n]).abs().sum()) for n in moved)
+
+
 def test_what_is_frozen_stays_and_what_is_held_out_is_not_learned_from(tuned, demos, qwen, tmp_path):
     """By adapters the VLM's own weights are the folder's to the bit; and other commands in the held-out episodes make
     the same policy, statistics included."""
@@ -275,3 +291,8 @@ def test_the_verb_plans_and_refuses(demos, qwen, capsys):
     assert "apache-2.0" in out and "hand's tower" in out and "141 GB" in out
     assert cli.main(["tune", str(demos / "nothing"), "--plan"]) == 2
     assert "no dataset" in capsys.readouterr().err
+
+
+if __name__ == "__main__":  # what each process of torchrun does
+    torch.set_num_threads(1)
+    tune_policy(*map(Path, sys.argv[1:]), PLAN, looks=LOOKS, console=Console(width=160))

@@ -7,6 +7,9 @@ nothing is trained: what it would take is counted (`tune_cost`).
 
 In the run folder: sheet.png (what the model sees), plan.json (sizes, and the episodes held out), frames, tune and act
 (states of both trainings), checkpoint, open_loop.jsonl, language.jsonl, report.html. The same command goes on with it.
+
+Under torchrun (`torchrun --nproc-per-node 8 --no-python mindhand tune ...`) the policy learns in shares, an equal
+part of each step's rows in every process; what comes behind the training is done by the first.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from mindhand.model.store import load_vla, save_vla
 from mindhand.model.vla import VLA
 from mindhand.model.words import Words
 from mindhand.train.loop import train_stage
+from mindhand.train.ranks import dealt, in_turn, meet, rank, ranks
+from mindhand.train.sharded import gathered, shard
 from mindhand.train.stage import Optimiser, Stage
 
 from . import act
@@ -80,7 +85,7 @@ class TuneSource:
             text = {n: t for n, t in found.text.items() if n != "reasoning"}
             order = tuple(n for n in found.order if n != "reasoning")
             found = replace(found, text=text, order=order)
-        return found.to(vla.device)
+        return dealt(found.to(vla.device))
 
 
 def tune(data: Path, base: Path | None, full: bool, plan: bool, steps: int, rows: int, run: Path, seed: int) -> int:
@@ -89,7 +94,9 @@ def tune(data: Path, base: Path | None, full: bool, plan: bool, steps: int, rows
     if plan:
         show_plan(data, base or shipped(), sizes, console)
     else:
-        console.print(f"report: {tune_policy(data, base or shipped(), run, sizes, console=console)}", soft_wrap=True)
+        page = tune_policy(data, base or shipped(), run, sizes, console=console)
+        if page is not None:
+            console.print(f"report: {page}", soft_wrap=True)
     return 0
 
 
@@ -114,10 +121,43 @@ def show_plan(data: Path, base: Path, plan: TunePlan, console: Console) -> None:
 
 def tune_policy(
     data: Path, base: Path, run: Path, plan: TunePlan, *, looks: Looks = Looks(), console: Console | None = None
-) -> Path:
-    """Tune what lies in `base` on the dataset in `data`, resuming in `run`; returns the report. Refuses what the doctor
-    calls an error, a policy of another robot, and a run folder of another plan."""
-    console = console or Console(quiet=True)
+) -> Path | None:
+    """Tune what lies in `base` on the dataset in `data`, resuming in `run`; returns the report, None in all processes
+    but the first. Refuses what the doctor calls an error, a policy of another robot, and a run folder of another
+    plan."""
+    with meet():
+        first = rank() == 0
+        console = (console if first else None) or Console(quiet=True)
+        begun = in_turn(lambda: _begin(data, base, run, plan, console))
+        vla = begun.vla
+        if ranks() > 1:
+            shard(vla)
+        train_stage(vla, stage_of(vla, begun.robot, begun.frames, plan), run / "tune", console=console)
+        if ranks() > 1:
+            weights = gathered(vla)
+            if first:  # what learned in shares can neither act nor be saved whole
+                vla = build(begun.start, begun.reader, plan)
+                vla.load_state_dict(weights)
+                vla.load_statistics(begun.vla.statistics())
+                vla.to(begun.vla.device)
+    return _finish(vla, begun, plan, looks, run, console) if first else None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A tuning before its first step: the data and what was said of them, which episodes are held out, the frames of
+    the others, and the policy, fitted to these."""
+
+    reader: Reader
+    report: Report
+    start: Start
+    held: np.ndarray
+    robot: RobotFrames
+    frames: np.ndarray
+    vla: VLA
+
+
+def _begin(data: Path, base: Path, run: Path, plan: TunePlan, console: Console) -> Begun:
     reader, report = examined(data, run / "sheet.png", console)
     start = start_of(base, reader.spec, data)
     console.print(start.about(reader.spec.robot), soft_wrap=True)
@@ -135,14 +175,18 @@ def tune_policy(
         fit(vla, only(robot, frames))
     if torch.cuda.is_available():
         vla.cuda()
-    train_stage(vla, stage_of(vla, robot, frames, plan), run / "tune", console=console)
+    return Begun(reader, report, start, held, robot, frames, vla)
+
+
+def _finish(vla: VLA, begun: Begun, plan: TunePlan, looks: Looks, run: Path, console: Console) -> Path:
+    start, reader = begun.start, begun.reader
     checkpoint = run / "checkpoint"
-    card = model_card(start, reader, plan, held)
+    card = model_card(start, reader, plan, begun.held)
     files = {LICENCE: start.licence.to_bytes(), "README.md": card.encode()}
     save_vla(vla.eval(), checkpoint, smoke=smoke_observation(reader.spec), files=files)
     console.print(f"checkpoint: {checkpoint}", soft_wrap=True)
-    small = train_small(robot, frames, run / "act", plan, looks, console)
-    return compared(vla, small, robot, held, start, plan, looks, run, report, console)
+    small = train_small(begun.robot, begun.frames, run / "act", plan, looks, console)
+    return compared(vla, small, begun.robot, begun.held, start, plan, looks, run, begun.report, console)
 
 
 def robot_frames(vla: VLA, reader: Reader, cache: FrameCache) -> RobotFrames:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from torch.distributed.tensor import DTensor
 
 from mindhand.core.batch import Batch, Target, Text
 from mindhand.core.errors import BadData
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -48,6 +50,16 @@ def meet() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def in_turn(work: Callable[[], T]) -> T:
+    """What `work` gives, done by the first process, and then by the others, which find what it left."""
+    if rank():
+        dist.barrier()
+    out = work()
+    if ranks() > 1 and not rank():
+        dist.barrier()
+    return out
 
 
 def dealt(batch: Batch) -> Batch:
