@@ -11,7 +11,8 @@ import pytest
 from mindhand.core.checkpoint import load_checkpoint
 from mindhand.core.errors import BadCheckpoint, Refusal, SpecMismatch
 from mindhand.model.codec import ChunkCodec
-from mindhand.model.hub import from_pretrained, pretrained_folder, push_to_hub, save_pretrained
+from mindhand.model.hub import from_pretrained, pretrained_folder, push_to_hub, save_pretrained, weights_folder
+from mindhand.model.licence import licence_of
 from mindhand.model.store import save_vla
 from mindhand.model.vla import VLA
 from mindhand.recipes import tiny
@@ -76,6 +77,20 @@ def test_pushed_and_pulled(policy, tmp_path, monkeypatch):
         got = pretrained_folder("owner/name", endpoint=hub.address)
         with pytest.raises(BadCheckpoint, match=r"config\.json"):
             from_pretrained(got)
+
+
+def test_a_vlm_of_others_comes_without_what_could_run(policy, tmp_path, monkeypatch):
+    with local_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        push_to_hub(save_pretrained(policy, tmp_path / "it", CARD), "owner/name", token="t", endpoint=hub.address)
+        assert (weights_folder("owner/name", endpoint=hub.address) / "manifest.json").is_file()
+        hub.files = {n: b"{}" for n in ("config.json", "model.safetensors", "merges.txt", "modeling.py", "model.bin")}
+        hub.files["README.md"] = CARD.encode()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another"))
+        got = weights_folder("owner/vlm", endpoint=hub.address)
+        assert {f.name for f in got.iterdir()} == {"config.json", "model.safetensors", "merges.txt", "README.md"}
+        assert licence_of(got).name == "apache-2.0"
 
 
 def test_nothing_is_sent_that_is_not_whole(policy, tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,14 @@ from mindhand.core.folder import exists, replacing_folder, settled
 from mindhand.core.nouns import smoke_observation
 from mindhand.core.spec import Spec
 
+from .licence import FILES, stated
 from .store import load_vla, save_vla
 from .vla import VLA
 
 CARD, LICENCE, POLICY = "README.md", "LICENSE", "checkpoint"
-WANTED = (
-    CARD,
-    LICENCE,
-    f"{POLICY}/*",
-)  # what is up- and downloaded of a repository; whatever else it holds stays there
+WANTED = (CARD, LICENCE, f"{POLICY}/*")  # what is up- and downloaded of a policy; what else there is stays there
+VLM = ("*.json", "*.safetensors", "merges.txt", *FILES)  # and of a VLM of others, from its first level
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-FRONT = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
 
 
 def _hub() -> Any:
@@ -72,27 +70,38 @@ def pretrained_folder(
     """The checkpoint folder of `source`: a folder in the hub's layout, a checkpoint itself, or a repository's
     "owner/name", which is downloaded, or found in the hub's cache where there is no network. revision: a branch, tag or
     commit. BadCheckpoint for neither."""
+    got = _here(source, WANTED, revision, token, endpoint)
+    if not exists(got / POLICY) and not exists(Path(source)):
+        raise BadCheckpoint(f"{source} holds no {POLICY}/", "a policy in mindhand's layout", "name another repository")
+    return got / POLICY if exists(got / POLICY) else got
+
+
+def weights_folder(source: Path | str, *, token: str | None = None, endpoint: str | None = None) -> Path:
+    """As `pretrained_folder`, of whatever can be begun with: also a VLM as transformers keeps it, of which safetensors,
+    tokenizer, settings and licence are downloaded."""
+    got = _here(source, (*WANTED, *VLM), None, token, endpoint)
+    return got / POLICY if exists(got / POLICY) else got
+
+
+def _here(
+    source: Path | str, wanted: Sequence[str], revision: str | None, token: str | None, endpoint: str | None
+) -> Path:
     folder = Path(source)
-    if exists(folder / POLICY):
-        return folder / POLICY
     if exists(folder):
         return settled(folder)
     if not REPOSITORY.fullmatch(str(source)):
         raise BadCheckpoint(f"{source}: no such folder", "a folder, or a repository 'owner/name'", "check the path")
-    hub = _hub()
+    how = {"revision": revision, "token": token, "endpoint": endpoint, "allow_patterns": list(wanted)}
     try:
-        got = hub.snapshot_download(
-            str(source), revision=revision, token=token, endpoint=endpoint, allow_patterns=list(WANTED)
-        )
+        return Path(_hub().snapshot_download(str(source), **how))
+    except Refusal:
+        raise
     except Exception as error:  # of its own kinds, of its HTTP library's, of the system's: all say that it is not here
         raise BadCheckpoint(
             f"{source} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]})",
             "a folder, or a repository that can be read",
             "check the name, the network and `hf auth login`",
         ) from error
-    if not exists(Path(got) / POLICY):
-        raise BadCheckpoint(f"{source} holds no {POLICY}/", "a policy in mindhand's layout", "name another repository")
-    return Path(got) / POLICY
 
 
 def from_pretrained(
@@ -135,8 +144,7 @@ def push_to_hub(
 
 def require_card(card: str, folder: Path) -> None:
     """Refusal for a card without front matter that names a licence: weights that nobody knows whether to use."""
-    front = FRONT.match(card)
-    if front is None or not re.search(r"^license: *\S", front[1], re.MULTILINE):
+    if not stated(card):
         raise Refusal(
             f"{folder}: a card that names no licence",
             f"{CARD} with front matter, in it 'license: ...'",

@@ -50,7 +50,7 @@ def licence_of(folder: Path | str) -> Licence:
     ours = (folder / "manifest.json").exists()
     name = folder.parent.name if ours else folder.name
     for place in (folder, folder.parent) if ours else (folder,):
-        if (place / "README.md").exists() and (said := _front(place / "README.md")):
+        if (place / "README.md").exists() and (said := stated((place / "README.md").read_text(errors="replace"))):
             return Licence(said, "README.md", name)
         for file in FILES:
             if (place / file).exists():
@@ -58,9 +58,10 @@ def licence_of(folder: Path | str) -> Licence:
     return Licence("", f"{folder.name}: neither README.md nor {FILES[0]} says it", name)
 
 
-def _front(card: Path) -> str:
-    found = FRONT.match(card.read_text(errors="replace").replace("\r\n", "\n"))
-    fields = dict(re.findall(r"^(license\w*):\s*(.+?)\s*$", found[1], re.MULTILINE)) if found else {}
+def stated(card: str) -> str:
+    """The licence that a model card's front matter names; "" for a card without."""
+    found = FRONT.match(card.replace("\r\n", "\n"))
+    fields = dict(re.findall(r"^(license\w*): *(\S.*?)\s*$", found[1], re.MULTILINE)) if found else {}
     said = fields.get("license", "").strip("\"'")
     return fields.get("license_name", said).strip("\"'") if said in ("", "other") else said
 

@@ -33,6 +33,7 @@ from mindhand.data.reader import Reader
 from mindhand.data.robot import RobotFrames, RobotSource
 from mindhand.evaluate.report import Beside
 from mindhand.model.act_hand import ActConfig
+from mindhand.model.hub import weights_folder
 from mindhand.model.licence import FILE as LICENCE
 from mindhand.model.resnet import ResNetEyesConfig
 from mindhand.model.shipped import shipped
@@ -89,12 +90,13 @@ class TuneSource:
 
 
 def tune(data: Path, base: Path | None, full: bool, plan: bool, steps: int, rows: int, run: Path, seed: int) -> int:
-    """The verb. base: nano as it is shipped unless given."""
+    """The verb. base: a folder, or a repository's owner/name; nano as it is shipped unless given."""
     console, sizes = Console(), TunePlan(full=full, steps=steps, rows=rows, seed=seed)
+    begin = shipped() if base is None else weights_folder(base)
     if plan:
-        show_plan(data, base or shipped(), sizes, console)
+        show_plan(data, begin, sizes, console)
     else:
-        page = tune_policy(data, base or shipped(), run, sizes, console=console)
+        page = tune_policy(data, begin, run, sizes, console=console)
         if page is not None:
             console.print(f"report: {page}", soft_wrap=True)
     return 0
