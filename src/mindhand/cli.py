@@ -131,7 +131,8 @@ class Tune:
     data: Annotated[Positional[Path], arg(help="demonstrations", metavar="DATASET")]
     base: Annotated[
         Path | None,
-        arg(name="from", help="checkpoint, or a VLM of transformers: a folder, or owner/name of the hub; else the packaged nano",
+        arg(name="from",
+            help="checkpoint, or a VLM of transformers: a folder, or owner/name of the hub; else the packaged nano",
             metavar="CHECKPOINT|VLM"),
     ] = None  # fmt: skip
     full: Annotated[bool, arg(help="train all weights, not adapters")] = False
