@@ -87,6 +87,31 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class DataAnnotate:
+    """Thoughts for demonstrations that have none: one text a sub-step, by templates, a VLM behind an OpenAI-compatible
+    endpoint, or the keyboard. Only text that a validator reads is kept; the result is a dataset of its own.
+
+    Example: mindhand data annotate runs/data --say "reach: {instruction}." "carry it." --run runs/annotated
+
+    A VLM: mindhand data annotate runs/data --by endpoint --url http://127.0.0.1:8000/v1 --model NAME
+    """
+
+    engine: ClassVar[str] = "mindhand.recipes.annotate:annotate"
+    data: Annotated[Positional[Path], arg(help="dataset folder", metavar="DATASET")]
+    by: Annotated[Literal["template", "endpoint", "keyboard"], arg(help="who says it")] = "template"
+    say: Annotated[
+        tuple[str, ...], arg(help="templates, one a sub-step: with {instruction}, {step}, {steps}", metavar="TEXT")
+    ] = ()
+    url: Annotated[str, arg(help="of the endpoint; OPENAI_API_KEY goes with it if set")] = ""
+    model: Annotated[str, arg(help="the endpoint's name of its model")] = ""
+    accept: Annotated[str, arg(help="a regular expression that a text must match; a sentence unless given")] = ""
+    parse: Annotated[str, arg(help="or who must be able to read it: desk")] = ""
+    longest: Annotated[float, arg(help="seconds of a sub-step, which also ends where a gripper turns")] = 6.0
+    over: Annotated[bool, arg(help="also where there are thoughts already")] = False
+    run: Run = Path("runs/annotate")
+
+
+@dataclass(frozen=True)
 class Pretrain:
     """Train nano, the small vision-language model, on the synthetic image-text corpus.
 
@@ -271,12 +296,16 @@ class Studio:
 
 @dataclass(frozen=True)
 class Data:
-    """Record a dataset, or look one over.
+    """Record a dataset, look one over, or give it thoughts.
 
     Example: mindhand data doctor runs/demo/data
     """
 
-    action: Annotated[DataDoctor, subcommand("doctor")] | Annotated[DataRecord, subcommand("record")]
+    action: (
+        Annotated[DataDoctor, subcommand("doctor")]
+        | Annotated[DataRecord, subcommand("record")]
+        | Annotated[DataAnnotate, subcommand("annotate")]
+    )
 
 
 VERBS: dict[str, Any] = {
@@ -325,8 +354,12 @@ def engine(verb: Any) -> Any:
         ) from error
 
 
-ENGINES: dict[str, Any] = {**{k: v for k, v in VERBS.items() if v is not Data},
-                            "data doctor": DataDoctor, "data record": DataRecord}  # fmt: skip
+ENGINES: dict[str, Any] = {
+    **{k: v for k, v in VERBS.items() if v is not Data},
+    "data doctor": DataDoctor,
+    "data record": DataRecord,
+    "data annotate": DataAnnotate,
+}
 
 
 def spoken(kind: type) -> str:

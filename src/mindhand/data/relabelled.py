@@ -42,6 +42,10 @@ TAGS = ("original", ADDED)
 BEGUN, ROWS = "begun.json", "rows"  # of what a folder is that is not finished; its rows so far, an episode a file
 
 
+class Unanswered(Refusal):
+    """Who is asked gives no answer now: what was made until then is kept, and gone on with."""
+
+
 @dataclass(frozen=True)
 class Relabelled:
     """A dataset with tags. rows: what was proposed; report: counts, and under "contradicted" the frames of it that no
@@ -135,7 +139,8 @@ def _rows_file(folder: Path, number: int) -> Path:
 def relabelled(folder: Path | str, of: Mapping[str, Any], make: Make) -> Relabelled:
     """What `make` writes into a folder, as "dataset" and whatever else, with its rows and its report, under `folder` in
     one step; or what lies there already, if it was made `of` the same (plain JSON). BadData if not. The folder that
-    `make` is given is empty, or holds what it left when it was stopped. A Refusal leaves nothing: it would come again.
+    `make` is given is empty, or holds what it left when it was stopped. A Refusal leaves nothing, since it would come
+    again, but for `Unanswered`.
     """
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +167,8 @@ def _begun(folder: Path, of: Mapping[str, Any]) -> Iterator[Path]:
     _require(fresh, read_json(fresh / BEGUN, f"what was begun in {fresh}"), of)
     try:
         yield fresh
+    except Unanswered:
+        raise
     except Refusal:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
