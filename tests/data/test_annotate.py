@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from mindhand import cli
 from mindhand.core.errors import BadData, Refusal
 from mindhand.data.annotate import LEAST, Accept, Templates, annotated, sub_steps
+from mindhand.data.lerobot_write import LeRobotWriter
 from mindhand.data.opening import open_dataset
 from mindhand.data.relabelled import Unanswered
 from mindhand.recipes.annotate import Endpoint, Keyboard
@@ -75,6 +77,23 @@ def test_templates_become_the_thoughts_of_a_dataset_of_its_own(demos, tmp_path):
         annotated(before, tmp_path / "out", Templates(("else.",)))
     with pytest.raises(Refusal, match="robot"):
         Templates(("the {robot} moves.",))
+
+
+def test_small_pictures_and_films_stay_what_they_are(tmp_path):
+    small = [replace(e, images={r: x[:, ::2, ::2] if r == "front" else x for r, x in e.images.items()})
+             for e in map(still, range(2))]  # fmt: skip
+    for name, episodes, how in (
+        ("model", small, {"pictures": "model"}), ("film", [still(0)], {"video": True}),
+    ):  # fmt: skip
+        with LeRobotWriter(tmp_path / name, SPEC, **how) as writer:
+            for e in episodes:
+                writer.append(e)
+            writer.finalize()
+        before = open_dataset(tmp_path / name)
+        made = annotated(before, tmp_path / f"{name}-out", Templates(("it moves.",)))
+        assert made.reader.pictures == before.pictures and made.reader.stored == before.stored
+        off = made.reader.images("front", [0, 11]).astype(int) - before.images("front", [0, 11])
+        assert abs(off).mean() < (1e-9 if name == "model" else 12)
 
 
 def test_what_no_validator_reads_is_left_empty_and_counted(demos, tmp_path):

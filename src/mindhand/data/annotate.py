@@ -155,13 +155,14 @@ def annotated(
     over: also where there are thoughts already; BadData for such a dataset without it."""
     if not over and reader.has_reasoning and any(reader.reasoning(i) for i in range(len(reader))):
         raise BadData(f"{reader.path} has thoughts", "demonstrations without", "--over says them anew")
-    how = {"form": accept.form, "parse": accept.name, "longest": longest}
-    of = {"data": reader.fingerprint(), **how, **say.about}
+    of = {"data": reader.fingerprint(), "form": accept.form, "parse": accept.name, "longest": longest, **say.about}
 
     def make(fresh: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         labels = {name: x.shape[1] for name, x in reader.labels().items()}
         command = f"mindhand data annotate {reader.path.name} --by {say.about['by']}"
-        with LeRobotWriter(fresh / "dataset", reader.spec, labels=labels, command=command) as writer:
+        how = {"pictures": reader.pictures, "scene": reader.about.get("scene", ""), "labels": labels}
+        how["video"] = "video" in reader.stored.values()  # films are encoded again, and lose a little
+        with LeRobotWriter(fresh / "dataset", reader.spec, command=command, **how) as writer:
             numbers = range(len(reader.episodes))
             rows = gathered(fresh, writer, numbers, lambda n: _tried(reader, n, say, accept, longest), console)
             writer.finalize()
