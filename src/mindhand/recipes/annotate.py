@@ -122,7 +122,7 @@ def review(made: Relabelled, file: Path) -> Path:
     counts += [[text, f"{n:,}"] for text, n in texts_of(made.rows)[:20]]
     shown = []
     role = reader.spec.roles[0]
-    for row in [r for r in made.rows if r["why"]][:SHOWN] + list(made.rows[:SHOWN]):
+    for row in sorted(made.rows, key=lambda r: not r["why"])[:SHOWN]:
         at = reader.episodes[row["episode"]].begin
         images = list(reader.images(role, [at + row["begin"], at + row["end"] - 1]))
         lines = [row["text"] or "(nothing)", f"episode {row['episode']}, steps {row['begin']} to {row['end'] - 1}"]
