@@ -88,8 +88,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class DataAnnotate:
-    """Thoughts for demonstrations that have none: one text a sub-step, by templates, a VLM behind an OpenAI-compatible
-    endpoint, or the keyboard. Only text that a validator reads is kept; the result is a dataset of its own.
+    """Thoughts for demonstrations that have none: a text a sub-step, by templates, a VLM's endpoint or the keyboard.
 
     Example: mindhand data annotate runs/data --say "reach: {instruction}." "carry it." --run runs/annotated
 
@@ -99,9 +98,7 @@ class DataAnnotate:
     engine: ClassVar[str] = "mindhand.recipes.annotate:annotate"
     data: Annotated[Positional[Path], arg(help="dataset folder", metavar="DATASET")]
     by: Annotated[Literal["template", "endpoint", "keyboard"], arg(help="who says it")] = "template"
-    say: Annotated[
-        tuple[str, ...], arg(help="templates, one a sub-step: with {instruction}, {step}, {steps}", metavar="TEXT")
-    ] = ()
+    say: Annotated[tuple[str, ...], arg(help="templates, one a sub-step: with {instruction}, {step}, {steps}")] = ()
     url: Annotated[str, arg(help="of the endpoint; OPENAI_API_KEY goes with it if set")] = ""
     model: Annotated[str, arg(help="the endpoint's name of its model")] = ""
     accept: Annotated[str, arg(help="a regular expression that a text must match; a sentence unless given")] = ""
@@ -301,11 +298,8 @@ class Data:
     Example: mindhand data doctor runs/demo/data
     """
 
-    action: (
-        Annotated[DataDoctor, subcommand("doctor")]
-        | Annotated[DataRecord, subcommand("record")]
-        | Annotated[DataAnnotate, subcommand("annotate")]
-    )
+    action: (Annotated[DataDoctor, subcommand("doctor")] | Annotated[DataRecord, subcommand("record")]
+             | Annotated[DataAnnotate, subcommand("annotate")])  # fmt: skip
 
 
 VERBS: dict[str, Any] = {
