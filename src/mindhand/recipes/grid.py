@@ -77,7 +77,7 @@ class GridPlan:
     recipe: ChatVLA2Plan = field(
         default_factory=lambda: ChatVLA2Plan(brief=False, digits=False, episodes=680, tune=3000)
     )
-    episodes: int = 300  # of each class
+    episodes: int = 200  # of each class: all that the protocols have; five trainings are a thousand pairs
     given: int = 100  # of these, with thoughts that are given
     splits: tuple[str, ...] = ("R", "K-dev")
     novel: int = 60  # episodes of class X, which nobody knows: reported, not claimed
