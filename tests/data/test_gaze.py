@@ -37,16 +37,15 @@ def test_the_tip_tells_the_turn_and_the_wrist_watches_the_tile():
             assert all(np.isnan(x).all() for x in gaze(world, 0).values())  # nothing is wanted any more
 
 
-def test_with_a_toy_in_the_hand_it_looks_at_what_the_words_end_with():
-    """Not at the free spot beside it, which no picture shows (docs/log.md)."""
+def test_with_a_toy_in_the_hand_it_looks_where_that_is_to_stand():
+    """At the free spot, which no picture shows, as a VLM's plans do; not at the reference (docs/log.md)."""
     with DeskWorld(1) as world:
         world.reset([Key("gaze", "spatial_placing/R", 0)], [0])
         seen = {"take": 0, "put": 0}
         for _ in range(200):
             (facts,), now = world.geometry([0]), world.scene(0)
             step = "put" if "put" in world.reasoning(0) else "take"
-            lies = facts["toys"][now.reference] + [0, 0, now.toys.toys[now.reference].kind.height / 2, 0]
-            at = lies if step == "put" else facts["object"]
+            at = np.array([*now.goal(), 0.0]) if step == "put" else facts["object"]
             where = world.project(at[None, :3], "front", [0])[0, 0]
             assert gaze(world, 0)["gaze"][:2] == pytest.approx(where, abs=1e-3)
             seen[step] += 1
