@@ -136,3 +136,13 @@ def test_the_rate_warms_up_and_decays():
     o = Optimiser(warmup=10, decay=0.5, floor=0.1)
     assert o.rate(0, 100) == pytest.approx(0.1) and o.rate(30, 100) == 1.0
     assert o.rate(75, 100) == pytest.approx(0.55) and o.rate(99, 100) < 0.13
+
+
+def test_the_state_of_another_model_is_refused(tmp_path):
+    run(build(), replace(STAGE, steps=1), tmp_path)
+    state = load_state(tmp_path / "state")
+    name = next(n for n, x in state["model"].items() if x.ndim > 1)
+    for other in ({**state["model"], "more": torch.zeros(1)}, {**state["model"], name: state["model"][name][:1]}):
+        save_state(tmp_path / "state", {**state, "model": other})
+        with pytest.raises(RuntimeError, match=f"more|{name}"):
+            run(build(), STAGE, tmp_path)

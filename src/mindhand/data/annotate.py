@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -193,12 +193,3 @@ def _tried(
         yield {**row, "text": said[-1], "refused": text if wrong else "", "why": wrong}, None
         words += [said[-1]] * (end - begin)
     yield None, replace(episode, reasoning=tuple(words))
-
-
-def texts_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    """Every text that was kept and how often, the most frequent first."""
-    found: dict[str, int] = {}
-    for row in rows:
-        if row["text"]:
-            found[row["text"]] = found.get(row["text"], 0) + 1
-    return sorted(found.items(), key=lambda x: (-x[1], x[0]))

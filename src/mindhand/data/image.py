@@ -8,6 +8,7 @@ separable, computed in exact integers or float64, and round halves up.
 
 from __future__ import annotations
 
+import base64
 import io
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BLOCK = 8
+
+
+def inline(data: bytes, kind: str = "image/png") -> str:
+    """A picture, or a film, as an address that holds it: for pages without a request, and for whoever is asked."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def crop_box(height: int, width: int, crop: float) -> tuple[int, int, int, int]:

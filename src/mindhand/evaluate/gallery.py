@@ -3,7 +3,6 @@ samples of a dataset, with what follows them."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mindhand.core.files import write_atomic
-from mindhand.data.image import encode_png
+from mindhand.data.image import encode_png, inline
 
 from .page import Cell, Raw, page, table
 
@@ -30,8 +29,7 @@ class Shown:
 
 
 def _picture(image: np.ndarray, label: str) -> str:
-    data = base64.b64encode(encode_png(image)).decode()
-    return f'<img alt="{escape(label)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(label)}" src="{inline(encode_png(image))}">'
 
 
 @dataclass(frozen=True, eq=False)

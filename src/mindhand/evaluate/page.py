@@ -5,13 +5,13 @@ Everything that comes from outside is escaped here and nowhere else. The page's 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from mindhand.core.intervals import Interval
+from mindhand.data.image import inline
 
 from .video import TYPES
 
@@ -138,7 +138,7 @@ def chart(svg: str) -> Raw:
 def moving_picture(file: Path, label: str) -> str:
     """A film inside the page, as a data: address."""
     kind = TYPES[file.suffix]
-    data = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    data = inline(file.read_bytes(), kind)
     if kind.startswith("video"):
         return (
             f'<video controls muted loop playsinline preload="auto" aria-label="{escape(label)}" src="{data}"></video>'

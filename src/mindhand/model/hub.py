@@ -71,31 +71,34 @@ def pretrained_folder(
     "owner/name", which is downloaded, or found in the hub's cache where there is no network. revision: a branch, tag or
     commit. BadCheckpoint for neither."""
     got = _here(source, WANTED, revision, token, endpoint)
-    if not exists(got / POLICY) and not exists(Path(source)):
+    if got.name != POLICY and not exists(Path(source)):
         raise BadCheckpoint(f"{source} holds no {POLICY}/", "a policy in mindhand's layout", "name another repository")
-    return got / POLICY if exists(got / POLICY) else got
+    return got
 
 
 def weights_folder(source: Path | str, *, token: str | None = None, endpoint: str | None = None) -> Path:
     """As `pretrained_folder`, of whatever can be begun with: also a VLM as transformers keeps it, of which safetensors,
     tokenizer, settings and licence are downloaded."""
-    got = _here(source, (*WANTED, *VLM), None, token, endpoint)
-    return got / POLICY if exists(got / POLICY) else got
+    return _here(source, (*WANTED, *VLM), None, token, endpoint)
 
 
 def _here(
     source: Path | str, wanted: Sequence[str], revision: str | None, token: str | None, endpoint: str | None
 ) -> Path:
-    folder = Path(source)
-    if exists(folder):
-        return settled(folder)
+    """The checkpoint within a folder, or a repository of which what is wanted is downloaded; or all of it."""
+    got = settled(source) if exists(Path(source)) else _downloaded(source, wanted, revision, token, endpoint)
+    return got / POLICY if exists(got / POLICY) else got
+
+
+def _downloaded(
+    source: Path | str, wanted: Sequence[str], revision: str | None, token: str | None, endpoint: str | None
+) -> Path:
     if not REPOSITORY.fullmatch(str(source)):
         raise BadCheckpoint(f"{source}: no such folder", "a folder, or a repository 'owner/name'", "check the path")
     how = {"revision": revision, "token": token, "endpoint": endpoint, "allow_patterns": list(wanted)}
+    hub = _hub()
     try:
-        return Path(_hub().snapshot_download(str(source), **how))
-    except Refusal:
-        raise
+        return Path(hub.snapshot_download(str(source), **how))
     except Exception as error:  # of its own kinds, of its HTTP library's, of the system's: all say that it is not here
         raise BadCheckpoint(
             f"{source} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]})",

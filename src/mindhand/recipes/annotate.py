@@ -5,11 +5,11 @@ The result is a dataset of its own with a page to look at; the one that was give
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 
 from mindhand.core.errors import Refusal
-from mindhand.core.files import replacing
-from mindhand.data.annotate import Accept, Say, SubStep, Templates, annotated, texts_of
-from mindhand.data.image import encode_png
+from mindhand.core.files import write_atomic
+from mindhand.data.annotate import Accept, Say, SubStep, Templates, annotated
+from mindhand.data.image import encode_png, inline
 from mindhand.data.opening import open_dataset
 from mindhand.data.relabelled import Relabelled, Unanswered
 from mindhand.evaluate.gallery import Before, write_samples
@@ -74,8 +74,7 @@ class Endpoint:
         content: list[dict[str, Any]] = [{"type": "text", "text": ask_of(step, wrong)}]
         for pictures in step.pictures.values():
             for image in pictures:
-                data = base64.b64encode(encode_png(image)).decode()
-                content.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
+                content.append({"type": "image_url", "image_url": {"url": inline(encode_png(image))}})
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
         head = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY):
@@ -106,8 +105,7 @@ class Keyboard:
         strips = [np.concatenate(list(x), 1) for x in step.pictures.values()]
         for k, strip in enumerate(strips):
             file = self.picture.with_name(f"{self.picture.stem}-{k}{self.picture.suffix}")
-            with replacing(file) as temporary:
-                temporary.write_bytes(encode_png(strip))
+            write_atomic(file, encode_png(strip))
         if wrong:
             self.console.print(f"not taken: {wrong}", markup=False)
         where = f"episode {step.episode}, part {step.number + 1} of {step.count}: {step.instruction}"
@@ -119,7 +117,8 @@ def review(made: Relabelled, file: Path) -> Path:
     """A page with the first sub-steps as they begin and end, what was said of them, and what was not taken."""
     reader, report = made.reader, dict(made.report or {})
     counts = [[name, f"{n:,}"] for name, n in report.items() if isinstance(n, int)]
-    counts += [[text, f"{n:,}"] for text, n in texts_of(made.rows)[:20]]
+    texts = Counter(row["text"] for row in made.rows if row["text"])
+    counts += [[text, f"{n:,}"] for text, n in sorted(texts.items(), key=lambda x: (-x[1], x[0]))[:20]]
     shown = []
     role = reader.spec.roles[0]
     for row in sorted(made.rows, key=lambda r: not r["why"])[:SHOWN]:

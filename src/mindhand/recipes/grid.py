@@ -125,9 +125,10 @@ class Grid:
         return len(new)
 
     def keep(self) -> int:
-        """Keep every finished cell; returns how many were not, or otherwise."""
+        """Keep every finished cell whose weights are here, for the others are as they were kept; returns how many were
+        not, or otherwise."""
         home = self.kept and self.kept / self.root.name
-        return sum(keep(self.root / c.path, home / (c.path + ENDING)) for c in finished(self)) if home else 0
+        return sum(keep(self.root / c.path, home / (c.path + ENDING)) for c in trained(self)) if home else 0
 
     def done(self, cell: Cell) -> bool:
         """Whether it is trained, evaluated and examined; of weights that are shipped, whether it is these."""
@@ -250,7 +251,6 @@ def _act(grid: Grid, cell: Cell, protocol: Protocol, folder: Path, console: Cons
 def open_ktest(grid: Grid, variants: Collection[str], console: Console | None = None) -> int:
     """Evaluate what is done of some variants, and whose weights are here, on K-test, once a release: every look is a
     line of the ledger. Returns how many cells were."""
-    grid.restore()
     cells = [c for c in trained(grid) if c.variant in variants and GRID[c.variant].acts and c.family in PROTOCOLS]
     for cell in cells:
         whole = _whole(cell.family)
@@ -285,7 +285,6 @@ def run_queue(grid: Grid, minutes: float, workers: int, console: Console) -> int
         if not GRID[cell.variant].ships:
             prepare(grid, cell.family, console)
 
-    grid.restore()
     count = run_jobs(partial(due, grid), partial(run_cell, grid), minutes, workers, console, before=ready)
     for cell in trained(grid):  # with nothing else running
         file = grid.root / cell.path / "latency.jsonl"

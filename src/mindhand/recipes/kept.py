@@ -27,7 +27,7 @@ MOST = 64 << 20  # bytes of a cell, unpacked
 
 def keep(cell: Path, archive: Path) -> bool:
     """Put what is known of a finished cell into an archive; whether that changed. The same files are the same bytes."""
-    files = sorted({f for pattern in KEPT for f in cell.glob(pattern)} - {cell / "metrics.jsonl"})
+    files = sorted({f for pattern in KEPT for f in cell.glob(pattern)})
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for file in files:

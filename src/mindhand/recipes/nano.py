@@ -332,8 +332,8 @@ def pretrain_nano(
     watch(step, vla) sees every step of a single rank's training; with several ranks it must be None. live: so many
     items of every gate are taken at each tenth of the training, and go to metrics.jsonl (`LiveGates`). base: a
     checkpoint whose VLM is gone on from, of the same size and words; its eye is asked nothing in every cell then, since
-    what it answered with was not kept. Refuses a folder of another plan, unless it is only
-    longer, or other processes share it.
+    what it answered with was not kept. Refuses a folder of another plan, unless it is only longer, or other processes
+    share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {**asdict(plan), "scene": scene_hash()}

@@ -7,6 +7,7 @@ Nothing stands at such a spot: it has to be worked out from the reference, the r
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,14 +42,9 @@ CELL = 8.0  # pixels: what a hand's eye forgives (`RobotFrames.jitter`)
 def items(count: int, seed: int = SEED) -> list[ImageText]:
     """Pictures with one question each, whose answer ends with where something is put; the spot is `QA.point`."""
     corpus = ToyCorpus(seed, tabletop, 1, 1, shares=((PLAN, 1.0),), written=False)
-    out: list[ImageText] = []
-    step = 0
-    while len(out) < count:
-        made = corpus.sample(step, 0)
-        qa, step = made.questions[0], step + 1
-        if _puts(qa) and qa.point is not None:
-            out.append(replace(made, questions=(qa,)))
-    return out
+    every = (corpus.sample(step, 0) for step in itertools.count())
+    asked = (replace(made, questions=made.questions[:1]) for made in every)
+    return list(itertools.islice((a for a in asked if _puts(a.questions[0]) and a.questions[0].point), count))
 
 
 def _puts(qa: QA) -> bool:
@@ -59,11 +55,10 @@ def _puts(qa: QA) -> bool:
 @torch.inference_mode()
 def spot_rows(checkpoint: Path, count: int) -> list[dict[str, Any]]:
     """One row an item: its relation, that one's class, and the pixels between where the words point and the spot."""
-    found, name = load_vla(checkpoint), load_checkpoint(checkpoint, None).fingerprint
-    vlm = found.backbone
+    vlm, name = load_vla(checkpoint).backbone, load_checkpoint(checkpoint, None).fingerprint
     grid, camera = token_grid(vlm), SPEC.camera("front")
     look = GazeConfig(looking(vlm).layer, grid, (camera.height, camera.width), 8, SPEC.state_size)
-    vla = VLA(spec=SPEC, backbone=vlm, objectives=[looking(vlm)]).eval()
+    vla = VLA(spec=SPEC, backbone=vlm).eval()
     gaze, rows = Gaze(look), []
     asked = items(count)
     for begin in range(0, count, ROWS):

@@ -132,8 +132,7 @@ def tune_policy(
         console = (console if first else None) or Console(quiet=True)
         begun = in_turn(lambda: _begin(data, base, run, plan, console))
         vla = begun.vla
-        if ranks() > 1:
-            shard(vla)
+        shard(vla)
         train_stage(vla, stage_of(vla, begun.robot, begun.frames, plan), run / "tune", console=console)
         if ranks() > 1:
             weights = gathered(vla)

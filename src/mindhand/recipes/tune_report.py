@@ -12,7 +12,6 @@ is moved by the words. Intervals are over episodes, since frames of one episode 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mindhand.core.intervals import Interval, bootstrap
 from mindhand.core.nouns import Observation
 from mindhand.core.progress import progress
 from mindhand.data.doctor import Report
+from mindhand.data.image import inline
 from mindhand.data.robot import RobotFrames
 from mindhand.data.statistics import floors
 from mindhand.evaluate.page import Cell, chart, page, table, text
@@ -225,8 +225,8 @@ def write_tune_report(
     for heading, *rest in more:
         parts.append((heading, table("", *rest) if len(rest) == 2 else text(rest[0])))
     if sheet is not None:
-        data, label = base64.b64encode(sheet.read_bytes()).decode(), "Frames of demonstrations, as the model sees them"
-        drawn = f'<div class="card"><img alt="{label}" src="data:image/png;base64,{data}"></div>'
+        data, label = inline(sheet.read_bytes()), "Frames of demonstrations, as the model sees them"
+        drawn = f'<div class="card"><img alt="{label}" src="{data}"></div>'
         parts.append(("What the model sees", drawn))
     write_atomic(file, page(title, lead, parts))
     return file

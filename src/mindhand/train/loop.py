@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from mindhand.core.batch import Batch
 from mindhand.core.checkpoint import load_state, save_state
@@ -31,7 +30,7 @@ from mindhand.core.precision import half
 from mindhand.core.progress import progress
 
 from .ranks import average, averaged, pieces, rank, ranks
-from .sharded import in_shares, load_shares, own, placed, read_where, save_shares
+from .sharded import cut, in_shares, load_shares, read_where, save_shares, whole
 from .stage import Optimiser, Stage
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def train_stage(
     base = [g["lr"] for g in optimiser.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
     step, spent, used = _resume(vla, optimiser, folder / "state", stage)
-    first = rank() == 0
+    first, shares = rank() == 0, in_shares(vla)
     last: dict[str, float] = {}
     clock = saved = time.monotonic()
     busy = time.process_time()
@@ -135,7 +134,7 @@ def train_stage(
                     "correct the weights or the batch",
                 )
             stop = average([p for _, p in named], signals.stop)
-            norm = _clip([p for _, p in named], stage.optimiser.clip)
+            norm = whole(torch.nn.utils.clip_grad_norm_([p for _, p in named], stage.optimiser.clip))
             rate = stage.optimiser.rate(step, stage.steps)
             for group, lr in zip(optimiser.param_groups, base):
                 group["lr"] = lr * rate
@@ -147,15 +146,18 @@ def train_stage(
             if step % tells == 0 or step == stage.steps:
                 told = averaged(torch.stack([torch.stack(m).mean() for m in means.values()]))
                 last = {n: round(x, 5) for n, x in zip(means, told.tolist())}
-            if first and (step % tells == 0 or step == stage.steps):
-                line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
-                log.write(json.dumps({**line, **{n: round(x, 2) for n, x in took().items()}}) + "\n")
-                log.flush()
-                tell(step, " ".join(f"{n} {x:.3f}" for n, x in last.items()))
+                if first:
+                    line = {"stage": stage.name, "step": step, **last, "norm": round(float(norm), 4), "rate": rate}
+                    log.write(json.dumps({**line, **{n: round(x, 2) for n, x in took().items()}}) + "\n")
+                    log.flush()
+                    tell(step, " ".join(f"{n} {x:.3f}" for n, x in last.items()))
             if watch is not None:
                 watch(step, vla)
             stop = stop or (ranks() == 1 and signals.stop)
-            if _together(first and (stop or now - saved > every or step == stage.steps), vla):
+            save = first and (stop or now - saved > every or step == stage.steps)
+            if shares:  # all save when the first does
+                save = bool(averaged(torch.tensor([float(save)], device=norm.device)) > 0)
+            if save:
                 _save(vla, optimiser, folder / "state", {"stage": stage.declared(), "step": step, **took()})
                 saved = now
             if stop and step < stage.steps:
@@ -175,23 +177,6 @@ def _keys(batch: Batch, *words: str | int) -> Keys:
     return Keys.seeded(max(rows) + 1, *words)[rows]
 
 
-def _clip(parameters: list[nn.Parameter], most: float) -> torch.Tensor:
-    """The norm of all gradients, which are scaled down to `most` where it is larger."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads)
-    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-    torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
-    return norm
-
-
-def _together(wanted: bool, vla: nn.Module) -> bool:
-    """Whether a state is saved now: of a model in shares by all, when the first wants it."""
-    if not in_shares(vla):
-        return wanted
-    told = torch.tensor([float(wanted)], device=next(vla.parameters()).device)
-    return bool(averaged(told) > 0)
-
-
 def _save(vla: nn.Module, optimiser: Any, folder: Path, where: Mapping[str, Any]) -> None:
     names = {id(p): n for n, p in vla.named_parameters()}
     moments = {names[id(p)]: dict(s) for p, s in optimiser.state.items()}
@@ -199,56 +184,41 @@ def _save(vla: nn.Module, optimiser: Any, folder: Path, where: Mapping[str, Any]
     if not in_shares(vla):
         save_state(folder, {**where, "model": model, "moments": moments})
         return
-    tensors = {f"{MODEL}{n}": t for n, t in model.items()}
-    tensors |= {f"{MOMENTS}{n}.{k}": t for n, some in moments.items() for k, t in some.items()}
-    save_shares(folder, tensors, {**where, "moments": {n: sorted(some) for n, some in moments.items()}})
+    save_shares(folder, _flat(model, moments), {**where, "moments": {n: sorted(some) for n, some in moments.items()}})
 
 
-def _shared(vla: nn.Module, folder: Path, where: Mapping[str, Any]) -> dict[str, Any]:
-    """What `_save` wrote in shares: weights go into the model, moments are cut as their parameters are."""
-    params = dict(vla.named_parameters())
-    model = {n: t.detach() for n, t in vla.state_dict().items()}
-    moments = {n: {k: torch.zeros_like(params[n].detach()) if k != "step" else torch.zeros(()) for k in some}
-               for n, some in where["moments"].items()}  # fmt: skip
-    tensors = {f"{MODEL}{n}": t for n, t in model.items()}
-    load_shares(folder, {**tensors, **{f"{MOMENTS}{n}.{k}": t for n, s in moments.items() for k, t in s.items()}})
-    return {**where, "model": None, "moments": moments}
+def _flat(model: Mapping[str, Any], moments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Weights and moments as a state in shares names them."""
+    return {
+        **{f"{MODEL}{n}": x for n, x in model.items()},
+        **{f"{MOMENTS}{n}.{k}": x for n, some in moments.items() for k, x in some.items()},
+    }
 
 
 def _resume(vla: nn.Module, optimiser: Any, folder: Path, stage: Stage) -> tuple[int, float, float]:
     """The step to go on from, and what came before it took: seconds on the clock and of this process."""
     if not exists(folder):
         return 0, 0.0, 0.0
-    where = read_where(settled(folder))
+    folder = settled(folder)
+    where = read_where(folder)
     state = load_state(folder) if where is None else where
-    was, now = state["stage"], stage.declared()
+    was, now, usual = (json.loads(json.dumps(x)) for x in (state["stage"], stage.declared(), asdict(Optimiser())))
     was = {"name": was} if isinstance(was, str) else was  # an older state says no more
-    now = json.loads(json.dumps(now)) if where is not None else now
     if "optimiser" in was:  # nor of what optimisers have been told since
-        was = {**was, "optimiser": {**asdict(Optimiser()), **was["optimiser"]}}
-        was = json.loads(json.dumps(was)) if where is not None else was
+        was = {**was, "optimiser": {**usual, **was["optimiser"]}}
     if odd := [f"{k}: {x} | {now[k]}" for k, x in was.items() if x != now[k]]:
         raise BuildError(
             f"{folder} is of stage '{was['name']}', which differs (there | now):\n    " + "\n    ".join(odd),
             f"stage '{stage.name}' as it was begun",
             "use another folder, or the stage that is there",
         )
-    if where is not None:
-        state = _shared(vla, settled(folder), where)
+    params, model, moments = dict(vla.named_parameters()), vla.state_dict(), state["moments"]
+    if where is None:
+        vla.load_state_dict({n: cut(x, model[n]) if n in model else x for n, x in state["model"].items()})
     else:
-        for name, x in vla.state_dict().items():
-            own(x).copy_(placed(state["model"][name].to(own(x).device), x))
-    params = dict(vla.named_parameters())
-    for name, moments in state["moments"].items():
-        optimiser.state[params[name]] = {k: _cut(v, k, params[name]) for k, v in moments.items()}
+        moments = {n: {k: torch.zeros_like(params[n]) if k != "step" else torch.zeros(()) for k in some}
+                   for n, some in moments.items()}  # fmt: skip
+        load_shares(folder, _flat(model, moments))  # into the model itself
+    for name, some in moments.items():
+        optimiser.state[params[name]] = {k: cut(x.detach(), params[name]).clone() for k, x in some.items()}
     return int(state["step"]), float(state["seconds"]), float(state["cpu"])
-
-
-def _cut(moment: torch.Tensor, kind: str, like: nn.Parameter) -> torch.Tensor:
-    """A moment where its parameter is, in shares as it is."""
-    moment = moment.to(like.device)
-    if kind == "step" or not isinstance(like, DTensor) or isinstance(moment, DTensor):
-        return moment.clone()
-    out = torch.zeros_like(like.detach())
-    own(out).copy_(placed(moment, like))
-    return out

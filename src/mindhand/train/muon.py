@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 
 from mindhand.core.precision import half
 
-from .sharded import own, placed, whole
+from .sharded import cut, own, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Newton-Schulz, of Muon's author
 
@@ -67,19 +67,19 @@ class MuonAdamW(torch.optim.Optimizer):
     def _muon(self, learning: list[nn.Parameter], group: dict) -> None:
         alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for p in learning:
-            state, mine, grad = self.state[p], own(p), own(p.grad)
             if group["decay"]:
-                mine.mul_(1 - group["lr"] * group["decay"])
+                p.mul_(1 - group["lr"] * group["decay"])
+            state = self.state[p]
             state["step"] += 1
-            first = own(state["first"]).lerp_(grad, 1 - group["momentum"])
-            g = grad.lerp(first, group["momentum"])  # Nesterov
+            state["first"].lerp_(p.grad, 1 - group["momentum"])
+            g = p.grad.lerp(state["first"], group["momentum"])  # Nesterov
             # A share of stacked matrices is some of them, whole; one of a matrix is some of its rows.
-            g = g if g.ndim == 3 else whole(g, p).flatten(1).unsqueeze(0)
+            g = own(g) if g.ndim == 3 else whole(g).flatten(1).unsqueeze(0)
             alike[tuple(g.shape[1:])].append((p, g))
         for (m, n), some in alike.items():
             updates = orthogonal(torch.cat([g for _, g in some])).split([len(g) for _, g in some])
             for (p, _), update in zip(some, updates):
-                update = update if p.ndim == 3 else placed(update.view(p.shape), p)
+                update = update if p.ndim == 3 else own(cut(update.view(p.shape), p))
                 own(p).add_(update, alpha=-group["lr"] * max(1.0, m / n) ** 0.5)
 
     def _adamw(self, learning: list[nn.Parameter], group: dict) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from mindhand.core.errors import BadCheckpoint
@@ -83,25 +83,22 @@ def own(x: Tensor) -> Tensor:
     return x.to_local() if isinstance(x, DTensor) else x
 
 
-def whole(share: Tensor, like: Tensor) -> Tensor:
-    """All of the tensor that `share` is this process's share of, cut as `like` is; every process has to ask."""
-    if not isinstance(like, DTensor):
-        return share
-    how = {"shape": like.shape, "stride": like.stride()}
-    return DTensor.from_local(share, like.device_mesh, like.placements, run_check=False, **how).full_tensor()
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor that may be in shares; every process has to ask."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def placed(x: Tensor, like: Tensor) -> Tensor:
-    """This process's share of a whole tensor, cut as `like` is."""
-    if not isinstance(like, DTensor):
+def cut(x: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor where `like` is, in shares as that is; one of another shape, as a step is, stays whole."""
+    x = x.to(like.device)
+    if not isinstance(like, DTensor) or isinstance(x, DTensor) or x.shape != like.shape:
         return x
-    everywhere = DTensor.from_local(x, like.device_mesh, [Replicate()], run_check=False)
-    return everywhere.redistribute(placements=like.placements).to_local()
+    return distribute_tensor(x, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def gathered(vla: nn.Module) -> dict[str, Tensor]:
     """All weights and buffers by name, whole; every process has to ask."""
-    return {n: whole(own(t.detach()), t) for n, t in vla.state_dict().items()}
+    return {n: whole(x) for n, x in vla.state_dict().items()}
 
 
 def in_shares(vla: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from mindhand.core.nouns import told
 from mindhand.worlds.boards import Notice
 from mindhand.worlds.desk.spec import HAND, SPEC
 from mindhand.worlds.draw import Draw
-from mindhand.worlds.placing import INSTRUCTIONS, Missing, PlacingScene, item_class, placing_reasoning, possible
+from mindhand.worlds.placing import INSTRUCTIONS, STEPS, Missing, PlacingScene, item_class, placing_reasoning, possible
 from mindhand.worlds.things import COLOURS, RELATIONS, Toy, ToyScene, things
 
 from .samples import QA, Pixel
@@ -21,12 +21,8 @@ from .samples import QA, Pixel
 PLAN = "plan"
 WAYS = (("take", 0.35), ("put", 0.30), ("done", 0.15), ("no target", 0.10), ("no reference", 0.10))
 FULL = (("put", 1.0),)  # the same where a hand is seen that holds something
-EMPTY = (
-    ("take", 0.6),
-    ("done", 0.2),
-    ("no target", 0.10),
-    ("no reference", 0.10),
-)  # and where one is that holds nothing
+# And where one is that holds nothing.
+EMPTY = (("take", 0.6), ("done", 0.2), ("no target", 0.10), ("no reference", 0.10))
 OWN = 0.5  # share of the questions about items of class R that are the robot's instruction
 FREE = (("", 0.3), (HAND[2], 0.6), (HAND[0], 0.1))  # what is told of a hand that holds nothing
 KNOWN = ("R", "K")
@@ -87,7 +83,7 @@ def plan(
         made = _with(scene, gone, len(scene.toys), b, how, None if put else Missing("target", said[0]))
         # Where it goes is to be seen by what stands about: nothing stands there.
         row = (seen[b], _inside(at(made.goal()))) if put else (None, seen[b])
-    answer = placing_reasoning(made, way if way in ("put", "done") else "take")
+    answer = placing_reasoning(made, way if way in STEPS else "take")
     state = HAND[1] if way == "put" else draw.among(FREE)
     names = (made.toys.toys[k].thing for k in (made.target, made.reference))
     own = item_class(*names, made.relation) == "R" and draw.chance(OWN)
@@ -96,8 +92,7 @@ def plan(
         question = told(question, state or HAND[2])  # which a robot is never asked without
     elif state:
         question = told(question.rstrip("?"), state)
-    point = {"take": row[-1], "put": row[-1]}.get(way)
-    return QA(PLAN, question, answer, point, row)
+    return QA(PLAN, question, answer, row[-1] if way in ("take", "put") else None, row)
 
 
 def _inside(point: Pixel) -> Pixel | None:
